@@ -72,6 +72,9 @@ describe('options of a cluster', () => {
       [{ url, allowEviction: 1 as never }, 'ERR_INVALID_ARG_TYPE'],
       [{ url, password: '' }, 'ERR_INVALID_ARG_TYPE'],
       [{ url, batchMax: 0 }, 'ERR_OUT_OF_RANGE'],
+      [{ url, nodeName: '' }, 'ERR_OUT_OF_RANGE'],
+      [{ url, nodeName: 7 as never }, 'ERR_INVALID_ARG_TYPE'],
+      [{ url, strict: 'yes' as never }, 'ERR_INVALID_ARG_TYPE'],
       [{ url, leaseTimeMs: 5 } as never, 'ERR_UNKNOWN_OPTION'],
     ];
     for (const [options, code] of wrong)
@@ -83,7 +86,7 @@ describe('options of a cluster', () => {
   });
 
   it('of a manager: a name, and what a cluster cannot do', () => {
-    const cluster = clusterOf('redis://127.0.0.1:1');
+    const cluster = clusterOf('redis://127.0.0.1:1', { strict: true });
     expect(codeOf(() => new ConnectionManager({}, { cluster }))).toBe('ERR_INVALID_ARG_TYPE');
     expect(codeOf(() => new ConnectionManager({}, { cluster: {} as never }))).toBe(
       'ERR_INVALID_ARG_TYPE',
@@ -100,7 +103,7 @@ describe('options of a cluster', () => {
     expect(codeOf(() => manager.addConnection('a', new FakeSocket(), '192.0.2.1'))).toBe(
       'ERR_ASYNC_REQUIRED',
     );
-    expect(codeOf(() => manager.updateLimits({}))).toBe('ERR_UNSUPPORTED');
+    expect(codeOf(() => manager.updateLimits({ mode: 'observe' }))).toBe('ERR_OUT_OF_RANGE');
   });
 });
 

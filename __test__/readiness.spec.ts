@@ -6,6 +6,7 @@ interface Answer {
   readonly status: number;
   readonly detail?: string;
   readonly checks?: Record<string, string>;
+  readonly cluster?: { readonly state: string; readonly sinceMs: number };
 }
 
 function setUp(options: Omit<ShutdownOptions, 'timers'>): {
@@ -53,6 +54,26 @@ describe('readiness', () => {
       { status: 503, detail: 'The server is shutting down' },
     ]);
     await result;
+  });
+
+  it('tells the state of a cluster, and needs it to be up only if it is told to', async () => {
+    let state = 'joining';
+    const cluster = { snapshot: () => ({ state, sinceMs: 12.4 }) };
+    const informed = setUp({ cluster });
+    const told = { cluster: { state: 'joining', sinceMs: 12 } };
+    expect(await informed.ask()).toEqual({ status: 200, ...told });
+    const { shutdown, ask, startup } = setUp({ cluster, readyNeedsCluster: true });
+    expect([shutdown.isReady, await ask(), await startup()]).toMatchObject([
+      false,
+      { status: 503, detail: 'The cluster is not up', ...told },
+      503,
+    ]);
+    state = 'up';
+    expect([shutdown.isReady, (await ask()).status, await startup()]).toEqual([true, 200, 200]);
+    state = 'unreachable';
+    expect([shutdown.isReady, (await ask()).status, await startup()]).toEqual([false, 503, 200]);
+    for (const wrong of [{ readyNeedsCluster: true }, { cluster: {} }, { readyNeedsCluster: 1 }])
+      expect(() => setUp(wrong as ShutdownOptions)).toThrow(/cluster|readyNeedsCluster/);
   });
 
   it('waits for ready() and for the first outcome of every check; startup is 200 from then on', async () => {

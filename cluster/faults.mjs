@@ -273,4 +273,5 @@ export const RULES = {
   replace: 'back',
   lost: 'late',
   generation: 'delete-meta',
+  doubt: 'flush',
 };

@@ -1,12 +1,13 @@
 // One process of the harness, on Node or Bun: clients of many users and addresses come and go, admitted
 // through the package as it is published. Writes each seat into its log: `+` after it was granted, `-`
-// before it is given back. Commands come on the standard input.
+// before it is given back; and `r` for each unit of a rate, with the times of question and answer. Commands come on the
+// standard input.
 import { openSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster, ConnectionManager } from '../dist/index.js';
 
 const given = JSON.parse(process.env.CLUSTER_NODE);
-const { name, log, url, seed, limits, options, users, addresses, target, pauseMs } = given;
+const { name, log, url, seed, limits, options, users, addresses, target, pauseMs, rate } = given;
 const file = openSync(log, 'a');
 // The one clock that all processes of the host share. `performance.timeOrigin` is off by the time for which a process
 // was not scheduled at its start: 40 ms were seen, and looked like seats over the limit.
@@ -28,6 +29,7 @@ cluster.on('state', (state, _, problem) => {
   process.stdout.write(`state ${state}\n`);
 });
 const manager = new ConnectionManager(limits, { name: 'trial', cluster });
+const limiter = cluster.limiter(rate);
 const socket = { close: () => undefined };
 const held = [];
 let isQuiet = false;
@@ -59,6 +61,13 @@ async function admit() {
   return 'granted';
 }
 
+async function take() {
+  const key = `k${below(3)}`;
+  const asked = now();
+  const { success } = await limiter.take(key);
+  if (success) write(`r ${asked} ${now()} ${key}`);
+}
+
 const outcomes = {};
 async function work() {
   let isRefused = false;
@@ -67,7 +76,9 @@ async function work() {
     if (isQuiet || isIdle) continue;
     // Clients stay while nobody is let in: what a process wrongly believes to be free is then passed at once.
     if (!isRefused) release(held.length > target ? 12 : below(6));
+    const taken = take();
     const codes = await Promise.all(Array.from({ length: 1 + below(16) }, admit));
+    await taken;
     isRefused = codes.includes('cluster_unreachable');
     for (const code of codes) outcomes[code] = (outcomes[code] ?? 0) + 1;
   }

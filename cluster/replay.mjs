@@ -6,10 +6,12 @@ import { join } from 'node:path';
  * @param folder of the logs
  * @param ended time at which each killed process ended
  * @param limits `total`, `user`, `address`
+ * @param rate `limit`, `windowMs` and `burst` of the limiter
  */
-export function replay(folder, ended, limits) {
+export function replay(folder, ended, limits, rate) {
   const events = [];
   const notes = [];
+  const units = [];
   let grants = 0;
   for (const file of readdirSync(folder)) {
     const name = file.replace('.log', '');
@@ -24,7 +26,8 @@ export function replay(folder, ended, limits) {
         const index = open.findIndex((seat) => seat[0] === user && seat[1] === address);
         if (index !== -1) open.splice(index, 1);
         events.push([Number(at), -1, user, address]);
-      } else if (sign === '#') notes.push([Number(at), name, line.split(' ').slice(2).join(' ')]);
+      } else if (sign === 'r') units.push([Number(at), Number(user), address]);
+      else if (sign === '#') notes.push([Number(at), name, line.split(' ').slice(2).join(' ')]);
     }
     const at = ended.get(name);
     if (at !== undefined) for (const [user, address] of open) events.push([at, -1, user, address]);
@@ -64,6 +67,8 @@ export function replay(folder, ended, limits) {
     }
   }
   return {
+    units: units.length,
+    overRate: overRate(units, rate),
     grants,
     most,
     held: total,
@@ -74,4 +79,32 @@ export function replay(folder, ended, limits) {
     firstAt,
     notes,
   };
+}
+
+/**
+ * Returns by how many units a rate was passed at most, in any stretch of time: a unit counts in it if it was asked for
+ * and answered in it.
+ * @param units times of question and answer, and key
+ */
+export function overRate(units, { limit, windowMs, burst = limit }) {
+  const byKey = new Map();
+  for (const [asked, answered, key] of units) {
+    if (!byKey.has(key)) byKey.set(key, []);
+    byKey.get(key).push([asked, answered]);
+  }
+  let most = 0;
+  for (const list of byKey.values()) {
+    list.sort((a, b) => a[1] - b[1]);
+    for (const [from] of list) {
+      let count = 0;
+      for (const [asked, answered] of list) {
+        if (asked < from) continue;
+        count++;
+        // The clocks' resolution, and the unit that the end of the stretch falls on.
+        const allowed = burst + ((answered - from + 2) * limit) / windowMs + 1;
+        most = Math.max(most, count - Math.floor(allowed));
+      }
+    }
+  }
+  return most;
 }

@@ -14,6 +14,8 @@ import { replay } from './replay.mjs';
 export const LEASE_MS = 1500;
 export const BEAT_MS = 300;
 const LIMITS = { total: 400, user: 3, address: 12 };
+/** A few keys are asked for more than it allows by every process. */
+const RATE = { name: 'trial', limit: 20, windowMs: 2000, burst: 20 };
 const NODE = fileURLToPath(new URL('node.mjs', import.meta.url));
 const BUN = fileURLToPath(new URL('../node_modules/.bin/bun', import.meta.url));
 const META = '{pc1:trial}:m';
@@ -85,6 +87,7 @@ export class World {
           addresses: 60,
           target: 150,
           pauseMs: 4,
+          rate: RATE,
           ...this.settings.shape,
           isIdle,
         }),
@@ -242,7 +245,7 @@ export async function run(settings) {
       problems.push(
         `at rest: held ${sum(reports, 'held')}, by address ${rest.address}, by user ${rest.user}, total ${rest.total}, members ${rest.members}, gc ${rest.gc}, strays ${rest.strays.entries} and ${rest.strays.keys} keys`,
       );
-    const seen = replay(world.folder, world.ended, LIMITS);
+    const seen = replay(world.folder, world.ended, LIMITS, RATE);
     const allowed = fault.bound?.(world) ?? 0;
     // With `share` and `open` the limits are passed while the server is away: only the rest is judged.
     const isJudged = settings.policy === 'closed';
@@ -250,6 +253,8 @@ export async function run(settings) {
       problems.push(
         `over the limit: total ${seen.over.total}, user ${seen.over.user}, address ${seen.over.address}, for ${seen.overMs} ms${allowed === 0 ? '' : `; at most ${allowed} are allowed`}`,
       );
+    if (isJudged && seen.overRate > 0)
+      problems.push(`over the rate: ${seen.overRate} of ${seen.units} units`);
     if (isJudged && seen.isOverAtEnd && fault.bound === undefined)
       problems.push('over the limit at the end');
     const crashed = world.events.filter(([, text]) => text.includes('ended by itself'));

@@ -28,6 +28,8 @@ export declare class NativeCluster {
    * ticket of 0 tells that a state has changed.
    */
   drain(): number
+  mail(): Array<ClusterMail>
+  request(member: number, kind: number, name: string, texts: Array<string>, numbers: Array<number>): number
   /** Returns the figures of a member; absent once it has left. */
   figures(member: number): ClusterFigures | null
   /** Leaves with all members. May be called again. */
@@ -136,7 +138,9 @@ export declare class TrustedProxies {
 }
 
 /** Options of a cluster, checked by JavaScript. */
+export interface ClusterMail { member: number; ticket: number; code: number; parts: Array<string> }
 export interface ClusterConfig {
+  nodeName: string
   /** URL of the server. */
   url: string
   /** User name. */
@@ -181,6 +185,11 @@ export interface ClusterFigures {
   waiting: number
   /** Revision of the limits in force. */
   revision: number
+  limits: Array<number>
+  drainMs: number
+  drainReason: string
+  events: number
+  gaps: number
   /** True if those are not the declared ones. */
   limitsDiffer: boolean
   /** Last problem, empty if there is none. */

@@ -1,4 +1,5 @@
 /** Shows a snapshot in words, tiles and tables. */
+import { ClusterCard } from './cluster-card.js';
 import { ConnectionCards } from './connection-cards.js';
 import { byId, say } from './dom.js';
 import { duration, number, time } from './format.js';
@@ -10,6 +11,7 @@ import type { PageSnapshot } from '../ts/page/snapshot.js';
 export class View {
   readonly #tiles = new Tiles();
   readonly #connections = new ConnectionCards();
+  readonly #cluster = new ClusterCard();
   readonly #server = new ServerCards();
 
   show(snapshot: PageSnapshot): void {
@@ -18,6 +20,7 @@ export class View {
     showAdvice(snapshot);
     this.#tiles.show(snapshot);
     this.#connections.show(snapshot);
+    this.#cluster.show(snapshot);
     this.#server.show(snapshot);
     const { server } = snapshot;
     say(byId('facts'), `${server.runtime} · pid ${server.pid} · up ${duration(server.uptimeMs)}`);

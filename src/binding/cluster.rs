@@ -7,10 +7,10 @@
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{Element, Memory};
 use crate::cluster::{
-    Client, ClusterLimits, Endpoint, Member, Policy, Port, Settings, Status, join,
+    Client, ClusterLimits, Endpoint, Member, Policy, Port, Request, Settings, Status, join,
 };
 use crate::connections::{Address, Ledger};
-use napi::bindgen_prelude::{Env, JsValue, Result, Unknown};
+use napi::bindgen_prelude::{Env, JsValue, Result, Unknown, Utf16String};
 use napi_derive::napi;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -89,6 +89,8 @@ pub struct ClusterConfig {
     pub password: Option<String>,
     /// Prefix of all keys.
     pub prefix: String,
+    /// Name of the process.
+    pub node_name: String,
     /// Lease, ms.
     pub lease_ms: f64,
     /// Interval of beats, ms.
@@ -128,6 +130,13 @@ pub struct ClusterFigures {
     pub revision: u32,
     /// True if those are not the declared ones.
     pub limits_differ: bool,
+    /// The limits in force: total, prefix, address, user, anonymous, anonymous address, unknown, then
+    /// interval and burst of the rate of a network and of a user.
+    pub limits: Vec<f64>,
+    /// Time that is left of a drain of all members, ms.
+    pub drain_ms: f64,
+    /// Reason of that drain.
+    pub drain_reason: String,
     /// Last problem, empty if there is none.
     pub problem: String,
     /// Admissions that the server granted.
@@ -150,6 +159,23 @@ pub struct ClusterFigures {
     pub lost: f64,
     /// Members declared dead.
     pub declared: f64,
+    /// Events that were read.
+    pub events: f64,
+    /// Times that events were missed, or may have been.
+    pub gaps: f64,
+}
+
+/// The outcome of a request, or news.
+#[napi(object)]
+pub struct ClusterMail {
+    /// Number of the member.
+    pub member: u32,
+    /// Ticket of the request; 0 for news.
+    pub ticket: f64,
+    /// The outcome.
+    pub code: i32,
+    /// The parts; the first of news is their kind.
+    pub parts: Vec<String>,
 }
 
 impl From<Status> for ClusterFigures {
@@ -164,6 +190,9 @@ impl From<Status> for ClusterFigures {
             waiting: status.waiting,
             revision: status.revision,
             limits_differ: status.limits_differ,
+            limits: status.limits.to_vec(),
+            drain_ms: status.drain_ms,
+            drain_reason: status.drain_reason,
             problem: status.problem,
             granted: counts.granted as f64,
             refused: counts.refused as f64,
@@ -175,6 +204,8 @@ impl From<Status> for ClusterFigures {
             drift: counts.drift as f64,
             lost: counts.lost as f64,
             declared: counts.declared as f64,
+            events: counts.events as f64,
+            gaps: counts.gaps as f64,
         }
     }
 }
@@ -245,6 +276,7 @@ impl NativeCluster {
     pub fn join(&self, name: String, limits: Vec<f64>) -> Result<u32> {
         let config = &self.config;
         let limit = |at: usize| limits.get(at).map_or(u32::MAX, |number| *number as u32);
+        let rate = |at: usize| limits.get(at).copied().unwrap_or_default();
         let mut joined = self.joined.borrow_mut();
         let Some(port) = joined.port.clone() else {
             return Err(napi::Error::from_reason(
@@ -261,6 +293,7 @@ impl NativeCluster {
         let settings = Settings {
             name,
             prefix: config.prefix.clone(),
+            node_name: config.node_name.clone(),
             node: NODE.clone(),
             lease_ms: config.lease_ms,
             beat_ms: config.beat_ms,
@@ -275,6 +308,8 @@ impl NativeCluster {
                 anonymous: limit(4),
                 anonymous_address: limit(5),
                 unknown: limit(6),
+                ip_rate: [rate(8), rate(9)],
+                user_rate: [rate(10), rate(11)],
             },
             policy: match config.policy {
                 0 => Policy::Share,
@@ -316,6 +351,46 @@ impl NativeCluster {
         answers.len() as u32
     }
 
+    /// Takes the outcomes of requests, and news.
+    #[napi(catch_unwind)]
+    pub fn mail(&self) -> Vec<ClusterMail> {
+        let joined = self.joined.borrow();
+        let Some(port) = &joined.port else {
+            return Vec::new();
+        };
+        let mails = port.take_mail().into_iter();
+        let text = |part: Vec<u8>| String::from_utf8_lossy(&part).into_owned();
+        mails
+            .map(|mail| ClusterMail {
+                member: mail.member,
+                ticket: mail.ticket as f64,
+                code: mail.code,
+                parts: mail.parts.into_iter().map(text).collect(),
+            })
+            .collect()
+    }
+
+    /// Makes a request of a member; returns its ticket, whose outcome comes as mail; 0 once the member
+    /// has left, or for a kind that is unknown. `name` is the user or the key, `texts` and `numbers` are as
+    /// `request_of` takes them.
+    #[napi(catch_unwind)]
+    pub fn request(
+        &self,
+        member: u32,
+        kind: u32,
+        name: Utf16String,
+        texts: Vec<String>,
+        numbers: Vec<f64>,
+    ) -> f64 {
+        let joined = self.joined.borrow();
+        let found = joined.members.iter().find(|(id, _)| *id == member);
+        let (Some((_, member)), Some(request)) = (found, request_of(kind, &name, texts, &numbers))
+        else {
+            return 0.0;
+        };
+        member.request(request) as f64
+    }
+
     /// Returns the figures of a member; absent once it has left.
     #[napi(catch_unwind)]
     pub fn figures(&self, member: u32) -> Option<ClusterFigures> {
@@ -329,4 +404,41 @@ impl NativeCluster {
     pub fn close(&self) {
         self.joined.borrow_mut().end();
     }
+}
+
+/// Returns the request of a kind: 0 kick, 1 who, 2 nodes, 3 drain, 4 limits, 5 revoke, 6 revocations, 7 take.
+fn request_of(kind: u32, name: &[u16], texts: Vec<String>, numbers: &[f64]) -> Option<Request> {
+    let number = |at: usize| numbers.get(at).copied().unwrap_or_default();
+    let mut texts = texts.into_iter().map(String::into_bytes);
+    Some(match kind {
+        0 => Request::Kick {
+            user: digest(name),
+            data: texts.next()?,
+        },
+        1 => Request::Who { user: digest(name) },
+        2 => Request::Nodes,
+        3 => Request::Drain {
+            ms: number(0),
+            reason: texts.next()?,
+        },
+        4 => Request::Limits {
+            revision: number(0) as u32,
+            numbers: numbers.get(1..)?.try_into().ok()?,
+        },
+        5 => Request::Revoke {
+            most: number(0) as u32,
+            data: texts.next()?,
+            entries: numbers.iter().skip(1).copied().zip(texts).collect(),
+        },
+        6 => Request::Revocations {
+            cursor: texts.next()?,
+        },
+        7 => Request::Take {
+            key: digest(name),
+            interval_ms: number(0),
+            burst: number(1),
+            cost: number(2),
+        },
+        _ => return None,
+    })
 }

@@ -1,6 +1,6 @@
 //! The calls of a member: their contents, and their form on the wire.
 
-use super::column::{Column, Key, Name};
+use super::column::{Column, Key, Name, Scope};
 use super::script::{Script, holds};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::HashMap;
@@ -8,6 +8,10 @@ use std::hash::Hasher;
 
 /// Buckets of a generation.
 pub(super) const BUCKETS: u32 = 16_384;
+/// Flag of a client that the limits of its address do not refuse.
+pub(super) const EXEMPT: u8 = 1;
+/// Flag of a client whose address is unknown.
+pub(super) const UNKNOWN: u8 = 2;
 /// Buckets of one call that walks them.
 pub(super) const WALK: u32 = 64;
 
@@ -46,7 +50,17 @@ pub(super) enum Contents {
         seats: u32,
         anonymous: u32,
         asked: Vec<Asked>,
+        rates: BatchRates,
     },
+}
+
+/// The connect rates that a batch spends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BatchRates {
+    pub(super) of_network: bool,
+    pub(super) of_user: bool,
+    /// True to admit nobody who may have spent a rate that the server has lost.
+    pub(super) is_strict: bool,
 }
 
 /// A command for the server.
@@ -92,6 +106,37 @@ impl Space {
         format!("{}b:{generation}:{bucket}", self.prefix).into_bytes()
     }
 
+    pub(super) fn events(&self) -> Vec<u8> {
+        format!("{}e", self.prefix).into_bytes()
+    }
+
+    pub(super) fn revocations(&self) -> Vec<u8> {
+        format!("{}v", self.prefix).into_bytes()
+    }
+
+    /// Returns the key of a rate: of fixed size, whatever the name is.
+    pub(super) fn rate(&self, secret: &[u8], name: Name) -> Vec<u8> {
+        let field = field_of(secret, name);
+        let mut key = format!("{}r:{}", self.prefix, char::from(field[0]));
+        for byte in &field[1..] {
+            key.push_str(&format!("{byte:02x}"));
+        }
+        key.into_bytes()
+    }
+
+    /// Returns the field of a user, and the key of its bucket.
+    pub(super) fn user(&self, seat: &Seat, digest: u128) -> (Vec<u8>, Vec<u8>) {
+        let name = Name {
+            scope: Scope::User,
+            digest,
+        };
+        let field = field_of(&seat.secret, name);
+        (
+            field.to_vec(),
+            self.bucket(&seat.generation, bucket_of(&field)),
+        )
+    }
+
     /// Returns the keys of a call on the buckets from `from` on.
     pub(super) fn walk(&self, generation: &str, from: u32) -> Vec<Vec<u8>> {
         let mut keys = vec![self.meta()];
@@ -100,6 +145,11 @@ impl Space {
         );
         keys
     }
+}
+
+/// Returns the bucket of a field.
+fn bucket_of(field: &[u8; 11]) -> u32 {
+    u32::from(u16::from_be_bytes([field[1], field[2]])) % BUCKETS
 }
 
 /// Returns the field of a name: its scope and 80 bits of a keyed hash.
@@ -125,6 +175,7 @@ struct Fields<'a> {
     keys: Vec<Vec<u8>>,
     places: HashMap<u32, u16, ahash::RandomState>,
     known: HashMap<Key, u16, ahash::RandomState>,
+    rates: HashMap<(Key, Scope), u16, ahash::RandomState>,
     fields: Vec<u8>,
     buckets: Vec<u8>,
 }
@@ -138,6 +189,7 @@ impl<'a> Fields<'a> {
             keys: vec![space.meta()],
             places: HashMap::default(),
             known: HashMap::default(),
+            rates: HashMap::default(),
             fields: Vec::new(),
             buckets: Vec::new(),
         }
@@ -149,7 +201,7 @@ impl<'a> Fields<'a> {
             return number;
         }
         let field = field_of(&self.seat.secret, self.column.name(key));
-        let bucket = u32::from(u16::from_be_bytes([field[1], field[2]])) % BUCKETS;
+        let bucket = bucket_of(&field);
         let place = match self.places.get(&bucket) {
             Some(&place) => place,
             None => {
@@ -165,6 +217,22 @@ impl<'a> Fields<'a> {
         let number = (self.fields.len() / 11) as u16;
         self.known.insert(key, number);
         number
+    }
+
+    /// Returns the place of a rate among the keys; 0 if it is not spent.
+    fn rate(&mut self, key: Option<Key>, scope: Scope, is_spent: bool) -> u16 {
+        let Some(key) = key.filter(|_| is_spent) else {
+            return 0;
+        };
+        if let Some(&place) = self.rates.get(&(key, scope)) {
+            return place;
+        }
+        let digest = self.column.name(key).digest;
+        self.keys
+            .push(self.space.rate(&self.seat.secret, Name { scope, digest }));
+        let place = self.keys.len() as u16;
+        self.rates.insert((key, scope), place);
+        place
     }
 }
 
@@ -201,7 +269,7 @@ impl Contents {
         match self {
             Self::Activate => Command {
                 script: Script::Activate,
-                keys: fields.keys,
+                keys: vec![space.meta(), space.events()],
                 args,
             },
             Self::Publish {
@@ -233,6 +301,7 @@ impl Contents {
                 seats,
                 anonymous,
                 asked,
+                rates,
             } => {
                 let mut given = Vec::new();
                 for &(key, count) in releases {
@@ -247,6 +316,21 @@ impl Contents {
                     }
                     wanted.push(admission.flags);
                 }
+                let mut spent = Vec::new();
+                if rates.of_network || rates.of_user {
+                    for admission in asked {
+                        let [address, prefix, user, _] = admission.keys;
+                        let is_bound = admission.flags & EXEMPT == 0;
+                        let network = fields.rate(
+                            prefix.or(address),
+                            Scope::NetworkRate,
+                            rates.of_network && is_bound,
+                        );
+                        let of_user = fields.rate(user, Scope::UserRate, rates.of_user && is_bound);
+                        spent.extend(network.to_be_bytes());
+                        spent.extend(of_user.to_be_bytes());
+                    }
+                }
                 args.extend([
                     fields.fields,
                     fields.buckets,
@@ -254,6 +338,8 @@ impl Contents {
                     text(seats),
                     text(anonymous),
                     wanted,
+                    spent,
+                    text(u8::from(rates.is_strict)),
                 ]);
                 Command {
                     script: Script::Batch,

@@ -16,6 +16,12 @@ pub(super) enum Scope {
     User = b'u' as isize,
     /// Seats without a user, of an address.
     Anonymous = b'a' as isize,
+    /// Connect rate of a network; no count.
+    NetworkRate = b'n' as isize,
+    /// Connect rate of a user; no count.
+    UserRate = b'v' as isize,
+    /// A rate of the application; no count.
+    Rate = b'l' as isize,
 }
 
 /// A key, by 128 bits that no client can make two names share. The server sees a keyed hash of it.

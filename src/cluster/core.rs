@@ -13,26 +13,21 @@
 //!   member's place on the server is lost.
 //! - While the member is up, the server knows of every seat that it holds.
 
-use super::call::{Asked, BUCKETS, Command, Contents, Seat, Space, WALK, owned};
+use super::call::{
+    Asked, BUCKETS, BatchRates, Command, Contents, EXEMPT, Seat, Space, UNKNOWN, WALK, owned,
+};
+use super::code::{
+    ABANDONED, CLOSED, CODES, DRAINING, GRANTED, IP_RATE, OVERLOAD, UNREACHABLE, USER_RATE, WAIT,
+};
 use super::column::{Column, Key, Name, Scope};
+use super::events::{Events, Read};
+use super::notice::{Drain, Notice};
 use super::observer::{Observer, Suspect};
 use super::reply::{BeatReply, JoinReply, Reply};
+use super::request::{Outcome, Request, Requests};
 use super::script::{Script, holds};
-use super::settings::{Policy, Settings};
+use super::settings::{ClusterLimits, Policy, Settings};
 use std::collections::VecDeque;
-
-/// Answer: the client is admitted.
-pub const GRANTED: i32 = 0;
-/// Answer: the server decides; the answer comes later.
-pub const WAIT: i32 = -1;
-/// Answer: the server cannot be asked, and the policy refuses.
-pub const UNREACHABLE: i32 = 64;
-/// Answer: too many clients wait.
-pub const OVERLOAD: i32 = 65;
-/// Answer: the member has left.
-pub const CLOSED: i32 = 66;
-/// Answer: the seat was given back before the answer came.
-pub const ABANDONED: i32 = 67;
 
 /// Clients that may wait.
 const WAITING_MAX: usize = 65_536;
@@ -123,9 +118,6 @@ struct Ticket {
     is_held: bool,
 }
 
-const EXEMPT: u8 = 1;
-const UNKNOWN: u8 = 2;
-
 struct Flight {
     /// Number of the message under which it was sent last; `None` if it has to be sent (again).
     sent: Option<u64>,
@@ -185,6 +177,10 @@ pub struct Counts {
     pub lost: u64,
     /// Members that this one declared dead.
     pub declared: u64,
+    /// Events that were read.
+    pub events: u64,
+    /// Times that events were missed, or may have been.
+    pub gaps: u64,
 }
 
 /// One member; see the head of this file.
@@ -228,7 +224,6 @@ pub struct Core {
     /// Members of a settled cluster: those of a young generation may still be on their way.
     settled_members: u32,
     revision: u32,
-    limits_differ: bool,
     closing: Option<f64>,
     leave_sent: Option<u64>,
     is_closed: bool,
@@ -237,6 +232,13 @@ pub struct Core {
     since_ms: f64,
     random: u64,
     problem: String,
+    /// The limits in force.
+    limits: ClusterLimits,
+    drain: Drain,
+    requests: Requests,
+    events: Events,
+    notices: Vec<Notice>,
+    over: u32,
 }
 
 impl Core {
@@ -277,8 +279,13 @@ impl Core {
             next_message: 0,
             members: 0,
             settled_members: 0,
-            revision: 0,
-            limits_differ: false,
+            revision: settings.revision,
+            limits: settings.limits,
+            drain: Drain::default(),
+            requests: Requests::default(),
+            events: Events::default(),
+            notices: Vec::new(),
+            over: 0,
             closing: None,
             leave_sent: None,
             is_closed: false,
@@ -298,6 +305,9 @@ impl Core {
     pub fn ask(&mut self, now: f64, port: u32, client: &Client) -> (u64, i32) {
         if self.closing.is_some() || self.is_closed {
             return (0, CLOSED);
+        }
+        if self.drain.until_ms > now {
+            return (0, DRAINING);
         }
         self.expire(now);
         let is_up = self.current() == State::Up;
@@ -463,7 +473,7 @@ impl Core {
             0 | u32::MAX => limit,
             _ => (limit / members).max(1),
         };
-        let limits = &self.settings.limits;
+        let limits = &self.limits;
         let ticket = &self.tickets[at];
         let is_exempt = ticket.flags & EXEMPT != 0;
         let address = if ticket.flags & UNKNOWN != 0 {
@@ -554,6 +564,7 @@ impl Core {
 
     /// The server cannot be asked: nobody waits any longer.
     fn fail(&mut self, problem: &str) {
+        self.requests.fail(false);
         self.trouble = true;
         self.has_failed = true;
         problem.clone_into(&mut self.problem);
@@ -619,6 +630,8 @@ impl Core {
         self.observer.clear();
         self.drop_chore();
         self.column.forget();
+        self.requests.fail(false);
+        self.events.unsure();
         self.answer_all();
         if let Some(flight) = self.flight.take() {
             self.end_flight(&flight.contents);
@@ -653,9 +666,11 @@ impl Core {
     /// Returns the work that is due now.
     pub fn poll(&mut self, now: f64) -> Vec<Action> {
         self.expire(now);
+        self.requests.expire(now);
         if self.link.is_some() && !self.is_closed {
             self.send_beat(now);
             self.send_numbered(now);
+            self.send_requests();
             self.send_chore(now);
         }
         if self.closing.is_some_and(|until| now >= until) {
@@ -668,7 +683,7 @@ impl Core {
     /// Returns the time of the next call of `poll`, unless something happens before.
     #[must_use]
     pub fn due_ms(&self, now: f64) -> f64 {
-        let mut due = now + 1000.0;
+        let mut due = (now + 1000.0).min(self.requests.due_ms());
         if let Some(&(at, _)) = self.deadlines.front() {
             due = due.min(at);
         }
@@ -787,7 +802,8 @@ impl Core {
         }
         let [a, b, c, d] = self.settings.entropy;
         let attempt = self.next_message;
-        let limits = self.settings.limits.numbers();
+        // Those in force, not the declared ones: a server that has lost everything learns them again.
+        let limits = self.limits.numbers();
         let identity = self.identity();
         let mut args = vec![
             identity.into_bytes(),
@@ -803,9 +819,15 @@ impl Core {
             [c.to_be_bytes(), d.to_be_bytes()].concat(),
             self.lost_generation.clone().into_bytes(),
             self.old_generation.clone().into_bytes(),
-            self.settings.revision.to_string().into_bytes(),
+            self.revision.to_string().into_bytes(),
         ];
         args.extend(limits.map(|limit| limit.to_string().into_bytes()));
+        args.extend([
+            self.settings.node_name.clone().into_bytes(),
+            self.drain.number.to_string().into_bytes(),
+            self.drain.left_ms(now).ceil().to_string().into_bytes(),
+            self.drain.reason.clone().into_bytes(),
+        ]);
         let number = self.call(Command {
             script: Script::Join,
             keys: vec![self.space.meta()],
@@ -915,6 +937,11 @@ impl Core {
             seats,
             anonymous,
             asked,
+            rates: BatchRates {
+                of_network: self.limits.ip_rate[0] > 0.0,
+                of_user: self.limits.user_rate[0] > 0.0,
+                is_strict: self.settings.policy == Policy::Closed,
+            },
         };
         // The keys of releases are in use already.
         if let Contents::Batch { asked, .. } = &contents {
@@ -966,7 +993,7 @@ impl Core {
         };
         let command = Command {
             script: Script::Leave,
-            keys: vec![self.space.meta()],
+            keys: vec![self.space.meta(), self.space.events()],
             args: owned(&member.seat),
         };
         self.leave_sent = Some(self.call(command));
@@ -985,7 +1012,7 @@ impl Core {
         let command = if let Some(suspect) = self.suspects.pop_front() {
             Command {
                 script: Script::Dead,
-                keys: vec![self.space.meta()],
+                keys: vec![self.space.meta(), self.space.events()],
                 args: vec![
                     generation.into_bytes(),
                     suspect.index.to_string().into_bytes(),
@@ -1073,6 +1100,8 @@ impl Core {
             .is_some_and(|flight| flight.sent == Some(number))
         {
             self.landed(now, &reply);
+        } else if self.requests.replied(number, &reply) {
+            self.is_lost(&reply);
         }
         self.note_state(now);
     }
@@ -1108,8 +1137,8 @@ impl Core {
         let identity = self.identity();
         self.joins += 1;
         self.members = reply.members.max(1);
-        self.revision = reply.revision;
-        self.limits_differ = reply.differs;
+        self.take_limits(reply.revision, &reply.limits);
+        self.notices.push(Notice::Joined);
         let is_young = reply.age_ms < self.settings.lease_ms;
         self.lost_generation.clear();
         self.old_generation.clear();
@@ -1148,7 +1177,11 @@ impl Core {
         member.beat_answered = member.beat_answered.max(beat);
         member.alive_ms = member.alive_ms.max(sent_ms);
         self.members = reply.members.max(1);
-        self.revision = reply.revision;
+        let generation = member.seat.generation.clone();
+        self.informed(now, &generation, &reply);
+        let Some(member) = &mut self.member else {
+            return;
+        };
         let lease_ms = self.settings.lease_ms;
         if let Some(since) = member.settling
             && member.is_active
@@ -1232,10 +1265,15 @@ impl Core {
                 }
                 self.column.seats.told = *seats;
                 self.column.anonymous.told = *anonymous;
-                if *is_audit {
-                    let found = std::str::from_utf8(&results).ok();
-                    self.counts.drift +=
-                        found.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+                let found = std::str::from_utf8(&results).unwrap_or_default();
+                let mut found = found.split(' ').map(|text| text.parse().unwrap_or(0));
+                let (differing, over) = (found.next().unwrap_or(0), found.next().unwrap_or(0));
+                if *is_audit && differing > 0 {
+                    self.counts.drift += differing;
+                    self.notices.push(Notice::Drift(differing));
+                }
+                if over > 0 {
+                    self.notices.push(Notice::Over(self.over, over));
                 }
             }
             Contents::Batch {
@@ -1243,14 +1281,23 @@ impl Core {
                 seats,
                 anonymous,
                 asked,
+                ..
             } => {
                 for &(key, count) in releases {
                     self.column.confirm_released(key, count);
                 }
                 self.column.seats.told -= (*seats).min(self.column.seats.told);
                 self.column.anonymous.told -= (*anonymous).min(self.column.anonymous.told);
-                for (one, &result) in asked.iter().zip(&results) {
-                    self.decided(one, i32::from(result) - i32::from(b'0'));
+                let (codes, waits) = results.split_at(asked.len().min(results.len()));
+                let mut waits = waits.chunks_exact(3);
+                for (one, &result) in asked.iter().zip(codes) {
+                    let mut code = i32::from(result) - i32::from(b'0');
+                    if code == IP_RATE || code == USER_RATE {
+                        let wait = waits.next().unwrap_or(&[0, 0, 1]);
+                        let ms = i32::from_be_bytes([0, wait[0], wait[1], wait[2]]);
+                        code += CODES * ms.clamp(1, i32::MAX / CODES - 1);
+                    }
+                    self.decided(one, code);
                 }
             }
         }
@@ -1305,6 +1352,120 @@ impl Core {
         } else {
             self.dispose(at);
         }
+    }
+
+    // --- Beside the seats ---------------------------------------------------------------------
+
+    /// Adds a request; its outcome comes later. Returns its ticket.
+    pub fn request(&mut self, now: f64, port: u32, request: Request) -> u64 {
+        if self.closing.is_some() || self.is_closed {
+            return self.requests.refuse(port, CLOSED);
+        }
+        if self.trouble || self.link.is_none() || self.member.is_none() {
+            return self.requests.refuse(port, UNREACHABLE);
+        }
+        let wait_ms = self.settings.admit_timeout_ms;
+        self.requests.add(now, wait_ms, port, request)
+    }
+
+    fn send_requests(&mut self) {
+        if self.trouble || self.link.is_none() || self.closing.is_some() {
+            return;
+        }
+        let is_strict = self.settings.policy == Policy::Closed;
+        while let Some(member) = &self.member
+            && let Some(command) = self.requests.next(&self.space, &member.seat, is_strict)
+        {
+            let number = self.call(command);
+            self.requests.sent(number);
+        }
+    }
+
+    /// Returns the outcomes since the last call.
+    pub fn take_outcomes(&mut self) -> Vec<Outcome> {
+        self.requests.take_outcomes()
+    }
+
+    /// Returns the news since the last call.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Notes a new connection of the listener.
+    pub fn listens(&mut self) {
+        self.events.unsure();
+    }
+
+    /// Returns the next thing that the listener reads.
+    #[must_use]
+    pub fn next_read(&self) -> Read {
+        match self.member {
+            Some(_) => self.events.next(),
+            None => Read::Nothing,
+        }
+    }
+
+    /// Takes a reply to the listener; `false` if it is not understood.
+    pub fn read(&mut self, now: f64, read: &Read, reply: &Reply) -> bool {
+        let Some(news) = self.events.read(read, reply) else {
+            return false;
+        };
+        if news.has_gap {
+            self.missed(now);
+        }
+        for event in news.events {
+            self.counts.events += 1;
+            if event.kind == b's' {
+                self.next_beat_ms = now;
+            } else {
+                self.notices.push(Notice::Event {
+                    kind: event.kind,
+                    data: event.data,
+                });
+            }
+        }
+        true
+    }
+
+    /// Events were missed: the state is read again.
+    fn missed(&mut self, now: f64) {
+        self.counts.gaps += 1;
+        self.next_beat_ms = now;
+        self.notices.push(Notice::Gap);
+    }
+
+    fn take_limits(&mut self, revision: u32, numbers: &[f64; 11]) {
+        let limits = ClusterLimits::of(numbers);
+        if revision == self.revision && limits == self.limits {
+            return;
+        }
+        self.revision = revision;
+        self.limits = limits;
+        self.notices.push(Notice::Limits {
+            revision,
+            numbers: *numbers,
+        });
+    }
+
+    /// Takes what a beat tells besides the members.
+    fn informed(&mut self, now: f64, generation: &str, reply: &BeatReply) {
+        self.take_limits(reply.revision, &reply.limits);
+        let (number, left_ms, reason) = &reply.drain;
+        if *number >= self.drain.number {
+            self.drain = Drain {
+                number: *number,
+                until_ms: now + left_ms,
+                reason: reason.clone(),
+            };
+        }
+        if self.events.beaten(generation, reply.events) {
+            self.missed(now);
+        }
+        let over = reply.total.saturating_sub(self.limits.total);
+        if over > 0 && self.over == 0 {
+            self.notices.push(Notice::Over(over, 0));
+        }
+        self.over = over;
     }
 
     // --- State --------------------------------------------------------------------------------
@@ -1376,7 +1537,19 @@ impl Core {
     /// True if the limits in force are not those that this member declared.
     #[must_use]
     pub fn limits_differ(&self) -> bool {
-        self.limits_differ
+        self.limits != self.settings.limits
+    }
+
+    /// Returns the limits in force.
+    #[must_use]
+    pub fn limits(&self) -> [f64; 11] {
+        self.limits.numbers()
+    }
+
+    /// Returns the time that is left of the drain, and its reason.
+    #[must_use]
+    pub fn drain(&self, now: f64) -> (f64, &str) {
+        (self.drain.left_ms(now), &self.drain.reason)
     }
 
     /// Returns the seats that this member holds, and those that the server knows.
@@ -1422,6 +1595,7 @@ impl Core {
     }
 
     fn finish(&mut self) {
+        self.requests.fail(true);
         self.is_closed = true;
         self.closing = None;
         self.answer_all();

@@ -17,23 +17,33 @@
 //! - No thread calls into JavaScript.
 
 mod call;
+mod code;
 mod column;
 mod core;
+mod events;
+mod listener;
 mod net;
+mod notice;
 mod observer;
 mod port;
 mod reply;
+mod request;
 mod script;
 mod settings;
+mod wire;
 
 pub use self::call::Command;
-pub use self::core::{
-    ABANDONED, Action, Answer, CLOSED, Client, Core, Counts, GRANTED, OVERLOAD, State, UNREACHABLE,
-    WAIT,
+pub use self::code::{
+    ABANDONED, BUSY, CLOSED, CODES, CONFLICT, DONE, DRAINING, FAILED, FULL, GRANTED, OVERLOAD,
+    UNREACHABLE, WAIT,
 };
+pub use self::core::{Action, Answer, Client, Core, Counts, State};
+pub use self::events::Read;
 pub use self::net::{Endpoint, JoinError, Member, Status, join};
-pub use self::port::Port;
+pub use self::notice::Notice;
+pub use self::port::{Mail, Port};
 pub use self::reply::Reply;
+pub use self::request::{Outcome, Request};
 pub use self::script::{SCRIPTS, Script};
 pub use self::settings::{ClusterLimits, Policy, Settings};
 

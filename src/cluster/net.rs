@@ -1,11 +1,18 @@
 //! The one thread that talks to the servers: it carries out what `core` asks for, and makes no
 //! decision of its own.
 
-use super::core::{Action, Answer, CLOSED, Client, Core, Counts, State};
-use super::port::Port;
+use super::call::Space;
+use super::code::CLOSED;
+use super::core::{Action, Answer, Client, Core, Counts, State};
+use super::events::Read;
+use super::listener::{IDLE, SILENT, ask};
+use super::notice::Notice;
+use super::port::{Mail, Port};
 use super::reply::Reply;
+use super::request::{Outcome, Request};
 use super::script::{SCRIPTS, Script};
 use super::settings::Settings;
+use super::wire::reply_of;
 use crate::clock::process_now_ms;
 use crate::error::Error;
 use redis::aio::MultiplexedConnection;
@@ -56,6 +63,8 @@ struct Guarded {
 struct Inner {
     key: String,
     endpoint: Endpoint,
+    /// Key of the stream of events.
+    events_key: Vec<u8>,
     settings: Settings,
     guarded: Mutex<Guarded>,
     changed: Notify,
@@ -72,14 +81,18 @@ impl Inner {
         let mut guarded = self.lock();
         let result = act(&mut guarded.core, process_now_ms());
         let answers = guarded.core.take_answers();
+        let outcomes = guarded.core.take_outcomes();
+        let notices = guarded.core.take_notices();
         let state = guarded.core.state();
         let has_changed = state != guarded.told;
         guarded.told = state;
-        if answers.is_empty() && !has_changed {
+        let is_quiet = answers.is_empty() && outcomes.is_empty() && notices.is_empty();
+        if is_quiet && !has_changed {
             return result;
         }
         let ports = guarded.ports.clone();
         drop(guarded);
+        deliver(&ports, outcomes, &notices);
         for Answer { port, ticket, code } in answers {
             if let Some((_, member, port)) = ports.iter().find(|(id, ..)| *id == port) {
                 port.push(*member, ticket, code);
@@ -91,6 +104,51 @@ impl Inner {
             }
         }
         result
+    }
+}
+
+/// Hands outcomes to the threads that asked, and news to all.
+fn deliver(ports: &[(u32, u32, Arc<Port>)], outcomes: Vec<Outcome>, notices: &[Notice]) {
+    for outcome in outcomes {
+        if let Some((_, member, port)) = ports.iter().find(|(id, ..)| *id == outcome.port) {
+            port.mail(Mail {
+                member: *member,
+                ticket: outcome.ticket,
+                code: outcome.code,
+                parts: outcome.parts,
+            });
+        }
+    }
+    for notice in notices {
+        for (_, member, port) in ports {
+            port.mail(Mail {
+                member: *member,
+                ticket: 0,
+                code: 0,
+                parts: parts_of(notice),
+            });
+        }
+    }
+}
+
+/// Returns a notice as it crosses: its kind, then its data.
+fn parts_of(notice: &Notice) -> Vec<Vec<u8>> {
+    let text = |value: String| value.into_bytes();
+    match notice {
+        Notice::Limits { revision, numbers } => {
+            let mut parts = vec![b"limits".to_vec(), text(revision.to_string())];
+            parts.extend(numbers.map(|number| text(number.to_string())));
+            parts
+        }
+        Notice::Joined => vec![b"joined".to_vec()],
+        Notice::Gap => vec![b"gap".to_vec()],
+        Notice::Event { kind, data } => vec![vec![*kind], data.clone()],
+        Notice::Drift(count) => vec![b"drift".to_vec(), text(count.to_string())],
+        Notice::Over(total, users) => vec![
+            b"over".to_vec(),
+            text(total.to_string()),
+            text(users.to_string()),
+        ],
     }
 }
 
@@ -113,6 +171,12 @@ pub struct Status {
     pub revision: u32,
     /// True if those are not the declared ones.
     pub limits_differ: bool,
+    /// The limits in force, in the order in which they cross.
+    pub limits: [f64; 11],
+    /// Time that is left of a drain of all members, ms.
+    pub drain_ms: f64,
+    /// Reason of that drain.
+    pub drain_reason: String,
     /// Last problem, empty if there is none.
     pub problem: String,
     /// Counts since the start.
@@ -146,11 +210,22 @@ impl Member {
         self.inner.changed.notify_one();
     }
 
+    /// Adds a request; its outcome is mailed to this thread. Returns its ticket.
+    #[must_use]
+    pub fn request(&self, request: Request) -> u64 {
+        let ticket = self
+            .inner
+            .turn(|core, now| core.request(now, self.port, request));
+        self.inner.changed.notify_one();
+        ticket
+    }
+
     /// Returns the figures of the member.
     #[must_use]
     pub fn status(&self) -> Status {
         let guarded = self.inner.lock();
         let core = &guarded.core;
+        let (drain_ms, drain_reason) = core.drain(process_now_ms());
         let (seats, told) = core.seats();
         Status {
             state: core.state(),
@@ -161,6 +236,9 @@ impl Member {
             waiting: core.waiting(),
             revision: core.revision(),
             limits_differ: core.limits_differ(),
+            limits: core.limits(),
+            drain_ms,
+            drain_reason: drain_reason.to_owned(),
             problem: core.problem().to_owned(),
             counts: core.counts(),
         }
@@ -244,6 +322,7 @@ pub fn join(
     if let Some(inner) = net.members.iter().find(|inner| inner.key == key) {
         let comparable = Settings {
             node: inner.settings.node.clone(),
+            node_name: inner.settings.node_name.clone(),
             entropy: inner.settings.entropy,
             ..settings
         };
@@ -273,6 +352,7 @@ pub fn join(
     let core = Core::new(settings.clone(), process_now_ms());
     let told = core.state();
     let inner = Arc::new(Inner {
+        events_key: Space::new(&settings.prefix, &settings.name).events(),
         key,
         endpoint,
         settings,
@@ -353,6 +433,7 @@ impl Link {
 
 async fn serve(inner: Arc<Inner>) {
     let link = Rc::new(RefCell::new(Link::default()));
+    let listener = spawn_local(listen(Arc::clone(&inner)));
     loop {
         let (actions, wait_ms, is_closed) = inner.turn(|core, now| {
             let actions = core.poll(now);
@@ -386,6 +467,7 @@ async fn serve(inner: Arc<Inner>) {
         }
         if is_closed {
             link.borrow_mut().end();
+            listener.abort();
             return;
         }
         let must_connect = {
@@ -404,12 +486,7 @@ async fn serve(inner: Arc<Inner>) {
 /// Makes a connection after a pause that grows with each failure.
 async fn connect(link: Rc<RefCell<Link>>, inner: Arc<Inner>) {
     let failures = link.borrow().failures;
-    if failures > 0 {
-        let longest = (BACKOFF_MS.0 * 2f64.powi(failures.min(10) - 1)).min(BACKOFF_MS.1);
-        // Full jitter: a server that comes back must not meet all members at once.
-        let part = (process_now_ms() * 1e3) % 1000.0 / 1000.0;
-        tokio::time::sleep(Duration::from_secs_f64(longest * part / 1e3)).await;
-    }
+    backoff(failures).await;
     let made = open(&inner.endpoint).await;
     let mut at = link.borrow_mut();
     at.is_connecting = false;
@@ -427,6 +504,46 @@ async fn connect(link: Rc<RefCell<Link>>, inner: Arc<Inner>) {
         }
     }
     inner.changed.notify_one();
+}
+
+/// Reads events until the member is closed.
+async fn listen(inner: Arc<Inner>) {
+    let mut failures = 0;
+    loop {
+        backoff(failures).await;
+        failures += 1;
+        let Ok((mut connection, _)) = open(&inner.endpoint).await else {
+            continue;
+        };
+        inner.turn(|core, _| core.listens());
+        loop {
+            let read = inner.turn(|core, _| core.next_read());
+            if read == Read::Nothing {
+                tokio::time::sleep(IDLE).await;
+                continue;
+            }
+            let asked = ask(&mut connection, &inner.events_key, &read);
+            let Ok(Ok(reply)) = tokio::time::timeout(SILENT, asked).await else {
+                break;
+            };
+            let is_understood = inner.turn(|core, now| core.read(now, &read, &reply));
+            if !is_understood {
+                break;
+            }
+            failures = 0;
+            inner.changed.notify_one();
+        }
+    }
+}
+
+/// Pauses after failures.
+async fn backoff(failures: i32) {
+    if failures > 0 {
+        let longest = (BACKOFF_MS.0 * 2f64.powi(failures.min(10) - 1)).min(BACKOFF_MS.1);
+        // Full jitter: a server that comes back must not meet all members at once.
+        let part = (process_now_ms() * 1e3) % 1000.0 / 1000.0;
+        tokio::time::sleep(Duration::from_secs_f64(longest * part / 1e3)).await;
+    }
 }
 
 /// Connects, and reads the identity of the server's process.
@@ -606,15 +723,4 @@ fn known(script: Script) -> &'static Known {
             .collect()
     });
     &KNOWN[script as usize]
-}
-
-fn reply_of(value: Value) -> Reply {
-    match value {
-        Value::Int(number) => Reply::Number(number),
-        Value::BulkString(text) => Reply::Text(text),
-        Value::SimpleString(text) => Reply::Text(text.into_bytes()),
-        Value::Okay => Reply::Text(b"OK".to_vec()),
-        Value::Array(list) => Reply::List(list.into_iter().map(reply_of).collect()),
-        other => Reply::Failed(format!("an unexpected reply: {other:?}")),
-    }
 }

@@ -25,7 +25,7 @@ impl Reply {
         }
     }
 
-    fn number(&self) -> Option<i64> {
+    pub(super) fn number(&self) -> Option<i64> {
         match self {
             Self::Number(number) => Some(*number),
             Self::Text(text) => std::str::from_utf8(text).ok()?.parse().ok(),
@@ -33,7 +33,7 @@ impl Reply {
         }
     }
 
-    fn list(&self) -> Option<&[Reply]> {
+    pub(super) fn list(&self) -> Option<&[Reply]> {
         match self {
             Self::List(list) => Some(list),
             _ => None,
@@ -63,12 +63,24 @@ pub(super) struct JoinReply {
     pub(super) secret: Vec<u8>,
     pub(super) members: u32,
     pub(super) revision: u32,
-    pub(super) differs: bool,
+    pub(super) limits: [f64; 11],
+}
+
+fn limits_of(reply: &Reply) -> Option<[f64; 11]> {
+    let list = reply.list()?;
+    let mut limits = [0.0; 11];
+    if list.len() != limits.len() {
+        return None;
+    }
+    for (limit, text) in limits.iter_mut().zip(list) {
+        *limit = std::str::from_utf8(text.text()?).ok()?.parse().ok()?;
+    }
+    Some(limits)
 }
 
 impl JoinReply {
     pub(super) fn of(reply: &Reply) -> Option<Self> {
-        let [index, generation, age, secret, members, revision, differs] = reply.list()? else {
+        let [index, generation, age, secret, members, revision, limits] = reply.list()? else {
             return None;
         };
         Some(Self {
@@ -78,7 +90,7 @@ impl JoinReply {
             secret: secret.text()?.to_vec(),
             members: members.number()? as u32,
             revision: revision.number()? as u32,
-            differs: differs.number()? != 0,
+            limits: limits_of(limits)?,
         })
     }
 }
@@ -93,16 +105,47 @@ pub(super) struct BeatReply {
     pub(super) old_generations: Vec<String>,
     pub(super) ended: Vec<(u32, Vec<u8>)>,
     pub(super) seen: Vec<Seen>,
+    /// Number of the latest drain, the time that is left of it, and its reason.
+    pub(super) drain: (u64, f64, String),
+    /// Number of the latest event.
+    pub(super) events: u64,
+    /// Seats of all members.
+    pub(super) total: u32,
+    pub(super) limits: [f64; 11],
 }
 
 impl BeatReply {
     pub(super) fn of(reply: &Reply) -> Option<Self> {
-        let [age, joining, members, revision, cleaner, old, ended, seen] = reply.list()? else {
+        let [
+            age,
+            joining,
+            members,
+            revision,
+            cleaner,
+            old,
+            ended,
+            seen,
+            drain,
+            left,
+            reason,
+            events,
+            total,
+            limits,
+        ] = reply.list()?
+        else {
             return None;
         };
         let ended = ended.list()?.chunks_exact(2);
         let seen = seen.list()?.chunks_exact(3);
         Some(Self {
+            drain: (
+                drain.number()? as u64,
+                left.number()? as f64,
+                String::from_utf8_lossy(reason.text()?).into_owned(),
+            ),
+            events: events.number()? as u64,
+            total: total.number()?.max(0) as u32,
+            limits: limits_of(limits)?,
             age_ms: age.number()? as f64,
             joining: joining.number()? as u32,
             members: members.number()? as u32,

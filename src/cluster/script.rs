@@ -23,10 +23,26 @@ pub enum Script {
     Clean,
     /// Deletes the buckets of a generation that is over.
     Forget,
+    /// Tells all to close the connections of a user.
+    Kick,
+    /// Returns the processes that hold connections of a user.
+    Who,
+    /// Returns all processes.
+    Nodes,
+    /// Refuses newcomers everywhere, or admits them again.
+    Drain,
+    /// Replaces the limits in force.
+    Limits,
+    /// Adds revocations.
+    Revoke,
+    /// Returns some revocations.
+    Revocations,
+    /// Spends rates.
+    Take,
 }
 
 /// All scripts, in the order of their numbers.
-pub const SCRIPTS: [Script; 10] = [
+pub const SCRIPTS: [Script; 18] = [
     Script::Join,
     Script::Publish,
     Script::Activate,
@@ -37,11 +53,20 @@ pub const SCRIPTS: [Script; 10] = [
     Script::Walk,
     Script::Clean,
     Script::Forget,
+    Script::Kick,
+    Script::Who,
+    Script::Nodes,
+    Script::Drain,
+    Script::Limits,
+    Script::Revoke,
+    Script::Revocations,
+    Script::Take,
 ];
 
 const COMMON: &str = include_str!("lua/common.lua");
 const OWNER: &str = include_str!("lua/owner.lua");
 const NUMBERED: &str = include_str!("lua/numbered.lua");
+const RATE: &str = include_str!("lua/rate.lua");
 
 impl Script {
     /// Returns the text of the script.
@@ -51,13 +76,21 @@ impl Script {
             Self::Join => &[COMMON, include_str!("lua/join.lua")],
             Self::Publish => &[COMMON, OWNER, NUMBERED, include_str!("lua/publish.lua")],
             Self::Activate => &[COMMON, OWNER, NUMBERED, include_str!("lua/activate.lua")],
-            Self::Batch => &[COMMON, OWNER, NUMBERED, include_str!("lua/batch.lua")],
+            Self::Batch => &[COMMON, OWNER, NUMBERED, RATE, include_str!("lua/batch.lua")],
             Self::Beat => &[COMMON, OWNER, include_str!("lua/beat.lua")],
             Self::Dead => &[COMMON, include_str!("lua/dead.lua")],
             Self::Leave => &[COMMON, OWNER, include_str!("lua/leave.lua")],
             Self::Walk => &[COMMON, include_str!("lua/walk.lua")],
             Self::Clean => &[COMMON, include_str!("lua/clean.lua")],
             Self::Forget => &[COMMON, include_str!("lua/forget.lua")],
+            Self::Kick => &[COMMON, include_str!("lua/kick.lua")],
+            Self::Who => &[COMMON, include_str!("lua/who.lua")],
+            Self::Nodes => &[COMMON, include_str!("lua/nodes.lua")],
+            Self::Drain => &[COMMON, include_str!("lua/drain.lua")],
+            Self::Limits => &[COMMON, include_str!("lua/limits.lua")],
+            Self::Revoke => &[COMMON, include_str!("lua/revoke.lua")],
+            Self::Revocations => &[COMMON, include_str!("lua/revocations.lua")],
+            Self::Take => &[COMMON, RATE, include_str!("lua/take.lua")],
         };
         let mut text = String::new();
         for line in parts.iter().flat_map(|part| part.lines()) {

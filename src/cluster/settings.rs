@@ -12,7 +12,7 @@ pub enum Policy {
 }
 
 /// Limits that hold over all members. `u32::MAX` is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClusterLimits {
     /// All connections.
     pub total: u32,
@@ -28,13 +28,19 @@ pub struct ClusterLimits {
     pub anonymous_address: u32,
     /// Connections without an address.
     pub unknown: u32,
+    /// Connect rate of an address, of IPv6 of a prefix: ms for each connect, and connects at once; zeros for none.
+    pub ip_rate: [f64; 2],
+    /// The same of a user.
+    pub user_rate: [f64; 2],
 }
 
 impl ClusterLimits {
     /// Returns the limits in the order in which they cross.
     #[must_use]
-    pub fn numbers(&self) -> [u32; 7] {
-        [
+    pub fn numbers(&self) -> [f64; 11] {
+        let [ip_interval, ip_burst] = self.ip_rate;
+        let [user_interval, user_burst] = self.user_rate;
+        let counts = [
             self.total,
             self.prefix,
             self.address,
@@ -42,7 +48,36 @@ impl ClusterLimits {
             self.anonymous,
             self.anonymous_address,
             self.unknown,
-        ]
+        ];
+        let [a, b, c, d, e, f, g] = counts.map(f64::from);
+        let [h, i, j, k] = [ip_interval, ip_burst, user_interval, user_burst];
+        [a, b, c, d, e, f, g, h, i, j, k]
+    }
+
+    /// Returns the limits of [`Self::numbers`].
+    #[must_use]
+    pub fn of(numbers: &[f64; 11]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k] = *numbers;
+        let [
+            total,
+            prefix,
+            address,
+            user,
+            anonymous,
+            anonymous_address,
+            unknown,
+        ] = [a, b, c, d, e, f, g].map(|number| number as u32);
+        Self {
+            total,
+            prefix,
+            address,
+            user,
+            anonymous,
+            anonymous_address,
+            unknown,
+            ip_rate: [h, i],
+            user_rate: [j, k],
+        }
     }
 }
 
@@ -53,6 +88,8 @@ pub struct Settings {
     pub name: String,
     /// Prefix of all keys.
     pub prefix: String,
+    /// Name of the process, for people.
+    pub node_name: String,
     /// Identity of the process; never used twice.
     pub node: String,
     /// Time without a beat after which a member is dead.

@@ -2,8 +2,10 @@
 //! losses and delays are random. Nobody is admitted over a limit, everybody is answered in time, and at
 //! rest all counts agree.
 
-use super::core::{Action, Answer, Client, Core, GRANTED, State, WAIT};
+use super::code::{CLOSED, CONFLICT, DONE, DRAINING, GRANTED, UNREACHABLE, WAIT};
+use super::core::{Action, Answer, Client, Core, State};
 use super::reply::Reply;
+use super::request::{Outcome, Request};
 use super::script::Script;
 use super::settings::{ClusterLimits, Policy, Settings};
 use proptest::prelude::*;
@@ -33,6 +35,12 @@ struct Server {
     generation: String,
     born: f64,
     places: BTreeMap<u32, Place>,
+    revision: i64,
+    limits: Vec<f64>,
+    /// Number of the latest drain, and its end.
+    drain: (u64, f64),
+    /// Calls that spent rates.
+    takes: usize,
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -61,6 +69,12 @@ impl Server {
         if script == Script::Join {
             return self.join(args, now);
         }
+        if script == Script::Take && text(&args[0]) == self.generation {
+            self.takes += 1;
+            let parts = args[2..].chunks(4);
+            let parts = parts.flat_map(|take| [say("1"), say(&text(&take[3])), say("0"), say("0")]);
+            return Reply::List(parts.collect());
+        }
         if text(&args[0]) != self.generation {
             return say("GEN");
         }
@@ -76,6 +90,7 @@ impl Server {
                 return say(if is_same { "+1" } else { "+0" });
             }
             Script::Walk | Script::Clean | Script::Forget => return say("+"),
+            Script::Limits | Script::Drain | Script::Who => return self.change(script, args, now),
             _ => {}
         }
         let index = number(&args[1]) as u32;
@@ -95,11 +110,25 @@ impl Server {
 
     fn join(&mut self, args: &[Vec<u8>], now: f64) -> Reply {
         if self.generation.is_empty() || args[5] == self.generation.as_bytes() {
+            let is_new = self.generation.is_empty();
             *self = Self {
                 generation: text(&args[3]),
                 born: now,
                 places: BTreeMap::new(),
+                revision: if is_new { -1 } else { self.revision },
+                ..self.clone()
             };
+        }
+        let revision = number(&args[7]) as i64;
+        if revision > self.revision {
+            self.revision = revision;
+            self.limits = args[8..19]
+                .iter()
+                .map(|limit| text(limit).parse().expect("a limit"))
+                .collect();
+        }
+        if number(&args[20]) > self.drain.0 {
+            self.drain = (number(&args[20]), now + number(&args[21]) as f64);
         }
         let owner = text(&args[0]);
         let known = self.places.iter().find(|(_, place)| place.owner == owner);
@@ -118,9 +147,34 @@ impl Server {
             Reply::Number((now - self.born) as i64),
             say("0123456789abcdef"),
             Reply::Number(self.places.len() as i64),
-            Reply::Number(0),
-            Reply::Number(0),
+            Reply::Number(self.revision),
+            self.limits(),
         ])
+    }
+
+    fn change(&mut self, script: Script, args: &[Vec<u8>], now: f64) -> Reply {
+        match script {
+            Script::Limits if number(&args[1]) as i64 != self.revision => return say("CONFLICT"),
+            Script::Limits => {
+                self.revision += 1;
+                let limits = args[2..].iter();
+                self.limits = limits
+                    .map(|limit| text(limit).parse().expect("a limit"))
+                    .collect();
+            }
+            Script::Drain => self.drain = (self.drain.0 + 1, now + number(&args[1]) as f64),
+            _ => {}
+        }
+        Reply::List(vec![say(&self.revision.to_string())])
+    }
+
+    fn limits(&self) -> Reply {
+        Reply::List(
+            self.limits
+                .iter()
+                .map(|limit| say(&limit.to_string()))
+                .collect(),
+        )
     }
 
     fn beat(&mut self, index: u32, args: &[Vec<u8>], now: f64) -> Reply {
@@ -144,11 +198,17 @@ impl Server {
             Reply::Number((now - self.born) as i64),
             Reply::Number(joining as i64),
             Reply::Number(self.places.len() as i64),
-            Reply::Number(0),
+            Reply::Number(self.revision),
             Reply::Number(0),
             say(""),
             Reply::List(Vec::new()),
             Reply::List(seen.collect()),
+            Reply::Number(self.drain.0 as i64),
+            Reply::Number((self.drain.1 - now).max(0.0) as i64),
+            say(""),
+            Reply::Number(0),
+            Reply::Number(i64::from(self.total())),
+            self.limits(),
         ])
     }
 
@@ -202,9 +262,9 @@ impl Server {
                 .map(|at| u16::from_be_bytes([at[0], at[1]]));
             let keys: Vec<u16> = keys.collect();
             let user = keys[2];
-            if self.total() >= TOTAL {
+            if self.total() >= self.limits[0] as u32 {
                 results.push(b'0' + 2);
-            } else if user > 0 && self.sum(&field(user)) >= PER_USER {
+            } else if user > 0 && self.sum(&field(user)) >= self.limits[3] as u32 {
                 results.push(b'0' + 5);
             } else {
                 results.push(b'0');
@@ -279,6 +339,7 @@ impl World {
                     name: "test".into(),
                     prefix: "pc".into(),
                     node: format!("node{at}"),
+                    node_name: format!("name{at}"),
                     lease_ms: LEASE_MS,
                     beat_ms: BEAT_MS,
                     admit_timeout_ms: ADMIT_MS,
@@ -292,6 +353,8 @@ impl World {
                         anonymous: u32::MAX,
                         anonymous_address: u32::MAX,
                         unknown: u32::MAX,
+                        ip_rate: [0.0; 2],
+                        user_rate: [0.0; 2],
                     },
                     policy: Policy::Closed,
                     batch_max: 4,
@@ -541,4 +604,122 @@ fn a_client_that_leaves_is_answered_and_its_seat_given_back() {
     world.wait(100);
     assert_eq!(world.server.total(), 0);
     assert_eq!(world.nodes[0].core.seats(), (0, 0));
+}
+
+/// Answers of a server that knows what `Server` does, and the scripts beside the seats.
+fn ask(world: &mut World, at: usize, request: Request) -> Outcome {
+    let now = world.now;
+    let ticket = world.nodes[at].core.request(now, 0, request);
+    for _ in 0..(5.0 * ADMIT_MS) as u32 {
+        world.turn();
+        let mut outcomes = world.nodes[at].core.take_outcomes().into_iter();
+        if let Some(found) = outcomes.find(|outcome| outcome.ticket == ticket) {
+            return found;
+        }
+    }
+    panic!("a request without an outcome");
+}
+
+#[test]
+fn new_limits_hold_on_all_members_and_survive_a_server_that_loses_everything() {
+    let mut world = World::new();
+    world.wait(1500);
+    let mut numbers = world.nodes[0].core.limits();
+    numbers[0] = 2.0;
+    let change = Request::Limits {
+        revision: 0,
+        numbers,
+    };
+    assert_eq!(ask(&mut world, 0, change.clone()).code, DONE);
+    world.wait(300);
+    for node in &world.nodes {
+        assert_eq!(node.core.limits(), numbers);
+        assert_eq!(node.core.revision(), 1);
+    }
+    // Made for another revision: it would undo the first change unseen.
+    assert_eq!(ask(&mut world, 1, change).code, CONFLICT);
+    world.step(&Step::Flush);
+    world.wait(2500);
+    for node in &world.nodes {
+        assert_eq!(node.core.limits(), numbers);
+    }
+    for user in 1..=4 {
+        world.step(&Step::Ask(user as usize % MEMBERS, user));
+    }
+    world.wait(100);
+    assert_eq!(world.server.total(), 2);
+}
+
+#[test]
+fn a_drain_holds_on_all_members_and_survives_a_server_that_loses_everything() {
+    let mut world = World::new();
+    world.wait(1500);
+    let drain = |ms| Request::Drain {
+        ms,
+        reason: b"maintenance".to_vec(),
+    };
+    assert_eq!(ask(&mut world, 0, drain(60_000.0)).code, DONE);
+    world.wait(300);
+    world.step(&Step::Flush);
+    world.wait(2500);
+    for at in 0..MEMBERS {
+        let client = Client {
+            address: 1,
+            prefix: None,
+            user: None,
+            is_exempt: false,
+        };
+        let now = world.now;
+        assert_eq!(world.nodes[at].core.ask(now, 0, &client), (0, DRAINING));
+    }
+    assert_eq!(ask(&mut world, 1, drain(0.0)).code, DONE);
+    world.wait(300);
+    world.step(&Step::Ask(2, 1));
+    world.wait(50);
+    assert_eq!(world.nodes[2].held.len(), 1);
+}
+
+#[test]
+fn every_request_is_answered_in_time_whatever_happens_to_the_link() {
+    for step in [Step::Drop(0), Step::Flush, Step::Pause(2000)] {
+        let mut world = World::new();
+        world.wait(1500);
+        world.step(&step);
+        let outcome = ask(&mut world, 0, Request::Who { user: 1 });
+        assert_eq!(outcome.code, UNREACHABLE, "{step:?}");
+    }
+    let mut world = World::new();
+    world.wait(1500);
+    world.nodes[0].core.close(world.now + 100.0);
+    let outcome = ask(&mut world, 0, Request::Nodes);
+    assert_eq!(outcome.code, CLOSED);
+}
+
+#[test]
+fn takes_go_together_and_each_has_its_own_answer() {
+    let mut world = World::new();
+    world.wait(1500);
+    let now = world.now;
+    let tickets: Vec<u64> = (0..600u32)
+        .map(|key| {
+            let take = Request::Take {
+                key: u128::from(key % 7),
+                interval_ms: 10.0,
+                burst: 3.0,
+                cost: f64::from(key),
+            };
+            world.nodes[0].core.request(now, 0, take)
+        })
+        .collect();
+    let calls = world.server.takes;
+    world.wait(20);
+    // Three calls of at most 256.
+    assert_eq!(world.server.takes - calls, 3);
+    let outcomes = world.nodes[0].core.take_outcomes();
+    assert_eq!(outcomes.len(), tickets.len());
+    for (cost, outcome) in outcomes.iter().enumerate() {
+        assert_eq!(outcome.ticket, tickets[cost]);
+        // The model tells the cost back.
+        assert_eq!(text(&outcome.parts[1]), cost.to_string());
+    }
 }

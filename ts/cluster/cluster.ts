@@ -1,25 +1,23 @@
 /** One limit over all processes: the end of one JavaScript thread. The work is done in `src/cluster`. */
-import { PortcullisError, wrongType } from '../base/errors.js';
+import { hostClock } from '../base/clock.js';
+import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { type ClusterFigures, NativeCluster } from '../native/addon.js';
 import { sharedArray } from '../native/shared-memory.js';
 import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
 import { TimerManager } from '../timers/manager.js';
+import { ClusterLimiter, type ClusterLimiterOptions } from './limiter.js';
+import { Membership } from './membership.js';
 import { type CheckedClusterOptions, checkedCluster, type ClusterOptions } from './options.js';
+import {
+  type ClusterNode,
+  clusterNodesOf,
+  merged,
+  type UserNode,
+  userNodesOf,
+} from './presence.js';
 import { type ClusterManagerStats, type ClusterState, type ClusterStats, STATES } from './stats.js';
-
-// Answers of the core besides 0 (granted) and the codes of limits.
-/** The answer comes later. @internal */
-export const WAIT = -1;
-/** The policy refuses. @internal */
-export const UNREACHABLE = 64;
-/** Too many clients wait. @internal */
-export const OVERLOADED = 65;
-/** The cluster is closed. @internal */
-export const LEFT = 66;
-/** The seat was given back before the answer came. @internal */
-export const ABANDONED = 67;
 
 /** Answers that one look takes. */
 const ANSWERS_MAX = 256;
@@ -27,7 +25,38 @@ const ANSWERS_MAX = 256;
 const SEVERITY: readonly ClusterState[] = ['up', 'settling', 'joining', 'unreachable', 'closed'];
 const CONFIG_CODES = ['ERR_CLUSTER_CONFIG', 'ERR_CLUSTER_INCOMPATIBLE'] as const;
 
-type StateListener = (state: ClusterState, name: string, problem: string | undefined) => void;
+/** Begins the names of members that count no connections: no manager's name holds it. */
+const CHANNEL = '\0';
+/** Limits of a member that counts no connections. */
+const NO_LIMITS: readonly number[] = [0, 0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0];
+const REASON_MAX = 256;
+
+/** A process that has joined or left. */
+export interface ClusterMember {
+  /** Id of the process, as `nodes()` has it. */
+  readonly id: string;
+  /** Name of the process: its option `nodeName`. */
+  readonly name: string;
+}
+
+/** Listeners of a `Cluster`, by event. The last argument but one of each is the manager's name. */
+export interface ClusterEvents {
+  /** The state of a manager has changed; with the problem, if there is one. */
+  state: (state: ClusterState, name: string, problem: string | undefined) => void;
+  /** A process has joined; or joined again, after the server has lost something. */
+  memberJoined: (member: ClusterMember, name: string) => void;
+  /** A process has left, or was declared dead: its seats are free. */
+  memberLost: (member: ClusterMember, name: string, reason: 'left' | 'dead') => void;
+  /** The server had lost or changed so many counts by itself; they were put right. */
+  drift: (counts: number, name: string) => void;
+  /**
+   * More is open than a limit allows, since processes were cut off: connections over the total, or users over their
+   * limit among those that this process has just told. Nobody is closed for it.
+   */
+  overLimit: (over: { readonly connections: number; readonly users: number }, name: string) => void;
+}
+
+type Listeners = { readonly [E in keyof ClusterEvents]: Set<ClusterEvents[E]> };
 
 /** Splits `CODE: message` of the core. */
 function errorOf(error: unknown): unknown {
@@ -38,54 +67,6 @@ function errorOf(error: unknown): unknown {
   return found === null
     ? error
     : new PortcullisError(found[1] as 'ERR_CLUSTER_CONFLICT', found[2] ?? '', { field: 'cluster' });
-}
-
-/** The share of one manager name in a cluster. @internal */
-export class Membership {
-  /** Number of the member, for the core's table. */
-  readonly id: number;
-  readonly name: string;
-  /** Its limits, as a text. */
-  readonly limits: string;
-  readonly admitTimeoutMs: number;
-  readonly #waiting = new Map<number, (code: number) => void>();
-  readonly #hold: (isHeld: boolean) => void;
-
-  constructor(
-    id: number,
-    name: string,
-    limits: string,
-    admitTimeoutMs: number,
-    hold: (isHeld: boolean) => void,
-  ) {
-    this.id = id;
-    this.name = name;
-    this.limits = limits;
-    this.admitTimeoutMs = admitTimeoutMs;
-    this.#hold = hold;
-  }
-
-  /** Waits for the answer to a ticket. */
-  answer(ticket: number): Promise<number> {
-    return new Promise((resolve) => {
-      if (this.#waiting.size === 0) this.#hold(true);
-      this.#waiting.set(ticket, resolve);
-    });
-  }
-
-  /** Takes an answer. */
-  answered(ticket: number, code: number): void {
-    const resolve = this.#waiting.get(ticket);
-    if (resolve === undefined) return;
-    this.#waiting.delete(ticket);
-    if (this.#waiting.size === 0) this.#hold(false);
-    resolve(code);
-  }
-
-  /** Answers everybody who waits. */
-  close(): void {
-    for (const ticket of this.#waiting.keys()) this.answered(ticket, LEFT);
-  }
 }
 
 /**
@@ -109,7 +90,13 @@ export class Cluster {
   readonly #answers = sharedArray(Float64Array, 3 * ANSWERS_MAX);
   readonly #members = new Map<number, Membership>();
   readonly #hooks = new Hooks();
-  readonly #listeners = new Set<StateListener>();
+  readonly #listeners: Listeners = {
+    state: new Set(),
+    memberJoined: new Set(),
+    memberLost: new Set(),
+    drift: new Set(),
+    overLimit: new Set(),
+  };
   #held = 0;
   #isClosed = false;
 
@@ -119,7 +106,7 @@ export class Cluster {
    */
   constructor(options: ClusterOptions) {
     this.#options = checkedCluster(options);
-    const { username, password, ...rest } = this.#options;
+    const { username, password, strict: _, ...rest } = this.#options;
     try {
       this.#native = new NativeCluster(this.#answers, {
         ...rest,
@@ -163,11 +150,54 @@ export class Cluster {
     } catch (error) {
       throw errorOf(error);
     }
-    const member = new Membership(id, name, numbers, this.#options.admitTimeoutMs, (isHeld) =>
-      this.#hold(isHeld),
+    const member = new Membership(
+      id,
+      name,
+      numbers,
+      this.#options.admitTimeoutMs,
+      this.#native,
+      this.#hooks,
+      (isHeld) => this.#hold(isHeld),
     );
     this.#members.set(id, member);
+    member.onNews((kind, data) => this.#news(name, kind, data));
     return member;
+  }
+
+  /**
+   * Joins for a purpose that counts no connections.
+   * @throws as `join`
+   * @internal
+   */
+  channel(purpose: 'limits' | 'tokens'): Membership {
+    return this.join(CHANNEL + purpose, [...NO_LIMITS]);
+  }
+
+  #managers(): Membership[] {
+    return [...this.#members.values()].filter(({ name }) => !name.startsWith(CHANNEL));
+  }
+
+  /** Tells the listeners of an event. */
+  #news(name: string, kind: string, data: readonly string[]): void {
+    if (name.startsWith(CHANNEL)) return;
+    const [first = '', second = ''] = data;
+    const tell = <E extends keyof ClusterEvents>(
+      event: E,
+      ...args: Parameters<ClusterEvents[E]>
+    ): void => {
+      for (const listener of this.#listeners[event])
+        this.#hooks.run(`${event}Listener`, () =>
+          (listener as (...given: Parameters<ClusterEvents[E]>) => void)(...args),
+        );
+    };
+    const space = first.indexOf(' ');
+    const member = { id: first.slice(0, space), name: first.slice(space + 1) };
+    if (kind === 'j') tell('memberJoined', member, name);
+    else if (kind === 'l') tell('memberLost', member, name, 'left');
+    else if (kind === 'd') tell('memberLost', member, name, 'dead');
+    else if (kind === 'drift') tell('drift', Number(first), name);
+    else if (kind === 'over')
+      tell('overLimit', { connections: Number(first), users: Number(second) }, name);
   }
 
   #drain(): void {
@@ -182,33 +212,41 @@ export class Cluster {
         else member?.answered(taken[at + 1]!, taken[at + 2]!);
       }
     }
+    for (const mail of this.#native.mail()) this.#members.get(mail.member)?.mailed(mail);
   }
 
   #tell(member: Membership | undefined, state: ClusterState | undefined): void {
-    if (member === undefined || state === undefined) return;
-    const problem = this.#figures(member)?.problem;
-    for (const listener of this.#listeners)
+    if (member === undefined || state === undefined || member.name.startsWith(CHANNEL)) return;
+    const problem = member.figures()?.problem;
+    for (const listener of this.#listeners.state)
       this.#hooks.run('stateListener', () =>
         listener(state, member.name, problem === '' ? undefined : problem),
       );
   }
 
-  #figures(member: Membership): ClusterFigures | undefined {
-    return this.#native.figures(member.id) ?? undefined;
-  }
-
   /**
-   * Calls `listener` after each change of state of a manager: with the state, the manager's name, and the problem
-   * if there is one. It is the place for a log line and an alert.
-   * @param event `state`
+   * Calls `listener` after an event; see `ClusterEvents`. `state` is the place for a log line and an alert.
+   * @param event name of the event
    * @returns a function that removes the listener
    * @throws ERR_INVALID_ARG_TYPE
    */
-  on(event: 'state', listener: StateListener): () => void {
-    if (event !== 'state') throw wrongType('event', event, "'state'");
+  on<E extends keyof ClusterEvents>(event: E, listener: ClusterEvents[E]): () => void {
+    if (typeof event !== 'string' || !Object.hasOwn(this.#listeners, event))
+      throw wrongType('event', event, Object.keys(this.#listeners).join(', '));
     if (typeof listener !== 'function') throw wrongType('listener', listener, 'a function');
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+    const listeners: Set<ClusterEvents[E]> = this.#listeners[event];
+    listeners.add(listener);
+    return () => void listeners.delete(listener);
+  }
+
+  /** The lease, ms. @internal */
+  get leaseMs(): number {
+    return this.#options.leaseMs;
+  }
+
+  /** True if calls that cannot wait are refused. @internal */
+  get isStrict(): boolean {
+    return this.#options.strict;
   }
 
   /** The worst state of all managers; `joining` before the first manager. */
@@ -231,7 +269,7 @@ export class Cluster {
     const timers = new TimerManager({ name: 'cluster.ready' });
     const waiting = new Promise<void>((resolve, reject) => {
       const look = (): boolean => {
-        const { state, managers } = this.snapshot();
+        const { state, managers } = this.#standing();
         const problem = managers.find((manager) => manager.problem !== undefined)?.problem;
         const fatal = CONFIG_CODES.find((code) => problem?.startsWith(`${code}: `) === true);
         if (state === 'up') resolve();
@@ -251,13 +289,13 @@ export class Cluster {
       const timer = timers.setTimeout(
         () => {
           end();
-          const problem = this.snapshot().managers.find(
+          const problem = this.#standing().managers.find(
             (one) => one.problem !== undefined,
           )?.problem;
           reject(
             new PortcullisError(
               'ERR_TIMEOUT',
-              `the cluster is ${this.state} after ${timeoutMs} ms${problem === undefined ? '' : `: ${problem}`}`,
+              `the cluster is ${this.#standing().state} after ${timeoutMs} ms${problem === undefined ? '' : `: ${problem}`}`,
               { field: 'timeoutMs' },
             ),
           );
@@ -276,14 +314,27 @@ export class Cluster {
 
   /** Returns the figures of one manager; `undefined` once the cluster is closed. @internal */
   statsOf(member: Membership): ClusterManagerStats | undefined {
-    const figures = this.#figures(member);
+    const figures = member.figures();
     return figures === undefined ? undefined : statsOf(member.name, figures);
   }
 
   /** Returns the figures at this moment. */
   snapshot(): ClusterStats {
+    return this.#statsOf(this.#managers());
+  }
+
+  /** Returns the figures of all members. Limiters and revocations need no settled counts. */
+  #standing(): ClusterStats {
+    const { state, sinceMs, managers } = this.#statsOf([...this.#members.values()]);
+    const isSettled = managers.every((one) =>
+      one.name.startsWith(CHANNEL) ? one.state !== 'joining' : one.state === 'up',
+    );
+    return { state: state === 'settling' && isSettled ? 'up' : state, sinceMs, managers };
+  }
+
+  #statsOf(members: readonly Membership[]): ClusterStats {
     const managers: ClusterManagerStats[] = [];
-    for (const member of this.#members.values()) {
+    for (const member of members) {
       const stats = this.statsOf(member);
       if (stats !== undefined) managers.push(stats);
     }
@@ -293,7 +344,112 @@ export class Cluster {
       'up',
     );
     const state = this.#isClosed ? 'closed' : managers.length === 0 ? 'joining' : worst;
-    return { state, managers };
+    const since = managers.filter((one) => one.state === state).map(({ sinceMs }) => sinceMs);
+    return { state, sinceMs: Math.max(0, ...since), managers };
+  }
+
+  /** Asks every manager's server, and returns the answers. */
+  #askAll(
+    action: string,
+    ask: (member: Membership) => Promise<readonly string[]>,
+  ): Promise<(readonly string[])[]> {
+    if (this.#isClosed)
+      return Promise.reject(new PortcullisError('ERR_CLOSED', `the cluster is closed: ${action}`));
+    return Promise.all(this.#managers().map(ask));
+  }
+
+  /**
+   * Refuses newcomers in all processes, in every manager of this cluster; they admit again by themselves after
+   * `ttlMs`. Open connections go on. The others hear of it at once, at the latest with their next beat; while they
+   * cannot reach the server, they go on as before. `manager.drain()` is this process's.
+   * @param reason for logs: at most 256 characters
+   * @param ttlMs 1 to 2^30
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+   */
+  async drain(reason: string, ttlMs: number): Promise<void> {
+    if (typeof reason !== 'string') throw wrongType('reason', reason, 'a string');
+    if (reason.length > REASON_MAX)
+      throw outOfRange('reason', reason, `at most ${REASON_MAX} characters`);
+    const ms = wholeNumber('ttlMs', ttlMs, 1, TIME_MAX_MS);
+    await this.#askAll('nobody drains', (member) =>
+      member.ask('nobody drains', 'drain', '', [reason], [ms]),
+    );
+  }
+
+  /**
+   * Admits newcomers again in all processes, after `drain()`.
+   * @throws ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+   */
+  async resume(): Promise<void> {
+    await this.#askAll('the drain goes on', (member) =>
+      member.ask('the drain goes on', 'drain', '', [''], [0]),
+    );
+  }
+
+  /**
+   * Waits until the changes by `manager.updateLimits()` are in force on the server and in this process; the others
+   * take them over with their next beat.
+   * @throws ERR_LIMITS_CONFLICT if another process has changed them at the same time; ERR_CLUSTER_UNREACHABLE if the
+   * server does not answer: they may still be in force; ERR_CLOSED. As rejections, for the first change that has failed
+   */
+  async settled(): Promise<void> {
+    await Promise.all(this.#managers().map((member) => member.settled()));
+  }
+
+  /**
+   * Returns the connections of a user in all processes, leases included.
+   * @param userId 1 to 1024 characters
+   * @throws ERR_INVALID_ARG_TYPE, ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+   */
+  async count(userId: string): Promise<number> {
+    const nodes = await this.whereIs(userId);
+    return nodes.reduce((sum, { connections }) => sum + connections, 0);
+  }
+
+  /**
+   * Tells whether a user has a connection in any process.
+   * @param userId 1 to 1024 characters
+   * @throws as `count`
+   */
+  async isOnline(userId: string): Promise<boolean> {
+    return (await this.count(userId)) > 0;
+  }
+
+  /**
+   * Returns the processes that a user is connected to, in every manager of this cluster.
+   * @param userId 1 to 1024 characters
+   * @throws as `count`
+   * @example
+   * for (const { name, connections } of await cluster.whereIs('ada')) console.log(name, connections);
+   */
+  async whereIs(userId: string): Promise<UserNode[]> {
+    if (typeof userId !== 'string' || userId === '' || userId.length > 1024)
+      throw wrongType('userId', userId, 'a string of 1 to 1024 characters');
+    const action = 'presence is unknown';
+    const answers = await this.#askAll(action, (member) => member.ask(action, 'who', userId));
+    return merged(answers.map(userNodesOf), ({ node }) => node);
+  }
+
+  /**
+   * Returns the processes of the cluster.
+   * @throws ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+   */
+  async nodes(): Promise<ClusterNode[]> {
+    const action = 'the processes are unknown';
+    const answers = await this.#askAll(action, (member) => member.ask(action, 'nodes', ''));
+    return merged(answers.map(clusterNodesOf), ({ id }) => id);
+  }
+
+  /**
+   * Returns a rate over all processes. Limiters of one `name` count together, and need the same options.
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_CLOSED
+   * @example
+   * const limiter = cluster.limiter({ name: 'api', limit: 100, windowMs: 60_000 });
+   * const { success, retryAfterMs } = await limiter.take(userId);
+   */
+  limiter(options: ClusterLimiterOptions): ClusterLimiter {
+    const join = (): Membership => this.channel('limits');
+    return new ClusterLimiter(join, this.#options, options, () => hostClock.now());
   }
 
   /**
@@ -339,5 +495,9 @@ function statsOf(name: string, figures: ClusterFigures): ClusterManagerStats {
     drift: figures.drift,
     losses: figures.lost,
     declaredDead: figures.declared,
+    drain:
+      figures.drainMs > 0 ? { reason: figures.drainReason, leftMs: figures.drainMs } : undefined,
+    events: figures.events,
+    eventGaps: figures.gaps,
   };
 }

@@ -1,4 +1,5 @@
 /** Options of a cluster, checked. */
+import { hostname } from 'node:os';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 
@@ -15,6 +16,8 @@ export interface ClusterOptions {
   readonly password?: string | undefined;
   /** Prefix of all keys: 1 to 32 characters of `[a-z0-9-]`. Default `pc`. */
   readonly prefix?: string | undefined;
+  /** Name of this process in `nodes()`, for people: 1 to 128 characters. Default: the host's name. */
+  readonly nodeName?: string | undefined;
   /**
    * Time without a beat after which a process counts as dead and its seats are free: 1000 to 120000 ms. All
    * processes need the same. Default 6000.
@@ -46,6 +49,11 @@ export interface ClusterOptions {
    * all processes, so that a rolling deployment changes them once. Default 0.
    */
   readonly limitsRevision?: number | undefined;
+  /**
+   * Whether `reserve` and `addConnection` throw `ERR_ASYNC_REQUIRED`. Otherwise they are optimistic: the limits of this
+   * process decide at once, and a client that the cluster refuses afterwards is closed. Default `false`.
+   */
+  readonly strict?: boolean | undefined;
   /** Most admissions of one call: whole number from 1 to 1024. Default 256. */
   readonly batchMax?: number | undefined;
   /** Whether a server may be used that evicts keys, and with them seats. Default `false`. */
@@ -58,6 +66,7 @@ export interface CheckedClusterOptions {
   readonly username: string | undefined;
   readonly password: string | undefined;
   readonly prefix: string;
+  readonly nodeName: string;
   readonly leaseMs: number;
   readonly beatMs: number;
   readonly admitTimeoutMs: number;
@@ -67,6 +76,7 @@ export interface CheckedClusterOptions {
   readonly limitsRevision: number;
   readonly batchMax: number;
   readonly allowEviction: boolean;
+  readonly strict: boolean;
 }
 
 const OPTIONS = [
@@ -74,6 +84,7 @@ const OPTIONS = [
   'username',
   'password',
   'prefix',
+  'nodeName',
   'leaseMs',
   'beatMs',
   'admitTimeoutMs',
@@ -83,6 +94,7 @@ const OPTIONS = [
   'limitsRevision',
   'batchMax',
   'allowEviction',
+  'strict',
 ] as const;
 const POLICIES = ['share', 'open', 'closed'] as const;
 const URL_ALLOWED = 'a URL such as redis://host:6379, valkey://host or unix:///path';
@@ -93,6 +105,14 @@ function checkedUrl(url: unknown): string {
   if (!/^(?:(?:redis|valkey):\/\/[^/?#]|unix:\/\/\/.)/.test(url) || url.length > 2048)
     throw outOfRange('url', '(not shown)', URL_ALLOWED);
   return url;
+}
+
+function checkedName(name: unknown): string {
+  if (name === undefined) return hostname().slice(0, 128) || 'unknown';
+  if (typeof name !== 'string')
+    throw wrongType('nodeName', name, 'a string of 1 to 128 characters');
+  if (name === '' || name.length > 128) throw outOfRange('nodeName', name, '1 to 128 characters');
+  return name;
 }
 
 function text(field: 'username' | 'password', value: unknown): string | undefined {
@@ -115,7 +135,7 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
   if (typeof options !== 'object' || options === null)
     throw wrongType('options', options, 'an object');
   knownOptions('Cluster', options, OPTIONS);
-  const { prefix = 'pc', onUnreachable = 'share', allowEviction = false } = options;
+  const { prefix = 'pc', onUnreachable = 'share', allowEviction = false, strict = false } = options;
   const url = checkedUrl(options.url);
   if (typeof prefix !== 'string') throw wrongType('prefix', prefix, 'a string');
   if (!/^[a-z0-9-]{1,32}$/.test(prefix))
@@ -125,6 +145,7 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
     throw outOfRange('onUnreachable', onUnreachable, "'share', 'open' or 'closed'");
   if (typeof allowEviction !== 'boolean')
     throw wrongType('allowEviction', allowEviction, 'a boolean');
+  if (typeof strict !== 'boolean') throw wrongType('strict', strict, 'a boolean');
   const leaseMs = wholeNumber('leaseMs', options.leaseMs, 1000, 120_000, 6000);
   const tenth = Math.floor(leaseMs / 10);
   return {
@@ -132,6 +153,7 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
     username: text('username', options.username),
     password: text('password', options.password),
     prefix,
+    nodeName: checkedName(options.nodeName),
     leaseMs,
     beatMs: wholeNumber(
       'beatMs',
@@ -153,5 +175,6 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
     limitsRevision: wholeNumber('limitsRevision', options.limitsRevision, 0, 2 ** 31 - 1, 0),
     batchMax: wholeNumber('batchMax', options.batchMax, 1, 1024, 256),
     allowEviction,
+    strict,
   };
 }

@@ -61,11 +61,19 @@ export interface ClusterManagerStats {
   readonly losses: number;
   /** Processes that this one has declared dead. */
   readonly declaredDead: number;
+  /** Drain of all processes by `cluster.drain()`, as far as this one has heard; `undefined` if there is none. */
+  readonly drain: { readonly reason: string; readonly leftMs: number } | undefined;
+  /** Events that were read: members, kicks, revocations, changes of limits and drains. */
+  readonly events: number;
+  /** Times that events were missed, or may have been: the state was read again. One at each start. */
+  readonly eventGaps: number;
 }
 
 /** Figures of a cluster. */
 export interface ClusterStats {
   /** The worst state of all managers; `joining` before the first manager. */
   readonly state: ClusterState;
+  /** Milliseconds since the last change of state of a manager that is in it. */
+  readonly sinceMs: number;
   readonly managers: readonly ClusterManagerStats[];
 }

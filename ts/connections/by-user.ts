@@ -1,6 +1,6 @@
 /** The connections of each user, oldest first. */
 
-/** Finds the oldest connection of a user. Kept only with `onFull: 'closeOldest'`. @internal */
+/** Finds the oldest connection of a user. Kept with `onFull: 'closeOldest'`, and once somebody asks for the connections of a user. @internal */
 export class ByUser<C> {
   readonly #connections = new Map<string, Set<C>>();
 
@@ -14,6 +14,11 @@ export class ByUser<C> {
     const present = this.#connections.get(userId);
     if (present?.delete(connection) === true && present.size === 0)
       this.#connections.delete(userId);
+  }
+
+  /** Returns the connections of a user at this moment, oldest first. */
+  of(userId: string): C[] {
+    return [...(this.#connections.get(userId) ?? [])];
   }
 
   /** Returns the number of connections of a user. */

@@ -18,6 +18,10 @@ export interface Lease {
 export class HeldLease implements Lease {
   readonly success = true;
   readonly #owner: object;
+  /** The connection that was opened with it, while the cluster has not answered yet. */
+  opened: object | undefined;
+  /** True while the cluster has not answered an optimistic admission. */
+  isUnconfirmed = false;
 
   constructor(
     owner: object,

@@ -12,7 +12,7 @@ import { ConnectionView } from './view.js';
 export class LiveConnections<S extends ManagedSocket> {
   readonly #seats: Seats<ManagedConnection<S>>;
   readonly #ids: IdIndex<ManagedConnection<S>>;
-  readonly #byUser: ByUser<ManagedConnection<S>> | undefined;
+  #byUser: ByUser<ManagedConnection<S>> | undefined;
   /** The live connections by id, read-only. */
   readonly view: ReadonlyMap<string, ManagedConnection<S>>;
 
@@ -32,6 +32,16 @@ export class LiveConnections<S extends ManagedSocket> {
   /** Returns the oldest connection of `userId`, if the order is kept. */
   oldestOf(userId: string): ManagedConnection<S> | undefined {
     return this.#byUser?.oldest(userId);
+  }
+
+  /** Returns the connections of `userId` at this moment. The first call looks at every connection, later ones do not. */
+  of(userId: string): ManagedConnection<S>[] {
+    if (this.#byUser === undefined) {
+      this.#byUser = new ByUser();
+      for (const connection of this.view.values())
+        if (connection.userId !== undefined) this.#byUser.add(connection.userId, connection);
+    }
+    return this.#byUser.of(userId);
   }
 
   /** Returns the connections of `userId`, if their order is kept; otherwise 0. */

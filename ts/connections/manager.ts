@@ -7,23 +7,28 @@
  * step leaves seats, slots and ids in agreement before it closes a socket or calls a hook, and looks
  * again afterwards. Long for its doc comments: it is the public class.
  */
+import { randomUUID } from 'node:crypto';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions } from '../base/options.js';
+import type { Cluster } from '../cluster/cluster.js';
 import {
   ABANDONED,
-  type Cluster,
+  CODES,
   LEFT,
   type Membership,
   OVERLOADED,
   UNREACHABLE,
-} from '../cluster/cluster.js';
+} from '../cluster/membership.js';
+import { type ClusterNode, clusterNodesOf } from '../cluster/presence.js';
 import type { ClusterManagerStats } from '../cluster/stats.js';
 import { parseIpv4 } from '../native/strings.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
 import { type AdmissionResult, checkedLease, HeldLease, type Lease } from './lease.js';
-import { checkConnection, checkedOptionalUser } from './arguments.js';
+import { checkConnection, checkedOptionalUser, checkedUser } from './arguments.js';
+import { checkCloseCode, cutReason } from './close-frame.js';
+import { clusterNumbers, inForceNumbers, withClusterLimits } from './cluster-limits.js';
 import { ManagedConnection, type ManagedSocket } from './connection.js';
 import { isExempt } from './exempt-clients.js';
 import { hashOf } from './id-index.js';
@@ -62,14 +67,34 @@ const CLUSTER_CODES: Readonly<Record<number, RefusalCode>> = {
   [STALE]: 'stale_lease',
 };
 
+/** Limits of one client: their late refusals close with 1008. */
+const CLIENT_CODES: ReadonlySet<RefusalCode> = new Set([
+  'prefix_limit',
+  'ip_limit',
+  'user_limit',
+  'anonymous_ip_limit',
+  'ip_rate',
+  'user_rate',
+]);
+
 const RATE_REASONS: Readonly<Record<ExceededRate, string>> = {
   message_rate: 'Message rate exceeded',
   byte_rate: 'Byte rate exceeded',
   control_rate: 'Control frame rate exceeded',
 };
 
+const CLOSE_USER_CODE = 4003;
 const REPLACED_CODE = 4001;
 const REPLACED_REASON = 'Replaced by a newer connection';
+
+/** The event that closes a user's connections. */
+interface Kick {
+  /** The manager that has told it, and has closed its own. */
+  readonly from: string;
+  readonly user: string;
+  readonly code: number;
+  readonly reason: string;
+}
 
 /**
  * Decides who may connect, counts the traffic of connections, and closes the idle ones.
@@ -97,6 +122,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     messageRate: MessageRateLimiter | undefined;
     controlRate: MessageRateLimiter;
   };
+  /** Tells this manager from all others of the name. */
+  readonly #id = randomUUID();
   readonly #hooks = new Hooks();
   readonly #refusals: Refusals;
   readonly #closer: SocketCloser;
@@ -116,6 +143,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Retry time of the latest refusal for short memory, ms. */
   #shedMs = 0;
   #isClosed = false;
+  #stopNews: (() => void) | undefined;
   /** The live connections by id: a read-only view, iterated in the order of slots. */
   readonly connections: ReadonlyMap<string, ManagedConnection<S>>;
   /** Messages and bytes received, messages and bytes sent: sums over all connections. @internal */
@@ -173,7 +201,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const member = given.cluster?.join(given.name ?? '', numbers);
     this.#cluster = given.cluster;
     this.#member = member;
-    this.#seats = new Seats(given.name, numbers, member, this.#owner, driver, loop);
+    // Those in force in this process, which other threads of the name have opened the index with.
+    const inForce = member?.figures()?.limits;
+    if (inForce !== undefined)
+      this.#limits = frozenLimits(withClusterLimits(this.#limits, inForce));
+    const opened = inForce === undefined ? numbers : inForceNumbers(numbers, inForce);
+    this.#seats = new Seats(given.name, opened, member, this.#owner, driver, loop);
     this.#live = new LiveConnections(this.#seats, given.closesOldest);
     this.connections = this.#live.view;
     // A lease lasts from the cluster's answer on.
@@ -183,9 +216,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     );
     try {
       this.#applyLimits();
+      this.#stopNews = member?.onNews((kind, data) => this.#news(kind, data));
       this.#monitor?.attach(this);
     } catch (error) {
       // Strict timers or a monitor that are closed: neither the name nor timers may stay taken.
+      this.#stopNews?.();
       this.#sweep.close();
       this.#seats.close();
       throw error;
@@ -221,15 +256,56 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @param ip address of the client, in any usual notation; anything else counts as unknown
    * @param userId the user, if known: up to 1024 characters, empty for none
    * @returns a lease, which expires by itself after `leaseTimeoutMs`, or a refusal
-   * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster: use `admit`
+   * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster that is `strict`: use `admit`. With any other cluster
+   * the limits of this process decide, and a client that the cluster refuses afterwards is closed with 1008, or with
+   * 1013 if it is not this client's limit; `onRefuse` is called with `late: true`
    * @example
    * const lease = manager.reserve(ip);
    * if (!lease.success) return refuse(503, lease.reason);
    * upgrade((socket) => manager.commit(lease, id, socket));
    */
   reserve(ip: string, userId?: string): Lease | Refusal {
+    if (this.#cluster === undefined) return this.#reserve(ip, userId);
     this.#checkSync('reserve');
-    return this.#reserve(ip, userId);
+    return this.#reserveOptimistic(ip, userId);
+  }
+
+  /** Takes a seat of this process, and asks the cluster afterwards. */
+  #reserveOptimistic(ip: string, userId: string | undefined): HeldLease | Refusal {
+    const lease = this.#reserve(ip, userId);
+    if (!lease.success) return lease;
+    const answer = this.#seats.ask(lease.handle, lease.userId, lease.isExempt);
+    if (typeof answer === 'number') {
+      if (answer === 0) return lease;
+      this.#seats.abort(lease.handle);
+      return this.#refuseShared(answer, ip, lease.userId);
+    }
+    lease.isUnconfirmed = true;
+    void answer.then((code) => this.#confirmed(lease, code));
+    return lease;
+  }
+
+  /** Takes the cluster's answer to an optimistic admission. */
+  #confirmed(lease: HeldLease, answer: number): void {
+    const connection = lease.opened as ManagedConnection<S> | undefined;
+    lease.isUnconfirmed = false;
+    lease.opened = undefined;
+    if (answer === 0) return;
+    // Given back already, or never opened.
+    if (connection === undefined ? !this.#seats.abort(lease.handle) : !this.#live.has(connection))
+      return;
+    const { code, reason } = this.#refuseShared(answer, lease.ip, lease.userId, true);
+    if (connection !== undefined)
+      this.#close(connection, CLIENT_CODES.has(code) ? 1008 : 1013, reason);
+  }
+
+  /** Refuses by an answer of the cluster. */
+  #refuseShared(answer: number, ip: string, user: string | undefined, isLate = false): Refusal {
+    const number = answer < 0 ? answer : answer % CODES;
+    const code = CLUSTER_CODES[number] ?? refusalCodeOf(-number);
+    // A rate over all processes knows when it admits again.
+    const retryMs = answer >= CODES ? Math.floor(answer / CODES) : this.#retryAfterMs(code);
+    return this.#refusals.refuse(code, ip, user, retryMs, undefined, isLate);
   }
 
   #reserve(ip: string, userId: string | undefined): HeldLease | Refusal {
@@ -241,9 +317,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return new HeldLease(this, handle, ip, user, isFree);
   }
 
-  /** @throws ERR_ASYNC_REQUIRED with a cluster, which cannot answer at once */
+  /** @throws ERR_ASYNC_REQUIRED with a strict cluster, which cannot answer at once */
   #checkSync(method: string): void {
-    if (this.#cluster !== undefined)
+    if (this.#cluster?.isStrict === true)
       throw new PortcullisError(
         'ERR_ASYNC_REQUIRED',
         `${method}() cannot ask a cluster: use admit() and commit()`,
@@ -298,6 +374,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return this.#member === undefined ? undefined : this.#cluster?.statsOf(this.#member);
   }
 
+  /** Asks for the processes of this manager's cluster. @throws as `cluster.nodes()`, as rejections @internal */
+  async clusterNodes(): Promise<ClusterNode[]> {
+    const parts = await this.#member?.ask('the processes are unknown', 'nodes', '');
+    return clusterNodesOf(parts ?? []);
+  }
+
   /** True if admissions wait for a cluster. @internal */
   get isClustered(): boolean {
     return this.#cluster !== undefined;
@@ -310,14 +392,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   async confirm(lease: Lease): Promise<Lease | Refusal> {
     const { handle, ip, userId, isExempt } = checkedLease(lease, this);
-    const code = await this.#seats.ask(handle, userId, isExempt);
-    if (code === 0 && !this.#isClosed) return lease;
+    const answer = await this.#seats.ask(handle, userId, isExempt);
+    if (answer === 0 && !this.#isClosed) return lease;
     this.#seats.abort(handle);
-    return this.#told(
-      this.#isClosed ? 'closed' : (CLUSTER_CODES[code] ?? refusalCodeOf(-code)),
-      ip,
-      userId,
-    );
+    if (this.#isClosed) return this.#told('closed', ip, userId);
+    return this.#refuseShared(answer, ip, userId);
   }
 
   /**
@@ -485,11 +564,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
-    const { handle, ip, userId } = checkedLease(lease, this);
+    const held = checkedLease(lease, this);
+    const { handle, ip, userId } = held;
     const seat = this.#seats.commit(handle);
     if (seat === 'stale') return this.#told('stale_lease', ip, userId);
     const slot = handle % SLOTS_MAX;
-    return this.#openOrUndo(slot, seat === 'over', id, socket, ip, parseIpv4(ip), userId, metadata);
+    const isOver = seat === 'over';
+    const v4 = parseIpv4(ip);
+    const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata);
+    if (held.isUnconfirmed) held.opened = result.connection;
+    return result;
   }
 
   /**
@@ -564,7 +648,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @param userId the user, if known: up to 1024 characters, empty for none
    * @param metadata further data on the client
    * @returns the connection, or a refusal with `reason`, `code` and `retryAfterMs`
-   * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster: use `admit` and `commit`
+   * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster that is `strict`: use `admit` and `commit`; see
+   * `reserve` for others
    */
   addConnection(
     id: string,
@@ -582,6 +667,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const present = this.#live.find(id, hash);
     if (present !== undefined && !this.#options.takesOver)
       return this.#told('duplicate_id', ip, user);
+    if (this.#cluster !== undefined) {
+      const lease = this.#reserveOptimistic(ip, user);
+      return lease.success ? this.commit(lease, id, socket, metadata) : lease;
+    }
     const v4 = parseIpv4(ip);
     // The seat of the old connection counts as free: a refused newcomer takes nothing over.
     const taken = this.#take(false, ip, v4, user, present);
@@ -633,7 +722,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     slot: number,
     userId: string,
   ): { readonly success: true } | Refusal {
-    this.#checkSync('bindUser');
+    if (this.#cluster !== undefined)
+      throw new PortcullisError(
+        'ERR_ASYNC_REQUIRED',
+        'bindUser() cannot move a seat of a cluster: admit the client with its user',
+        { field: 'bindUser' },
+      );
     if (slot < 0 || this.#isClosed) return this.#told('closed', connection.ip, userId);
     const answer = this.#seats.bindUser(slot, userId);
     if (answer !== 1) return this.#refuse(answer, connection.ip, userId);
@@ -755,18 +849,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /**
    * Replaces some limits. Counts stay, and no connection is closed for a lower limit; rates of
    * messages and bytes begin anew.
+   *
+   * With a cluster, the limits that count over all processes change on all of them; see `await cluster.settled()`. The
+   * other limits are this process's and change at once.
    * @param changes limits to replace; `undefined` lifts one
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
-   * `ipv6PrefixBits`; ERR_CLOSED after `close()`; ERR_UNSUPPORTED with a cluster, whose limits change with its
-   * `limitsRevision`. Nothing has changed then.
+   * `ipv6PrefixBits`, and `mode: 'observe'` with a cluster; ERR_CLOSED after `close()`. Nothing has changed then.
    */
   updateLimits(changes: ConnectionLimits): void {
-    if (this.#cluster !== undefined)
-      throw new PortcullisError(
-        'ERR_UNSUPPORTED',
-        'limits of a cluster change with its limitsRevision: deploy the new limits with a higher one',
-        { field: 'limits' },
-      );
     if (typeof changes !== 'object' || changes === null)
       throw wrongType('limits', changes, 'an object');
     const merged = frozenLimits({ ...this.#limits, ...changes });
@@ -778,10 +868,95 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
         merged.ipv6PrefixBits,
         `${bits}: it cannot change while the index is open`,
       );
+    if (this.#member !== undefined && merged.mode === 'observe')
+      throw outOfRange('mode', 'observe', "'enforce' with a cluster");
     this.#checkOpen('its limits cannot change');
+    if (this.#member !== undefined) return this.#updateShared(this.#member, changes, merged);
     this.#seats.setLimits(numbers);
     this.#limits = merged;
     this.#applyLimits();
+  }
+
+  /** Changes the limits of all processes, and those of this one alone at once. */
+  #updateShared(
+    member: Membership,
+    changes: ConnectionLimits,
+    merged: Readonly<ConnectionLimits>,
+  ): void {
+    const inForce = member.figures()?.limits ?? clusterNumbers(checkedLimits(this.#limits));
+    const given = frozenLimits(changes);
+    // Merged again when it is its turn: another change may be under way.
+    member.changeLimits(() =>
+      clusterNumbers(checkedLimits(frozenLimits({ ...this.#limits, ...given }))),
+    );
+    this.#limits = frozenLimits(withClusterLimits(merged, inForce));
+    this.#applyLimits();
+  }
+
+  /** Puts limits into effect that the cluster has in force. */
+  #takeLimits(inForce: readonly number[]): void {
+    this.#limits = frozenLimits(withClusterLimits(this.#limits, inForce));
+    this.#seats.setLimits(inForceNumbers(checkedLimits(this.#limits), inForce));
+    this.#applyLimits();
+  }
+
+  #news(kind: string, data: readonly string[]): void {
+    if (kind === 'limits') this.#takeLimits(data.slice(1).map(Number));
+    else if (kind === 'k') {
+      const kick = JSON.parse(data[0] ?? '') as Kick;
+      if (kick.from !== this.#id) this.#closeHere(kick.user, kick.code, kick.reason);
+    }
+  }
+
+  /**
+   * Returns the connections of a user in this manager, oldest first. The first call looks at every connection; later
+   * ones do not.
+   * @param userId 1 to 1024 characters
+   * @throws ERR_INVALID_ARG_TYPE
+   */
+  connectionsOf(userId: string): ManagedConnection<S>[] {
+    checkedUser(userId);
+    return this.#live.of(userId);
+  }
+
+  /**
+   * Closes all connections of a user: in this manager, and with a cluster in the managers of the name in all
+   * processes. Connections that open meanwhile may be closed, too; later ones are not. A process that is cut off closes
+   * them once it is back, unless the server has lost the event by then.
+   * @param userId 1 to 1024 characters
+   * @param options `code`: close code that may be sent, default 4003; `reason`: cut to 123 bytes, default none
+   * @returns `connections`: those that were open, leases of other processes included
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_CLUSTER_UNREACHABLE if only those of this
+   * manager were closed. As rejections
+   * @example
+   * await manager.closeUser('ada', { reason: 'Signed out' });
+   */
+  async closeUser(
+    userId: string,
+    options: { readonly code?: number | undefined; readonly reason?: string | undefined } = {},
+  ): Promise<{ readonly connections: number }> {
+    checkedUser(userId);
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
+    knownOptions('closeUser', options, ['code', 'reason']);
+    const code = options.code ?? CLOSE_USER_CODE;
+    checkCloseCode(code);
+    const reason = cutReason(options.reason ?? '');
+    // The count before the close: the server's is taken while the seats come back.
+    const kick: Kick = { from: this.#id, user: userId, code, reason };
+    const told = this.#member?.ask('only this process closes', 'kick', userId, [
+      JSON.stringify(kick),
+    ]);
+    const closed = this.#closeHere(userId, code, reason);
+    if (told === undefined) return { connections: closed };
+    return { connections: Number((await told)[0]) };
+  }
+
+  #closeHere(userId: string, code: number, reason: string): number {
+    let closed = 0;
+    for (const connection of this.#live.of(userId))
+      if (this.#close(connection, code, reason)) closed++;
+    return closed;
   }
 
   /**
@@ -811,6 +986,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#stopNews?.();
     this.#sweep.close();
     for (const connection of this.connections.values())
       this.#close(connection, 1001, 'Server shutdown');

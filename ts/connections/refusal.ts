@@ -34,6 +34,8 @@ export interface Refusal {
   readonly retryAfterMs: number;
   /** Cause of `overload`; absent for other codes. */
   readonly cause?: PressureCause;
+  /** `true` for a client that was admitted at once, and that the cluster has refused afterwards. */
+  readonly late?: true;
 }
 
 /** Text of each code. @internal */
@@ -99,9 +101,11 @@ export class Refusals {
     userId: string | undefined,
     retryAfterMs: number,
     cause?: PressureCause,
+    isLate = false,
   ): Refusal {
     this.#counts[code] = (this.#counts[code] ?? 0) + 1;
-    const refusal = refusalOf(code, retryAfterMs, cause);
+    const made = refusalOf(code, retryAfterMs, cause);
+    const refusal: Refusal = isLate ? { ...made, late: true } : made;
     if (this.#onRefuse !== undefined)
       this.#hooks.run('onRefuse', () => this.#onRefuse?.(refusal, ip, userId));
     return refusal;

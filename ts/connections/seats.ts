@@ -4,7 +4,7 @@
  */
 import { hostClock } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
-import { type Membership, WAIT } from '../cluster/cluster.js';
+import { type Membership, WAIT } from '../cluster/membership.js';
 import { createConnections } from '../native/addon.js';
 import { sharedArray } from '../native/shared-memory.js';
 import { encodeName, TEXT_MAX } from '../native/strings.js';

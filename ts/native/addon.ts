@@ -267,4 +267,4 @@ export type RequestLedger = Native.RequestLedger;
 export type ResourceWatch = Native.ResourceWatch;
 export type TokenCore = Native.TokenCore;
 export type TrustedProxies = Native.TrustedProxies;
-export type { ClusterFigures, StallFigures, TokenPolicy, WatchFigures } from '../../native/loader.js';
+export type { ClusterFigures, ClusterMail, StallFigures, TokenPolicy, WatchFigures } from '../../native/loader.js';

@@ -11,6 +11,7 @@ import type { ChainSnapshot } from '../middleware/contract.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
+import { ClusterWatch } from './cluster-watch.js';
 import { ConnectionScan } from './connection-scan.js';
 import { PageEvents } from './events.js';
 import type { ClientNames } from './mask.js';
@@ -60,6 +61,7 @@ export class Recorder {
   readonly #maxViewers: number;
   readonly #events = new PageEvents();
   readonly #scan: ConnectionScan;
+  readonly #cluster: ClusterWatch;
   readonly #rows: PageRow[] = [];
   readonly #heat: (readonly number[] | null)[] = [];
   #sequence = 0;
@@ -70,6 +72,7 @@ export class Recorder {
     this.#title = title;
     this.#maxViewers = maxViewers;
     this.#scan = new ConnectionScan(sources.connections.connections, names);
+    this.#cluster = new ClusterWatch(sources.connections);
     this.#events.addServerEvent(wallClockMs(), 'info', `Page set up on ${runtime}`);
   }
 
@@ -126,6 +129,7 @@ export class Recorder {
       budgets: figures?.budgets ?? null,
       messages: figures?.messages ?? null,
       connections: this.#connections(connections, isSeen, at),
+      cluster: this.#cluster.look(isSeen),
       refusals,
       loop: loopOf(resources),
       memory: memoryOf(resources, monitor),
@@ -149,6 +153,7 @@ export class Recorder {
       ...snapshot,
       server: { ...snapshot.server, viewers, denied },
       connections: this.#connections(stats, true, wallClockMs()),
+      cluster: this.#cluster.look(true),
       refusals: refusalsOf(stats, this.#sources.stats?.()),
       timers: timersOf(this.#sources.timers, true),
     };

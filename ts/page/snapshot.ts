@@ -216,6 +216,38 @@ export interface PageSnapshot {
      */
     readonly topError: number;
   };
+  /** The cluster that counts the connections; `null` without one. */
+  readonly cluster: {
+    /** State of this process in it. */
+    readonly state: string;
+    /** Milliseconds since the last change of state. */
+    readonly sinceMs: number;
+    /** Processes, this one included. */
+    readonly members: number;
+    /** Seats of this process. */
+    readonly seats: number;
+    /** Clients that wait for an answer. */
+    readonly waiting: number;
+    /** Time of the latest question to the server, ms; `null` without viewers. */
+    readonly latencyMs: number | null;
+    /** Reason of a drain of all processes; `null` if there is none. */
+    readonly draining: string | null;
+    /** Latest problem with the server; `null` if there is none. */
+    readonly problem: string | null;
+    /** The 64 processes with the most connections; `null` without viewers, and while the server is away. */
+    readonly nodes:
+      | readonly {
+          /** Name of the process. */
+          readonly name: string;
+          /** Its seats, as the server counts them. */
+          readonly connections: number;
+          /** Milliseconds since its latest beat. */
+          readonly beatAgeMs: number;
+          /** True if it has told what it holds. */
+          readonly isUp: boolean;
+        }[]
+      | null;
+  } | null;
   /**
    * Refused connections, requests and messages by reason, since the start, the most frequent first.
    */

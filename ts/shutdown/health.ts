@@ -11,15 +11,24 @@ export interface HealthAnswer {
   readonly body: string;
 }
 
+/** State of a cluster, as a health answer has it. */
+export interface ClusterHealth {
+  readonly state: string;
+  /** Milliseconds since the last change of state. */
+  readonly sinceMs: number;
+}
+
 /**
  * Returns the answer 503 with problem details (RFC 9457).
  * @param detail a sentence for people, which may be public
  * @param checks outcome of each check
+ * @param cluster state of the cluster, if there is one
  */
 export function unready(
   detail: string,
   phase: ShutdownPhase,
   checks?: Readonly<Record<string, string>>,
+  cluster?: ClusterHealth,
 ): HealthAnswer {
   const body = {
     type: 'about:blank',
@@ -28,6 +37,7 @@ export function unready(
     detail,
     phase,
     ...(checks === undefined ? {} : { checks }),
+    ...(cluster === undefined ? {} : { cluster }),
   };
   const headers = {
     'content-type': 'application/problem+json',
@@ -41,10 +51,15 @@ export function unready(
 export function healthy(
   status: 'ready' | 'live' | 'started',
   checks?: Readonly<Record<string, string>>,
+  cluster?: ClusterHealth,
 ): HealthAnswer {
   return {
     status: 200,
     headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
-    body: JSON.stringify(checks === undefined ? { status } : { status, checks }),
+    body: JSON.stringify({
+      status,
+      ...(checks === undefined ? {} : { checks }),
+      ...(cluster === undefined ? {} : { cluster }),
+    }),
   };
 }

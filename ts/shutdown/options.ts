@@ -2,7 +2,13 @@
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
-import { checkedChecks, type ReadinessCheck, type ReadinessSettings } from './readiness.js';
+import {
+  checkedChecks,
+  checkedClusterState,
+  type ReadinessCheck,
+  type ReadinessSettings,
+  type ReportsClusterState,
+} from './readiness.js';
 import type { ShutdownPhase } from './result.js';
 
 /** Options of a shutdown. Times are whole milliseconds. */
@@ -61,6 +67,13 @@ export interface ShutdownOptions {
   readonly checkCacheMs?: number | undefined;
   /** Whether the server is ready before `ready()` is called. Default `true`. */
   readonly startsReady?: boolean | undefined;
+  /** Cluster whose state the answers of `readiness` tell, as `cluster: { state, sinceMs }`. Default: none. */
+  readonly cluster?: ReportsClusterState | undefined;
+  /**
+   * Whether the server is ready only while its `cluster` is `up`. With `onUnreachable` `share` and `open` a server
+   * admits without it, and should stay in the load balancer. Default `false`.
+   */
+  readonly readyNeedsCluster?: boolean | undefined;
   /** Called at the beginning of every phase. */
   readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
   /**
@@ -85,6 +98,8 @@ const OPTIONS = [
   'checkTimeoutMs',
   'checkCacheMs',
   'startsReady',
+  'cluster',
+  'readyNeedsCluster',
   'onPhase',
   'onError',
 ] as const;
@@ -167,13 +182,15 @@ export function planOf(options: ShutdownOptions): Plan {
       checkTimeoutMs: time('checkTimeoutMs', 1, 1000),
       checkCacheMs: time('checkCacheMs', 0, 1000),
       startsReady: options.startsReady ?? true,
+      cluster: checkedClusterState(options.cluster),
+      needsCluster: options.readyNeedsCluster ?? false,
     },
   };
 }
 
 function checkOptions(options: ShutdownOptions): void {
   knownOptions('GracefulShutdown', options, OPTIONS);
-  const { closeCode, closeReason, signals, exit, startsReady } = options;
+  const { closeCode, closeReason, signals, exit, startsReady, readyNeedsCluster } = options;
   if (closeCode !== undefined && closeCode !== 1001 && closeCode !== 1012)
     throw outOfRange('closeCode', closeCode, '1001 or 1012');
   if (closeReason !== undefined && typeof closeReason !== 'string')
@@ -182,6 +199,10 @@ function checkOptions(options: ShutdownOptions): void {
     throw wrongType('exit', exit, 'true or false');
   if (startsReady !== undefined && typeof startsReady !== 'boolean')
     throw wrongType('startsReady', startsReady, 'true or false');
+  if (readyNeedsCluster !== undefined && typeof readyNeedsCluster !== 'boolean')
+    throw wrongType('readyNeedsCluster', readyNeedsCluster, 'true or false');
+  if (readyNeedsCluster === true && options.cluster === undefined)
+    throw wrongType('cluster', options.cluster, 'a Cluster, which readyNeedsCluster is about');
   for (const hook of ['onPhase', 'onError'] as const) {
     if (options[hook] !== undefined && typeof options[hook] !== 'function')
       throw wrongType(hook, options[hook], 'a function');

@@ -1,8 +1,9 @@
 /** Whether a server may get new clients: the application's word, its checks, and the shutdown. */
+import { wrongType } from '../base/errors.js';
 import { namedFunctions } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ErrorCollector } from './errors.js';
-import { type HealthAnswer, healthy, unready } from './health.js';
+import { type ClusterHealth, type HealthAnswer, healthy, unready } from './health.js';
 import type { ShutdownPhase } from './result.js';
 
 /**
@@ -39,12 +40,27 @@ export function checkedChecks(checks: unknown): readonly Check[] {
   );
 }
 
+/** The part of a `Cluster` that a health answer tells. */
+export interface ReportsClusterState {
+  snapshot(): { readonly state: string; readonly sinceMs: number };
+}
+
+/** Throws unless the option `cluster` is one. */
+export function checkedClusterState(cluster: unknown): ReportsClusterState | undefined {
+  const { snapshot } = (cluster ?? {}) as { snapshot?: unknown };
+  if (cluster !== undefined && typeof snapshot !== 'function')
+    throw wrongType('cluster', cluster, 'a Cluster');
+  return cluster as ReportsClusterState | undefined;
+}
+
 /** The checked options of a readiness. */
 export interface ReadinessSettings {
   readonly checks: readonly Check[];
   readonly checkTimeoutMs: number;
   readonly checkCacheMs: number;
   readonly startsReady: boolean;
+  readonly cluster: ReportsClusterState | undefined;
+  readonly needsCluster: boolean;
 }
 
 /** The readiness of one server. */
@@ -89,8 +105,17 @@ export class Readiness {
     return (
       phase === 'running' &&
       this.#reason === undefined &&
-      this.#checks.every(({ outcome }) => outcome === 'ok')
+      this.#checks.every(({ outcome }) => outcome === 'ok') &&
+      (!this.#settings.needsCluster || this.#cluster()?.state === 'up')
     );
+  }
+
+  /** Returns the state of the cluster, if there is one. */
+  #cluster(): ClusterHealth | undefined {
+    const stats = this.#settings.cluster?.snapshot();
+    return stats === undefined
+      ? undefined
+      : { state: stats.state, sinceMs: Math.round(stats.sinceMs) };
   }
 
   #noteStart(): void {
@@ -104,13 +129,18 @@ export class Readiness {
       checks.length === 0
         ? undefined
         : Object.fromEntries(checks.map(({ name, outcome }) => [name, outcome]));
-    if (this.isReadyIn(phase)) return healthy('ready', outcomes);
+    const cluster = this.#cluster();
+    if (this.isReadyIn(phase)) return healthy('ready', outcomes, cluster);
     if (phase !== 'running') return unready('The server is shutting down', phase);
-    return unready(this.#reason ?? 'A check has failed', phase, outcomes);
+    const isOk = checks.every(({ outcome }) => outcome === 'ok');
+    const detail = isOk ? 'The cluster is not up' : 'A check has failed';
+    return unready(this.#reason ?? detail, phase, outcomes, cluster);
   }
 
   /** Returns the answer of a startup endpoint: 200 once the server has been ready. */
   startupAnswerIn(phase: ShutdownPhase): HealthAnswer {
+    // The cluster comes up by itself.
+    this.#noteStart();
     return this.#hasStarted ? healthy('started') : this.answerIn(phase);
   }
 

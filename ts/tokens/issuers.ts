@@ -78,6 +78,7 @@ export function sumOf(snapshots: readonly TokenVerifierSnapshot[]): TokenVerifie
     revocations: sum('revocations'),
     usedTokens: sum('usedTokens'),
     jwks: undefined,
+    shared: undefined,
     issuers: snapshots,
   };
 }

@@ -1,6 +1,7 @@
 /** Options of a verifier, checked and converted to the core's policy. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
+import { Cluster } from '../cluster/cluster.js';
 import { tokenAlgorithms, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
 import {
@@ -110,6 +111,12 @@ export interface TokenVerifierOptions {
   readonly cacheSize?: number | undefined;
   /** Number of revocations that can be held: 0 to 10,000,000. Default 100,000. */
   readonly maxRevocations?: number | undefined;
+  /**
+   * Shares revocations with the verifiers of all processes of the cluster: `revoke` and `notBefore` reach all of them.
+   * The server holds them until they expire; after it has lost them, each process writes back those that it still
+   * holds. `ready()` waits for those of the others. Default: none.
+   */
+  readonly cluster?: Cluster | undefined;
   /** Owner of the timers of a fetched key set. Default: a manager of the verifier's own. */
   readonly timers?: TimerManager | undefined;
 }
@@ -137,6 +144,7 @@ const OPTIONS = [
   'maxClaimsDepth',
   'cacheSize',
   'maxRevocations',
+  'cluster',
   'timers',
 ] as const;
 /** Claims of RFC 7519, section 4.1, in the core's order. */
@@ -189,6 +197,9 @@ interface Matchers {
   readonly nonce: readonly ClaimMatcher[] | undefined;
 }
 
+/** Default of `clockToleranceSeconds`. @internal */
+export const CLOCK_TOLERANCE_SECONDS = 5;
+
 /**
  * Checks all options but the keys.
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
@@ -201,6 +212,7 @@ export function checkedOptions(options: TokenVerifierOptions): CheckedOptions {
   const { timers } = options;
   if (timers !== undefined && !(timers instanceof TimerManager))
     throw wrongType('timers', timers, 'a TimerManager');
+  checkCluster(options.cluster);
   const matchers: Matchers = {
     issuer: matchersOf('issuer', options.issuer),
     audience: matchersOf('audience', options.audience ?? undefined),
@@ -226,11 +238,18 @@ export function checkedOptions(options: TokenVerifierOptions): CheckedOptions {
   };
 }
 
-/** Returns the options of each issuer, complete. @internal */
+function checkCluster(cluster: unknown): void {
+  if (cluster !== undefined && !(cluster instanceof Cluster))
+    throw wrongType('cluster', cluster, 'a Cluster');
+}
+
+/** Returns the options of each issuer, complete but for the cluster: one verifier shares for all. @internal */
 export function checkedIssuers({
   issuers,
+  cluster,
   ...shared
 }: TokenVerifierOptions): readonly TokenVerifierOptions[] {
+  checkCluster(cluster);
   for (const name of ['keys', 'jwks', 'issuer'] as const) {
     if (shared[name] !== undefined)
       throw wrongType(name, shared[name], 'absent beside issuers: each has its own');
@@ -247,6 +266,12 @@ export function checkedIssuers({
         `issuers[${at}].issuer`,
         options.issuer,
         'the issuer that selects these options',
+      );
+    if (options.cluster !== undefined)
+      throw wrongType(
+        `issuers[${at}].cluster`,
+        options.cluster,
+        'absent: it stands beside issuers',
       );
     if (options.issuers !== undefined)
       throw wrongType(`issuers[${at}].issuers`, options.issuers, 'absent: issuers do not nest');
@@ -302,7 +327,13 @@ function policyOf(
     ...(maxAgeSeconds !== undefined && {
       maxAgeSeconds: wholeNumber('maxAgeSeconds', maxAgeSeconds, 1, 2 ** 31),
     }),
-    toleranceSeconds: wholeNumber('clockToleranceSeconds', clockToleranceSeconds, 0, 300, 5),
+    toleranceSeconds: wholeNumber(
+      'clockToleranceSeconds',
+      clockToleranceSeconds,
+      0,
+      300,
+      CLOCK_TOLERANCE_SECONDS,
+    ),
     ...(types !== undefined && { types: types.filter((one) => one !== undefined) }),
     typeMayBeAbsent: types?.includes(undefined) ?? false,
     anyType: typ === null,

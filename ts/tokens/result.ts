@@ -70,6 +70,11 @@ export interface TokenVerifierSnapshot {
   readonly jwks: JwksSnapshot | undefined;
   /** The state of each issuer, with `issuers`; the counts above are their sums then. */
   readonly issuers: readonly TokenVerifierSnapshot[] | undefined;
+  /**
+   * With a cluster: whether the revocations of the other processes are known here, and those of this process that the
+   * server has not confirmed yet.
+   */
+  readonly shared: { readonly isRead: boolean; readonly unsaved: number } | undefined;
 }
 
 /** The core's number for input of another type than text. @internal */

@@ -30,11 +30,13 @@ import {
 import {
   checkedIssuers,
   checkedOptions,
+  CLOCK_TOLERANCE_SECONDS,
   seconds,
   text,
   type TokenVerifierOptions,
 } from './policy.js';
 import type { ReplayList } from './replay.js';
+import { type SharedRevocation, SharedRevocations } from './shared-revocations.js';
 import {
   isAboutKeys,
   TOKEN_TYPE,
@@ -98,6 +100,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   readonly #times: Pick<TokenPolicy, 'maxAgeSeconds' | 'toleranceSeconds'>;
   readonly #listeners = new Set<RevocationListener>();
   #hasRevoked = false;
+  readonly #shared: SharedRevocations | undefined;
   #skippedKeys: TokenVerifierSnapshot['skippedKeys'] = [];
   #isClosed = false;
   /**
@@ -134,6 +137,54 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     this.#cache = cacheSize === 0 ? undefined : new ResultCache(cacheSize);
     this.#issuers = issuers === undefined ? undefined : listOf(issuers);
     this.#remote = issuers === undefined ? this.#loadKeys(options) : undefined;
+    this.#shared =
+      options.cluster === undefined
+        ? undefined
+        : new SharedRevocations(
+            options.cluster,
+            policy.maxRevocations,
+            Math.max(...(issuers ?? [options]).map(toleranceOf)),
+            wallClockMs,
+            (revocation) => void this.#hold(revocation),
+          );
+  }
+
+  /**
+   * Holds a revocation, and ends the sockets of its tokens.
+   * @returns `false` if a list of revocations is full. One of another process is held by the server then.
+   */
+  #hold(revocation: SharedRevocation): boolean {
+    // A template or a function may need more claims than the issuer: all issuers may be meant.
+    const verifiers: readonly TokenVerifier[] = this.#issuers?.verifiers ?? [this];
+    const held = verifiers.map((one) => one.#holdHere(revocation));
+    if (revocation[0] === 'token') {
+      const [, issuer, id] = revocation;
+      this.#tell(({ iss = '', jti }) => iss === issuer && jti === id);
+    } else {
+      const [, subject, before] = revocation;
+      this.#tell(({ sub, iat }) => sub === subject && (iat === undefined || iat < before));
+    }
+    return held.every(Boolean);
+  }
+
+  #holdHere(revocation: SharedRevocation): boolean {
+    const now = wallClockMs() / 1000;
+    this.#cache?.clear();
+    if (revocation[0] === 'token') {
+      const [, issuer, id, exp] = revocation;
+      return this.#core.revoke(issuer, id, exp, now);
+    }
+    const [, subject, before, until] = revocation;
+    return this.#core.notBefore(subject, before, until ?? undefined, now);
+  }
+
+  /** Holds a revocation of this process, and tells the others. */
+  #revoke(revocation: SharedRevocation): void {
+    if (!this.#hold(revocation))
+      throw new PortcullisError('ERR_TOO_MANY_REVOCATIONS', 'no more revocations can be held', {
+        field: 'maxRevocations',
+      });
+    this.#shared?.share(revocation);
   }
 
   /**
@@ -298,12 +349,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     knownOptions('a revocation', token, ['issuer', 'jti', 'exp']);
     const issuer = token.issuer === undefined ? '' : text('issuer', token.issuer);
     const exp = seconds('exp', token.exp);
-    const id = text('jti', token.jti);
-    if (this.#issuers !== undefined) {
-      // A template or a function may need more claims than the issuer: tell all that may be meant.
-      for (const one of this.#issuers.verifiers) one.revoke(token);
-    } else this.#afterRevocation(this.#core.revoke(issuer, id, exp, wallClockMs() / 1000));
-    this.#tell(({ iss = '', jti }) => iss === issuer && jti === id);
+    this.#revoke(['token', issuer, text('jti', token.jti), exp]);
   }
 
   /**
@@ -319,19 +365,11 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
    */
   notBefore(subject: string, issuedBefore: number, until?: number): void {
     const limit = until === undefined ? undefined : seconds('until', until);
-    if (this.#issuers !== undefined) {
-      for (const one of this.#issuers.verifiers) one.notBefore(subject, issuedBefore, until);
-    } else {
-      this.#afterRevocation(
-        this.#core.notBefore(
-          text('subject', subject),
-          seconds('issuedBefore', issuedBefore),
-          limit,
-          wallClockMs() / 1000,
-        ),
-      );
-    }
-    this.#tell(({ sub, iat }) => sub === subject && (iat === undefined || iat < issuedBefore));
+    const name = text('subject', subject);
+    const before = seconds('issuedBefore', issuedBefore);
+    const { maxAgeSeconds, toleranceSeconds } = this.#times;
+    const agesOut = maxAgeSeconds === undefined ? null : before + maxAgeSeconds + toleranceSeconds;
+    this.#revoke(['subject', name, before, limit ?? agesOut]);
   }
 
   /** Whether the keys are fetched, so that `authenticate` may have to wait. */
@@ -342,17 +380,19 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   }
 
   /**
-   * Waits for the first keys of a fetched set. Never rejects.
-   * @returns false if there are no keys
+   * Waits for the first keys of a fetched set, and with a cluster for the revocations of the other processes, at most
+   * three times its `leaseMs` for these. Never rejects.
+   * @returns false if there are no keys, or if the revocations are not known yet
    * @example
    * if (!(await verifier.ready())) console.warn('no keys yet: tokens are refused with 503');
    */
   async ready(): Promise<boolean> {
-    if (this.#issuers !== undefined) {
-      const all = await Promise.all(this.#issuers.verifiers.map((one) => one.ready()));
-      return all.every(Boolean);
-    }
-    return this.#remote === undefined || (await this.#remote.ready());
+    const all = await Promise.all([
+      this.#remote === undefined || this.#remote.ready(),
+      this.#shared === undefined || this.#shared.ready(),
+      ...(this.#issuers?.verifiers.map((one) => one.ready()) ?? []),
+    ]);
+    return all.every(Boolean);
   }
 
   /**
@@ -383,7 +423,10 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
    */
   snapshot(): TokenVerifierSnapshot {
     if (this.#issuers !== undefined)
-      return sumOf(this.#issuers.verifiers.map((one) => one.snapshot()));
+      return {
+        ...sumOf(this.#issuers.verifiers.map((one) => one.snapshot())),
+        shared: this.#sharedFigures(),
+      };
     return {
       keys: this.#core.keyCount(),
       lenientKeys: this.#lenientKeys,
@@ -392,6 +435,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       revocations: this.#core.revocationCount(wallClockMs() / 1000),
       usedTokens: this.#replay?.size ?? 0,
       jwks: this.#remote?.snapshot(this.#lenientKeys),
+      shared: this.#sharedFigures(),
       issuers: undefined,
     };
   }
@@ -439,6 +483,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   /** Stops fetching keys; the present ones stay in use. May be called again. */
   close(): void {
     this.#isClosed = true;
+    this.#shared?.close();
     this.#remote?.close();
     for (const one of this.#issuers?.verifiers ?? []) one.close();
   }
@@ -525,12 +570,9 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       : number;
   }
 
-  #afterRevocation(isHeld: boolean): void {
-    if (!isHeld)
-      throw new PortcullisError('ERR_TOO_MANY_REVOCATIONS', 'no more revocations can be held', {
-        field: 'maxRevocations',
-      });
-    this.#cache?.clear();
+  #sharedFigures(): TokenVerifierSnapshot['shared'] {
+    const shared = this.#shared;
+    return shared === undefined ? undefined : { isRead: shared.isRead, unsaved: shared.unsaved };
   }
 
   #tell(isRevoked: (claims: TokenClaims) => boolean): void {
@@ -581,6 +623,11 @@ function sharedOptions(issuers: readonly TokenVerifierOptions[]): TokenVerifierO
     maxTokenBytes: Math.max(...limits),
   };
 }
+
+/** Time for which an expired token may still be accepted, in seconds. */
+const toleranceOf = ({
+  clockToleranceSeconds = CLOCK_TOLERANCE_SECONDS,
+}: TokenVerifierOptions): number => clockToleranceSeconds;
 
 /** Makes the verifier of each issuer; if one cannot be made, none stays open. */
 function listOf(issuers: readonly TokenVerifierOptions[]): IssuerList<TokenVerifier> {

@@ -12,4 +12,5 @@ if not bit(v[1], me) then
   call('HSET', M, 'live', with(v[1], me, true), 'T', num(v[3]) + num(v[5]), 'A', num(v[4]) + num(v[6]))
 end
 call('HSET', M, 'up', with(v[2], me, true))
+tell('j', sub(ARGV[3], 1, #node - 1) .. ' ' .. (call('HGET', M, 'N' .. I) or ''))
 return done('')

@@ -1,9 +1,11 @@
 -- ARGV 5: fields of 11 bytes (scope, hash), 6: u16 for each, its key; 7: releases, each u16 field and u24 count;
 -- 8, 9: seats and anonymous seats given back; 10: admissions, each u16 address, prefix, user, anonymous address, and
--- a byte: 1 exempt, 2 unknown address. Field 0 is none. Returns one character for each admission: '0', or '0' plus
--- the code of the limit.
+-- a byte: 1 exempt, 2 unknown address. Field 0 is none; 11: for each admission u16 key of the connect rate of the
+-- network, and of the user, or 0; 12: '1' if nothing may be admitted that was possibly lost. Returns one character for
+-- each admission: '0', or '0' plus the code of the limit; then u24 ms for each that a rate refused.
 local F, B, R, Q = ARGV[5], ARGV[6], ARGV[7], ARGV[10]
-local m = call('HMGET', M, 'lT', 'lP', 'lI', 'lU', 'lA', 'lAI', 'lX', 'T', 'A', 'live', 'here', 'T' .. I, 'A' .. I)
+local m = call('HMGET', M, 'lT', 'lP', 'lI', 'lU', 'lA', 'lAI', 'lX', 'T', 'A', 'live', 'here', 'T' .. I, 'A' .. I, 'du',
+  'qI', 'bI', 'qU', 'bU', 'born')
 local lT, lP, lI, lU, lA, lAI, lX = num(m[1]), num(m[2]), num(m[3]), num(m[4]), num(m[5]), num(m[6]), num(m[7])
 local live, here = m[10], m[11]
 local n = #B / 2
@@ -41,13 +43,31 @@ local T0, A0 = num(m[12]), num(m[13])
 local mT, mA = less(T0, num(ARGV[8])), less(A0, num(ARGV[9]))
 local T, A = num(m[8]) - T0, num(m[9]) - A0
 local out, q = {}, 0
+local W = ARGV[11]
+local now = (num(m[14]) > 0 or W ~= '') and clock() or 0
+local drains = num(m[14]) > now
+local wait, arrivals = '', {}
+local function spare(j, interval, burst)
+  if j == 0 or interval == 0 then return 0 end
+  local a = arrivals[j] or arrival(KEYS[j], now, interval, burst, ARGV[12] == '1' and num(m[19]))
+  arrivals[j] = a
+  return a + interval - interval * burst - now
+end
+local qI, bI, qU, bU = num(m[15]), num(m[16]), num(m[17]), num(m[18])
 local function full(j, limit) return own[j] + others[j] >= limit end
 for p = 1, #Q, 9 do
   local a, b, c, d, e, f, g, h, flags = byte(Q, p, p + 8)
   local i, x, u, w = a * 256 + b, c * 256 + d, e * 256 + f, g * 256 + h
   local bound = flags % 2 == 0
   local code = 0
-  if T + mT >= lT then code = 2
+  local w1, w2 = 0, 0
+  if W ~= '' then
+    local r1, r2, r3, r4 = byte(W, q * 4 + 1, q * 4 + 4)
+    w1 = r1 * 256 + r2; w2 = r3 * 256 + r4
+  end
+  local late = 0
+  if drains then code = 1
+  elseif T + mT >= lT then code = 2
   elseif bound and x > 0 and full(x, lP) then code = 3
   elseif bound and flags < 2 and full(i, lI) then code = 4
   elseif bound and flags >= 2 and full(i, lX) then code = 10
@@ -55,6 +75,16 @@ for p = 1, #Q, 9 do
   elseif bound and w > 0 and full(w, lAI) then code = 7
   elseif w > 0 and A + mA >= lA then code = 6
   else
+    late = spare(w1, qI, bI)
+    if late > 0 then code = 8 else
+      late = spare(w2, qU, bU)
+      if late > 0 then code = 9 end
+    end
+  end
+  if code >= 8 and code <= 9 then wait = wait .. u24(late) end
+  if code == 0 then
+    if w1 > 0 and qI > 0 then arrivals[w1] = arrivals[w1] + qI end
+    if w2 > 0 and qU > 0 then arrivals[w2] = arrivals[w2] + qU end
     mT = mT + 1
     if w > 0 then mA = mA + 1 end
     for _, j in ipairs({ i, x, u, w }) do
@@ -69,5 +99,6 @@ for j in pairs(dirty) do
   if o > 0 then v = v .. char(h, l, floor(o / 65536), floor(o / 256) % 256, o % 256) end
   if v == '' then call('HDEL', key[j], field[j]) else call('HSET', key[j], field[j], v) end
 end
+for j, a in pairs(arrivals) do arrived(KEYS[j], now, a) end
 if mT ~= T0 or mA ~= A0 then call('HSET', M, 'T', T + mT, 'A', A + mA, 'T' .. I, mT, 'A' .. I, mA) end
-return done(table.concat(out))
+return done(table.concat(out) .. wait)

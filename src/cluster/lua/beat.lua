@@ -1,11 +1,13 @@
 -- ARGV 4: number of the beat, 5: last beat that was answered, 6: last call that was answered, 7: index from which the
--- rotating part of the members starts
-local v = call('HMGET', M, 'l' .. I, 's' .. I, 'live', 'up', 'here', 'born', 'rev', 'gc', 'og')
+-- rotating part of the members starts. Tells the limits and the drain in force, too.
+local v = call('HMGET', M, 'l' .. I, 's' .. I, 'live', 'up', 'here', 'born', 'rev', 'gc', 'og', 'dn', 'du', 'dr', 'en', 'T')
 if num(v[1]) < tonumber(ARGV[5]) or num(v[2]) < tonumber(ARGV[6]) then return 'LOST' end -- rule: lost
 -- A late copy must not bring an older number back.
 if tonumber(ARGV[4]) > num(v[1]) then call('HSET', M, 'l' .. I, ARGV[4]) end
 local live, up, here = v[3], v[4], v[5]
 local time = call('TIME')
+local ms = time[1] * 1000 + floor(time[2] / 1000)
+call('HSET', M, 't' .. I, ms)
 local joining = 0
 for p = 1, #here do
   if byte(here, p) ~= (byte(up, p) or 0) then
@@ -44,4 +46,6 @@ for p = 1, floor(me / 8) + 1 do
     break
   end
 end
-return { time[1] * 1000 + floor(time[2] / 1000) - num(v[6]), joining, ones(live), num(v[7]), cleaner, v[9], dead, out }
+local left = num(v[11]) - ms
+return { ms - num(v[6]), joining, ones(live), num(v[7]), cleaner, v[9], dead, out, num(v[10]), left > 0 and left or 0,
+  v[12] or '', num(v[13]), num(v[14]), limits() }

@@ -28,5 +28,23 @@ local function finish(i)
   if bit(v[6], i) then T = T - num(v[2]); A = A - num(v[3]) end
   call('HSET', M, 'T', T, 'A', A, 'live', with(v[6], i, false), 'up', with(v[7], i, false),
     'here', with(v[8], i, false), 'gc', with(v[9], i, true), 'c' .. i, v[1] or '')
-  call('HDEL', M, 'n' .. i, 'l' .. i, 's' .. i, 'r' .. i, 'T' .. i, 'A' .. i)
+  call('HDEL', M, 'n' .. i, 'l' .. i, 's' .. i, 'r' .. i, 'T' .. i, 'A' .. i, 't' .. i, 'N' .. i)
+end
+local LIMITS = { 'lT', 'lP', 'lI', 'lU', 'lA', 'lAI', 'lX', 'qI', 'bI', 'qU', 'bU' }
+local function limits()
+  local l = call('HMGET', M, unpack(LIMITS))
+  for j = 1, #LIMITS do l[j] = l[j] or '0' end
+  return l
+end
+-- An event: KEYS[2] is the stream. The number shows a reader that it has missed one.
+local function tell(kind, data)
+  local n = call('HINCRBY', M, 'en', 1)
+  call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'g', call('HGET', M, 'g') or '', 'n', n, 'k', kind, 'd', data)
+end
+-- True for a call that has not run yet, of the last ones: a late copy must not repeat a command.
+local function once(id)
+  local q = call('HGET', M, 'q') or ''
+  if string.find(q, id .. ',', 1, true) then return false end
+  call('HSET', M, 'q', sub(q .. id .. ',', -1024))
+  return true
 end

@@ -1,10 +1,10 @@
 -- ARGV: 1 identity, 2 node, 3 run id of the server, 4 new generation, 5 new secret, 6 generation that has lost
--- something, 7 generation to forget, 8 revision of the limits, 9 to 15 limits
-local m = call('HMGET', M, 'g', 'run', 'k', 'og', 'rev')
+-- something, 7 generation to forget, 8 revision of the limits, 9 to 19 limits, 20 name of the process, 21 number of
+-- the latest drain that it knows, 22 the milliseconds that are left of it, 23 its reason
+local m = call('HMGET', M, 'g', 'run', 'k', 'og', 'rev', 'dn', 'du', 'dr')
 local g = m[1]
 local time = call('TIME')
 local ms = time[1] * 1000 + floor(time[2] / 1000)
-local NAMES = { 'lT', 'lP', 'lI', 'lU', 'lA', 'lAI', 'lX' }
 local lost = not g
 lost = lost or m[2] ~= ARGV[3] -- rule: run
 lost = lost or g == ARGV[6] -- rule: replace
@@ -13,7 +13,7 @@ if lost then
   for _, o in ipairs({ g or '', ARGV[7] }) do
     if o ~= '' and not string.find(old, o, 1, true) then old = old .. o .. ',' end
   end
-  local limits = call('HMGET', M, unpack(NAMES))
+  local before = limits()
   call('HSET', M, 'w', 1)
   call('DEL', M)
   g = ARGV[4]
@@ -21,14 +21,19 @@ if lost then
     'here', '', 'gc', '', 'og', sub(old, -512))
   if m[5] then
     call('HSET', M, 'rev', m[5])
-    for j = 1, #NAMES do if limits[j] then call('HSET', M, NAMES[j], limits[j]) end end
+    for j = 1, #LIMITS do if before[j] then call('HSET', M, LIMITS[j], before[j]) end end
   end
+  if m[6] then call('HSET', M, 'dn', m[6], 'du', m[7], 'dr', m[8]) end
 end
 local rev = tonumber(call('HGET', M, 'rev') or -1)
 if tonumber(ARGV[8]) > rev then
   rev = tonumber(ARGV[8])
   call('HSET', M, 'rev', rev)
-  for j = 1, #NAMES do call('HSET', M, NAMES[j], ARGV[8 + j]) end
+  for j = 1, #LIMITS do call('HSET', M, LIMITS[j], ARGV[8 + j]) end
+end
+-- A server that has lost everything learns of the drain, and of its end, from those who know it.
+if tonumber(ARGV[21]) > num(call('HGET', M, 'dn')) then
+  call('HSET', M, 'dn', ARGV[21], 'du', tonumber(ARGV[22]) > 0 and ms + tonumber(ARGV[22]) or 0, 'dr', ARGV[23])
 end
 local v = call('HMGET', M, 'live', 'here', 'gc', 'born', 'k')
 local live, here, gc = v[1], v[2], v[3]
@@ -51,9 +56,7 @@ if not index then return 'FULL' end
 if not known then
   if counted then live = with(live, index, true) end
   call('HSET', M, 'here', with(here, index, true), 'live', live, 'n' .. index, ARGV[1], 'l' .. index, 0,
-    's' .. index, 0, 'r' .. index, '+', 'T' .. index, 0, 'A' .. index, 0)
+    's' .. index, 0, 'r' .. index, '+', 'T' .. index, 0, 'A' .. index, 0, 't' .. index, ms,
+    'N' .. index, ARGV[20])
 end
-local differs = 0
-local set = call('HMGET', M, unpack(NAMES))
-for j = 1, #NAMES do if set[j] ~= ARGV[8 + j] then differs = 1 end end
-return { index, g, ms - num(v[4]), v[5], ones(live), rev, differs }
+return { index, g, ms - num(v[4]), v[5], ones(live), rev, limits() }

@@ -1,0 +1,454 @@
+import { createHmac } from 'node:crypto';
+import { afterEach, describe, expect, it } from 'vitest';
+import { freePort, Redis, SERVER, withClient } from '../cluster/redis.mjs';
+import {
+  Cluster,
+  type ClusterOptions,
+  type ConnectionLimits,
+  ConnectionManager,
+  TokenVerifier,
+} from '../dist/index.js';
+import { FakeSocket } from '../dist/testing.js';
+import { Peer } from './fixtures/cluster-peer.js';
+import { until } from './fixtures/until.js';
+
+// A real server and real processes: events, presence and rates over all of them.
+
+const LEASE_MS = 1000;
+const ends: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0).toReversed()) await end();
+});
+
+// Said once here; each test below is shown as skipped.
+if (SERVER === undefined)
+  console.warn('cluster-events.spec.ts: neither redis-server nor valkey-server is on the PATH');
+
+async function server(): Promise<{ port: number; redis: Redis; url: string }> {
+  const port = await freePort();
+  const redis = await new Redis(port, []).start();
+  ends.push(() => redis.remove());
+  return { port, redis, url: `redis://127.0.0.1:${port}` };
+}
+
+/** A process of its own and this one, both up. */
+async function pair(limits: ConnectionLimits = {}, options: Partial<ClusterOptions> = {}) {
+  const { port, redis, url } = await server();
+  const all = { url, leaseMs: LEASE_MS, onUnreachable: 'closed' as const, ...options };
+  const peer = new Peer({ options: { ...all, nodeName: 'peer' }, limits });
+  ends.push(() => peer.end());
+  const cluster = new Cluster({ ...all, nodeName: 'here' });
+  ends.push(() => cluster.close());
+  const refused: string[] = [];
+  const manager = new ConnectionManager(limits, {
+    name: 'chat',
+    cluster,
+    onRefuse: ({ code }) => refused.push(code),
+  });
+  ends.push(() => manager.close());
+  const call = (...parts: unknown[]) => withClient(port, (client) => client.call(...parts));
+  const ready = async (): Promise<void> => {
+    await cluster.ready();
+    await peer.run('await cluster.ready()');
+    await until(() => cluster.snapshot().managers[0]?.members === 2);
+  };
+  await ready();
+  return { port, redis, url, all, peer, cluster, manager, refused, call, ready };
+}
+
+async function open(manager: ConnectionManager, user: string): Promise<FakeSocket | string> {
+  const lease = await manager.admit('192.0.2.1', user);
+  if (!lease.success) return lease.code;
+  const socket = new FakeSocket();
+  manager.commit(lease, `${user} ${Math.random()}`, socket);
+  return socket;
+}
+
+describe.skipIf(SERVER === undefined)('events of a cluster', () => {
+  it('closeUser() closes the sockets of a user in all processes, and in no other', async () => {
+    const { peer, manager, cluster } = await pair();
+    const mine = (await open(manager, 'ada')) as FakeSocket;
+    const other = (await open(manager, 'bob')) as FakeSocket;
+    expect(await peer.run('return open("192.0.2.2", "ada", "a")')).toBe('granted');
+    expect(await peer.run('return open("192.0.2.2", "bob", "b")')).toBe('granted');
+    expect(await cluster.count('ada')).toBe(2);
+    expect(await manager.closeUser('ada', { reason: 'signed out' })).toEqual({ connections: 2 });
+    expect(mine.closed).toEqual([{ code: 4003, reason: 'signed out' }]);
+    await until(() => peer.run<boolean>('return own.a.closed.length === 1'));
+    expect(await peer.run('return own.a.closed[0]')).toEqual({ code: 4003, reason: 'signed out' });
+    expect(await peer.run('return own.b.closed')).toEqual([]);
+    expect(other.closed).toEqual([]);
+    await until(async () => !(await cluster.isOnline('ada')));
+    // A later connection is not closed, not even by the process's own event.
+    const later = (await open(manager, 'ada')) as FakeSocket;
+    expect(await peer.run('return manager.closeUser("bob")')).toEqual({ connections: 2 });
+    await until(() => other.closed.length === 1);
+    expect(later.closed).toEqual([]);
+  });
+
+  it('drain() and resume() act on all processes, manager.drain() on its own', async () => {
+    const { peer, manager, cluster } = await pair();
+    manager.drain();
+    expect(await open(manager, 'ada')).toBe('draining');
+    expect(await peer.run('return open("192.0.2.2", "ada")')).toBe('granted');
+    manager.resume();
+    await peer.run('await cluster.drain("new version", 60_000)');
+    await until(async () => (await open(manager, 'ada')) === 'draining');
+    expect(await peer.run('return open("192.0.2.2", "ada")')).toBe('draining');
+    await cluster.resume();
+    await until(async () => (await open(manager, 'ada')) instanceof FakeSocket);
+    await until(async () => (await peer.run('return open("192.0.2.2", "ada")')) === 'granted');
+    // By itself, by the server's clock.
+    await cluster.drain('a moment', 300);
+    await until(async () => (await open(manager, 'eve')) === 'draining');
+    await until(async () => (await open(manager, 'eve')) instanceof FakeSocket);
+  });
+
+  it('a drain and new limits survive a server that loses everything', async () => {
+    const { peer, manager, cluster, call } = await pair({ maxConnectionsPerUser: 5 });
+    manager.updateLimits({ maxConnectionsPerUser: 1 });
+    await cluster.settled();
+    await cluster.drain('maintenance', 60_000);
+    await until(async () => (await open(manager, 'ada')) === 'draining');
+    await call('FLUSHALL');
+    await until(() => cluster.snapshot().managers[0]?.losses === 1);
+    await until(() => cluster.state === 'up');
+    await until(() => peer.run<boolean>('return cluster.state === "up"'));
+    expect(await open(manager, 'ada')).toBe('draining');
+    await cluster.resume();
+    await until(async () => (await open(manager, 'ada')) instanceof FakeSocket);
+    expect(cluster.snapshot().managers[0]).toMatchObject({ limitsRevision: 1 });
+    await until(async () => (await peer.run('return open("192.0.2.2", "ada")')) === 'user_limit');
+  });
+
+  it('updateLimits() acts on all processes, those that start later included', async () => {
+    const { peer, manager, cluster, all } = await pair({
+      maxConnectionsPerUser: 5,
+      maxConnectionsPerIp: 50,
+      connectRatePerIp: { limit: 100, windowMs: 1000 },
+    });
+    manager.updateLimits({ maxConnectionsPerUser: 2, messageRate: { limit: 5, windowMs: 1000 } });
+    manager.updateLimits({ maxTotalConnections: 3 });
+    await cluster.settled();
+    expect(manager.snapshot().limits).toMatchObject({
+      maxConnectionsPerUser: 2,
+      maxTotalConnections: 3,
+      maxConnectionsPerIp: 50,
+      connectRatePerIp: { limit: 100, windowMs: 1000 },
+    });
+    await until(() =>
+      peer.run<boolean>('return manager.snapshot().limits.maxTotalConnections === 3'),
+    );
+    expect(await peer.run('return manager.snapshot().limits.messageRate')).toBe(null);
+    expect(await peer.run('return cluster.snapshot().managers[0].limitsRevision')).toBe(2);
+    for (const code of ['granted', 'granted', 'user_limit'])
+      expect(await peer.run('return open("192.0.2.2", "ada")')).toBe(code);
+    const late = new Peer({ options: all, limits: { maxConnectionsPerUser: 9 } });
+    ends.push(() => late.end());
+    await late.run('await cluster.ready()');
+    expect(await late.run('return open("192.0.2.3", "ada")')).toBe('user_limit');
+    expect(await late.run('return manager.snapshot().limits.maxConnectionsPerUser')).toBe(2);
+    expect(await late.run('return open("192.0.2.3", "bob")')).toBe('granted');
+    expect(await open(manager, 'bob')).toBe('total_limit');
+  });
+
+  it('updateLimits() tells a conflict and an unreachable server by settled()', async () => {
+    const { manager, cluster, call, redis } = await pair({ maxConnectionsPerUser: 5 });
+    await call('HINCRBY', '{pc1:chat}:m', 'rev', 1);
+    manager.updateLimits({ maxConnectionsPerUser: 4 });
+    await expect(cluster.settled()).rejects.toMatchObject({ code: 'ERR_LIMITS_CONFLICT' });
+    await cluster.settled();
+    await until(() => cluster.snapshot().managers[0]?.limitsRevision === 1);
+    expect(manager.snapshot().limits.maxConnectionsPerUser).toBe(5);
+    redis.signal('SIGSTOP');
+    manager.updateLimits({ maxConnectionsPerUser: 3 });
+    await expect(cluster.settled()).rejects.toMatchObject({ code: 'ERR_CLUSTER_UNREACHABLE' });
+    await expect(cluster.count('ada')).rejects.toMatchObject({ code: 'ERR_CLUSTER_UNREACHABLE' });
+    await expect(manager.closeUser('ada')).rejects.toMatchObject({
+      code: 'ERR_CLUSTER_UNREACHABLE',
+    });
+    redis.signal('SIGCONT');
+  });
+
+  it('on() tells of processes that join, leave and die, and of counts that were put right', async () => {
+    const { peer, manager, cluster, all, call } = await pair();
+    const told: string[] = [];
+    cluster.on('memberJoined', ({ name }, manager) => told.push(`joined ${name} ${manager}`));
+    cluster.on('memberLost', ({ name }, _, reason) => told.push(`${reason} ${name}`));
+    const drift: number[] = [];
+    cluster.on('drift', (counts) => drift.push(counts));
+    const third = new Peer({ options: { ...all, nodeName: 'third' } });
+    ends.push(() => third.end());
+    await until(() => told.includes('joined third chat'));
+    await third.end();
+    await until(() => told.includes('left third'));
+    peer.process.kill('SIGKILL');
+    await until(() => told.includes('dead peer'));
+    expect(told).toEqual(['joined third chat', 'left third', 'dead peer']);
+    await open(manager, 'ada');
+    for (const key of (await call('KEYS', '{pc1:chat}:b:*')) as Buffer[]) await call('DEL', key);
+    await until(() => drift.length > 0);
+    expect(() => cluster.on('nothing' as 'drift', () => undefined)).toThrow('event');
+  });
+
+  it('a reader that has missed events reads the state again', async () => {
+    const { peer, manager, cluster, call } = await pair();
+    // The stream is lost, and with it the event: the number of the next one shows it.
+    await peer.run('await cluster.drain("unheard", 60_000)');
+    await call('DEL', '{pc1:chat}:e');
+    await until(async () => (await open(manager, 'ada')) === 'draining');
+    await cluster.resume();
+    await until(async () => (await open(manager, 'ada')) instanceof FakeSocket);
+    // Events reach it again afterwards.
+    const mine = (await open(manager, 'eve')) as FakeSocket;
+    await peer.run('await manager.closeUser("eve")');
+    await until(() => mine.closed.length === 1);
+  });
+});
+
+describe.skipIf(SERVER === undefined)('presence', () => {
+  it('knows the processes, and those that a user is connected to', async () => {
+    const { peer, manager, cluster } = await pair();
+    expect(await cluster.isOnline('ada')).toBe(false);
+    await open(manager, 'ada');
+    await peer.run('await open("192.0.2.2", "ada"); await open("192.0.2.2", "ada")');
+    const places = await cluster.whereIs('ada');
+    expect(places.map(({ name, connections }) => `${name} ${connections}`).toSorted()).toEqual([
+      'here 1',
+      'peer 2',
+    ]);
+    expect(await cluster.count('ada')).toBe(3);
+    expect(await cluster.isOnline('bob')).toBe(false);
+    expect(manager.connectionsOf('ada')).toHaveLength(1);
+    const nodes = await cluster.nodes();
+    expect(nodes.map(({ name, connections }) => `${name} ${connections}`).toSorted()).toEqual([
+      'here 1',
+      'peer 2',
+    ]);
+    for (const { id, beatAgeMs, isUp } of nodes) {
+      expect([places.some(({ node }) => node === id), isUp]).toEqual([true, true]);
+      expect(beatAgeMs).toBeLessThan(LEASE_MS);
+    }
+    peer.process.kill('SIGKILL');
+    await until(async () => (await cluster.count('ada')) === 1);
+  });
+});
+
+const SECRET = 'a secret of at least thirty-two bytes';
+const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+function tokenOf(claims: object): string {
+  const head = `${part({ alg: 'HS256', typ: 'JWT' })}.${part(claims)}`;
+  return `${head}.${createHmac('sha256', SECRET).update(head).digest('base64url')}`;
+}
+
+describe.skipIf(SERVER === undefined)('revocations', () => {
+  const VERIFIER = `new TokenVerifier({ algorithms: ['HS256'], keys: { secret: ${JSON.stringify(SECRET)} }, cluster })`;
+
+  it('reach all processes, those that start later, and a server that has lost them', async () => {
+    const { url } = await server();
+    const options = { url, leaseMs: LEASE_MS };
+    const cluster = new Cluster(options);
+    ends.push(() => cluster.close());
+    const verifier = new TokenVerifier({
+      algorithms: ['HS256'],
+      keys: { secret: SECRET },
+      cluster,
+    });
+    ends.push(() => verifier.close());
+    const peer = new Peer({ options, hasManager: false });
+    ends.push(() => peer.end());
+    expect(await peer.run(`own.v = ${VERIFIER}; return own.v.ready()`)).toBe(true);
+    expect(await verifier.ready()).toBe(true);
+    const exp = Math.floor(Date.now() / 1000) + 600;
+    const one = tokenOf({ sub: 'ada', jti: '1', exp, iat: exp - 700 });
+    const two = tokenOf({ sub: 'bob', jti: '2', exp, iat: exp - 700 });
+    const check = (token: string): Promise<unknown> =>
+      peer.run(`return own.v.check(${JSON.stringify(token)})`);
+    expect([await check(one), await check(two)]).toEqual([null, null]);
+    verifier.revoke({ jti: '1', exp });
+    await until(async () => (await check(one)) === 'ERR_TOKEN_REVOKED');
+    await peer.run(`own.v.notBefore('bob', ${exp})`);
+    await until(() => verifier.check(two) === 'ERR_TOKEN_REVOKED');
+    await until(() => verifier.snapshot().shared?.unsaved === 0);
+    const port = Number(new URL(url).port);
+    await withClient(port, (client) => client.call('FLUSHALL'));
+    const stored = (): Promise<unknown> =>
+      withClient(port, (client) => client.call('ZCARD', '{pc1:%00tokens}:v'));
+    await until(async () => (await stored()) === 2);
+    const late = new Peer({ options, hasManager: false });
+    ends.push(() => late.end());
+    expect(await late.run(`own.v = ${VERIFIER}; return own.v.ready()`)).toBe(true);
+    for (const token of [one, two])
+      expect(await late.run(`return own.v.check(${JSON.stringify(token)})`)).toBe(
+        'ERR_TOKEN_REVOKED',
+      );
+    expect(cluster.snapshot().managers).toEqual([]);
+  });
+});
+
+describe.skipIf(SERVER === undefined)('rates over all processes', () => {
+  it('a limiter counts all processes, by the clock of the server', async () => {
+    const { url } = await server();
+    const options = { url, leaseMs: LEASE_MS };
+    const cluster = new Cluster(options);
+    ends.push(() => cluster.close());
+    const peer = new Peer({ options, hasManager: false });
+    ends.push(() => peer.end());
+    const rate = { name: 'api', limit: 10, windowMs: 100_000 };
+    const limiter = cluster.limiter(rate);
+    await peer.run(`own.limiter = cluster.limiter(${JSON.stringify(rate)})`);
+    await until(async () => (await limiter.take('warm', 0)).limit === 10);
+    await until(() => peer.run<boolean>('return (await own.limiter.take("warm", 0)).limit === 10'));
+    const taken = await Promise.all(Array.from({ length: 6 }, () => limiter.take('ada')));
+    expect(taken.map(({ success, remaining }) => [success, remaining])).toEqual(
+      [9, 8, 7, 6, 5, 4].map((remaining) => [true, remaining]),
+    );
+    expect(await peer.run('return own.limiter.take("ada", 5)')).toMatchObject({
+      success: false,
+      remaining: 4,
+      limit: 10,
+    });
+    expect(await peer.run('return own.limiter.take("ada", 4)')).toMatchObject({
+      success: true,
+      remaining: 0,
+      retryAfterMs: 0,
+    });
+    const refused = await limiter.take('ada');
+    expect(refused.success).toBe(false);
+    expect(refused.retryAfterMs).toBeGreaterThan(5000);
+    expect(refused.retryAfterMs).toBeLessThanOrEqual(10_000);
+    expect((await limiter.take('bob')).success).toBe(true);
+    expect((await limiter.take('eve', 11)).success).toBe(false);
+    const port = Number(new URL(url).port);
+    const keys = (await withClient(port, (client) =>
+      client.call('KEYS', '{pc1:%00limits}:r:*'),
+    )) as Buffer[];
+    expect(new Set(keys.map(({ length }) => length)).size).toBe(1);
+    for (const key of keys)
+      expect(await withClient(port, (client) => client.call('PTTL', key))).toBeGreaterThan(0);
+    await expect(limiter.take('')).rejects.toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
+  });
+
+  it('a limiter while the server is away: share, open, closed', async () => {
+    for (const [onUnreachable, granted] of [
+      ['share', 5],
+      ['open', 10],
+      ['closed', 0],
+    ] as const) {
+      const cluster = new Cluster({
+        url: 'redis://127.0.0.1:1',
+        leaseMs: LEASE_MS,
+        onUnreachable,
+        expectedMembers: 2,
+      });
+      const limiter = cluster.limiter({ name: 'api', limit: 10, windowMs: 100_000 });
+      const taken = await Promise.all(Array.from({ length: 12 }, () => limiter.take('ada')));
+      expect(taken.filter(({ success }) => success)).toHaveLength(granted);
+      expect(taken[11]?.retryAfterMs).toBeGreaterThan(0);
+      cluster.close();
+      expect((await limiter.take('ada')).success).toBe(false);
+    }
+  });
+
+  it('with closed, a server that has lost its keys admits no more than the rate', async () => {
+    const { url, port } = await server();
+    const cluster = new Cluster({ url, leaseMs: LEASE_MS, onUnreachable: 'closed' });
+    ends.push(() => cluster.close());
+    const limiter = cluster.limiter({ name: 'api', limit: 10, windowMs: 2000 });
+    // A first start is no exception: the burst is there after a window.
+    await until(async () => (await limiter.take('ada', 10)).success);
+    await withClient(port, (client) => client.call('FLUSHALL'));
+    const lost = performance.now();
+    let refused = 0;
+    await until(async () => {
+      const { success } = await limiter.take('ada', 10);
+      if (!success) refused++;
+      return success;
+    });
+    expect(refused).toBeGreaterThan(0);
+    expect(performance.now() - lost).toBeGreaterThan(1900);
+  });
+
+  it('connect rates of addresses and users count all processes', async () => {
+    const { peer, manager } = await pair(
+      {
+        connectRatePerIp: { limit: 3, windowMs: 100_000 },
+        connectRatePerUser: { limit: 2, windowMs: 100_000 },
+      },
+      { onUnreachable: 'open' },
+    );
+    const admit = async (user: string): Promise<string> => {
+      const lease = await manager.admit('192.0.2.1', user);
+      return lease.success ? 'granted' : lease.code;
+    };
+    expect(await admit('ada')).toBe('granted');
+    expect(await peer.run('return open("192.0.2.9", "ada")')).toBe('granted');
+    const refusal = await manager.admit('192.0.2.8', 'ada');
+    expect(refusal).toMatchObject({ success: false, code: 'user_rate' });
+    if (!refusal.success) expect(refusal.retryAfterMs).toBeGreaterThan(40_000);
+    expect(await peer.run('return open("192.0.2.1", "bob")')).toBe('granted');
+    expect(await peer.run('return open("192.0.2.1", "bob")')).toBe('granted');
+    expect(await admit('eve')).toBe('ip_rate');
+    expect(await peer.run('return open("192.0.2.1", "eve")')).toBe('ip_rate');
+  });
+});
+
+describe.skipIf(SERVER === undefined)('calls that cannot wait', () => {
+  it('are optimistic: a client that the cluster refuses afterwards is closed', async () => {
+    const { url } = await server();
+    const options = { url, leaseMs: LEASE_MS, onUnreachable: 'closed' as const };
+    const limits = { maxConnectionsPerUser: 1, maxTotalConnections: 3 };
+    const peer = new Peer({ options, limits });
+    ends.push(() => peer.end());
+    const cluster = new Cluster(options);
+    ends.push(() => cluster.close());
+    const refused: unknown[] = [];
+    const manager = new ConnectionManager(limits, {
+      name: 'chat',
+      cluster,
+      onRefuse: ({ code, late }) => refused.push([code, late]),
+    });
+    ends.push(() => manager.close());
+    // Before anything is known: the policy decides at once.
+    expect(manager.addConnection('a', new FakeSocket(), '192.0.2.1')).toMatchObject({
+      code: 'cluster_unreachable',
+    });
+    await cluster.ready();
+    await peer.run('await cluster.ready()');
+    expect(await peer.run('return open("192.0.2.9", "ada")')).toBe('granted');
+    refused.length = 0;
+    const [good, bad, leased] = [new FakeSocket(), new FakeSocket(), new FakeSocket()];
+    expect(manager.addConnection('b', good, '192.0.2.1', 'bob').success).toBe(true);
+    expect(manager.addConnection('c', bad, '192.0.2.1', 'ada').success).toBe(true);
+    // Local limits refuse at once.
+    expect(manager.addConnection('d', new FakeSocket(), '192.0.2.1', 'bob')).toMatchObject({
+      code: 'user_limit',
+    });
+    await until(() => bad.closed.length === 1);
+    expect(bad.closed[0]?.code).toBe(1008);
+    expect(refused).toEqual([
+      ['user_limit', undefined],
+      ['user_limit', true],
+    ]);
+    // A lease that is refused before its connection opens is given back.
+    const lease = manager.reserve('192.0.2.1', 'ada');
+    if (!lease.success) throw new Error(lease.code);
+    await until(() => refused.length === 3);
+    expect(manager.commit(lease, 'e', leased)).toMatchObject({ code: 'stale_lease' });
+    // Full for all: the closed client may come back.
+    expect(await peer.run('return open("192.0.2.9", "kim")')).toBe('granted');
+    const late = new FakeSocket();
+    manager.addConnection('f', late, '192.0.2.1', 'eve');
+    await until(() => late.closed.length === 1);
+    expect(late.closed[0]?.code).toBe(1013);
+    expect(good.closed).toEqual([]);
+    // One that has left before the answer is nobody's.
+    const gone = new FakeSocket();
+    const { connection } = manager.addConnection('g', gone, '192.0.2.1', 'ada');
+    if (connection !== undefined) manager.release(connection);
+    await until(() => cluster.snapshot().managers[0]?.confirmedSeats === 1);
+    expect(gone.closed).toEqual([]);
+    expect(manager.snapshot().totalConnections).toBe(1);
+    expect(() => connection?.bindUser('eve')).toThrow('bindUser');
+  });
+});

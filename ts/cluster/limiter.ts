@@ -1,0 +1,152 @@
+/** Rates over all processes, for requests, messages, logins: whatever has a key. */
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import type { Membership } from './membership.js';
+
+/** Options of `cluster.limiter`. */
+export interface ClusterLimiterOptions {
+  /** Name of the rate: keys of limiters of one name count together. 1 to 128 characters. */
+  readonly name: string;
+  /** Units in each window: 1 to 1,000,000. */
+  readonly limit: number;
+  /** Length of the window: 1 to 2^30 ms. */
+  readonly windowMs: number;
+  /** Units at once: 1 to 1,000,000. Default: `limit`. */
+  readonly burst?: number | undefined;
+}
+
+/** Outcome of `take`. */
+export interface ClusterLimiterResult {
+  readonly success: boolean;
+  /** Units that could be taken at once right after. */
+  readonly remaining: number;
+  /** Units at once: the limiter's `burst`. */
+  readonly limit: number;
+  /** Milliseconds until all units are there again. */
+  readonly resetMs: number;
+  /** Milliseconds until the same `take` may succeed; 0 if it has. */
+  readonly retryAfterMs: number;
+}
+
+/** The options that decide while the server cannot be asked. @internal */
+export interface LimiterPolicy {
+  /** 0 share, 1 open, 2 closed. */
+  readonly policy: number;
+  readonly expectedMembers: number;
+}
+
+const UNITS_MAX = 1e6;
+const KEY_MAX = 1024;
+/** Keys that are counted here while the server cannot be asked. */
+const LOCAL_MAX = 65_536;
+/** Retry time that a refusal without a server tells, ms. */
+const AWAY_MS = 1000;
+
+/**
+ * One rate over all processes, by GCRA on the server's clock. Get it from `cluster.limiter`. Calls of one moment go to
+ * the server together. The server keeps one arrival time of each key, under a keyed hash of fixed size, until it is as
+ * good as absent.
+ *
+ * While the server cannot be asked, the cluster's `onUnreachable` decides: `share`: this process has its share of the
+ * rate, at least 1 unit in each window; `open`: the whole rate; `closed`: nothing succeeds. After the server has lost
+ * its keys, `share` and `open` begin with full bursts; with `closed` the burst counts as spent at that time, so that no
+ * loss admits more than the rate. A first start is no exception.
+ *
+ * @example
+ * const logins = cluster.limiter({ name: 'logins', limit: 5, windowMs: 60_000 });
+ * const { success, retryAfterMs } = await logins.take(`${ip} ${user}`);
+ */
+export class ClusterLimiter {
+  readonly #member: Membership;
+  readonly #policy: LimiterPolicy;
+  readonly #name: string;
+  readonly #limit: number;
+  readonly #windowMs: number;
+  readonly #burst: number;
+  readonly #now: () => number;
+  /** Arrival times of keys while the server cannot be asked, oldest first. */
+  readonly #local = new Map<string, number>();
+
+  /** @internal */
+  constructor(
+    join: () => Membership,
+    policy: LimiterPolicy,
+    options: ClusterLimiterOptions,
+    now: () => number,
+  ) {
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
+    knownOptions('limiter', options, ['name', 'limit', 'windowMs', 'burst']);
+    const { name } = options;
+    if (typeof name !== 'string') throw wrongType('name', name, 'a string of 1 to 128 characters');
+    if (name === '' || name.length > 128 || name.includes('\0'))
+      throw outOfRange('name', name, '1 to 128 characters, none of them NUL');
+    this.#policy = policy;
+    this.#name = name;
+    this.#limit = wholeNumber('limit', options.limit, 1, UNITS_MAX);
+    this.#windowMs = wholeNumber('windowMs', options.windowMs, 1, TIME_MAX_MS);
+    this.#burst = wholeNumber('burst', options.burst, 1, UNITS_MAX, this.#limit);
+    this.#now = now;
+    this.#member = join();
+  }
+
+  /**
+   * Takes units of a key, all or none.
+   * @param key 1 to 1024 characters
+   * @param cost units: 0 to 1,000,000, default 1. 0 only looks. More than `burst` never succeeds
+   * @returns the outcome; rejects only for a wrong argument
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, as rejections
+   */
+  async take(key: string, cost = 1): Promise<ClusterLimiterResult> {
+    if (typeof key !== 'string') throw wrongType('key', key, 'a string of 1 to 1024 characters');
+    if (key === '' || key.length > KEY_MAX) throw outOfRange('key', key, '1 to 1024 characters');
+    const units = wholeNumber('cost', cost, 0, UNITS_MAX);
+    const { code, parts } = await this.#member.request(
+      'take',
+      `${this.#name}\0${key}`,
+      [],
+      [this.#windowMs / this.#limit, this.#burst, units],
+    );
+    if (code !== 0) return this.#takeHere(key, units);
+    return {
+      success: parts[0] === '1',
+      remaining: Number(parts[1]),
+      limit: this.#burst,
+      resetMs: Number(parts[2]),
+      retryAfterMs: Number(parts[3]),
+    };
+  }
+
+  /** Decides by `onUnreachable`. */
+  #takeHere(key: string, cost: number): ClusterLimiterResult {
+    const { policy, expectedMembers } = this.#policy;
+    const figures = this.#member.figures();
+    const members =
+      policy === 1 ? 1 : Math.max(figures === undefined ? 0 : figures.members, expectedMembers);
+    if (policy === 2 || figures === undefined || members === 0)
+      return { success: false, remaining: 0, limit: 0, resetMs: AWAY_MS, retryAfterMs: AWAY_MS };
+    const share = (whole: number): number => Math.max(1, Math.floor(whole / members));
+    const intervalMs = this.#windowMs / share(this.#limit);
+    const burst = share(this.#burst);
+    const now = this.#now();
+    const arrival = Math.max(now, this.#local.get(key) ?? 0);
+    const lateMs = arrival + intervalMs * (cost - burst) - now;
+    const success = lateMs <= 0;
+    const next = success ? arrival + intervalMs * cost : arrival;
+    if (success && cost > 0) this.#note(key, next);
+    return {
+      success,
+      remaining: Math.max(0, Math.floor(burst - (next - now) / intervalMs + 1e-6)),
+      limit: burst,
+      resetMs: Math.ceil(next - now),
+      retryAfterMs: success ? 0 : Math.max(1, Math.ceil(lateMs)),
+    };
+  }
+
+  #note(key: string, arrival: number): void {
+    this.#local.delete(key);
+    this.#local.set(key, arrival);
+    // The key that was taken from longest ago has a full burst again.
+    if (this.#local.size > LOCAL_MAX) this.#local.delete(this.#local.keys().next().value!);
+  }
+}

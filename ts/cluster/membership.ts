@@ -1,0 +1,206 @@
+/** The share of one manager name in a cluster: answers to clients, requests, and news. */
+import { PortcullisError } from '../base/errors.js';
+import type { Hooks } from '../base/hooks.js';
+import type { ClusterFigures, ClusterMail, NativeCluster } from '../native/addon.js';
+
+// Answers of the core besides 0 (granted) and the codes of limits.
+/** The answer comes later. @internal */
+export const WAIT = -1;
+/** The policy refuses. @internal */
+export const UNREACHABLE = 64;
+/** Too many clients wait. @internal */
+export const OVERLOADED = 65;
+/** The cluster is closed. @internal */
+export const LEFT = 66;
+/** The seat was given back before the answer came. @internal */
+export const ABANDONED = 67;
+/** The answer of a rate is its code plus this times the milliseconds until it admits again. @internal */
+export const CODES = 128;
+const CONFLICT = 70;
+const FULL = 71;
+
+/** Kinds of requests, in the order of the core's numbers. */
+const KINDS = ['kick', 'who', 'nodes', 'drain', 'limits', 'revoke', 'revocations', 'take'] as const;
+type RequestKind = (typeof KINDS)[number];
+
+/** Outcome of a request. @internal */
+export interface Outcome {
+  /** 0, or a code of the core. */
+  readonly code: number;
+  readonly parts: readonly string[];
+}
+
+/**
+ * News of a member: its kind, and its data. Kinds: `limits` (revision, 11 numbers), `joined`, `gap`, `drift` (count),
+ * `over` (connections, users), and the events `k` (kick), `v` (revocations), `j`, `l`, `d` (a process joined, left,
+ * was declared dead).
+ * @internal
+ */
+export type NewsListener = (kind: string, data: readonly string[]) => void;
+
+/** Returns the error of an outcome that is not 0. @internal */
+export function outcomeError({ code, parts }: Outcome, action: string): PortcullisError {
+  if (code === LEFT) return new PortcullisError('ERR_CLOSED', `the cluster is closed: ${action}`);
+  if (code === CONFLICT)
+    return new PortcullisError(
+      'ERR_LIMITS_CONFLICT',
+      'another process has changed the limits at the same time: its limits are in force',
+      { field: 'limits' },
+    );
+  if (code === FULL)
+    return new PortcullisError('ERR_TOO_MANY_REVOCATIONS', 'no more revocations can be held', {
+      field: 'maxRevocations',
+    });
+  const detail = parts[0] === undefined ? '' : `: ${parts[0]}`;
+  return new PortcullisError(
+    'ERR_CLUSTER_UNREACHABLE',
+    `the cluster's server does not answer: ${action}${detail}`,
+  );
+}
+
+/** The share of one manager name in a cluster. @internal */
+export class Membership {
+  readonly #waiting = new Map<number, (code: number) => void>();
+  readonly #requests = new Map<number, (outcome: Outcome) => void>();
+  readonly #listeners = new Set<NewsListener>();
+  readonly #native: NativeCluster;
+  readonly #hooks: Hooks;
+  readonly #hold: (isHeld: boolean) => void;
+  #changes: Promise<void> = Promise.resolve();
+  #failure: PortcullisError | undefined;
+
+  /**
+   * @param id number of the member, for the core's table
+   * @param limits its limits as declared, as a text
+   */
+  constructor(
+    readonly id: number,
+    readonly name: string,
+    readonly limits: string,
+    readonly admitTimeoutMs: number,
+    native: NativeCluster,
+    hooks: Hooks,
+    hold: (isHeld: boolean) => void,
+  ) {
+    this.#native = native;
+    this.#hooks = hooks;
+    this.#hold = hold;
+  }
+
+  /** The figures; `undefined` once the cluster is closed. */
+  figures(): ClusterFigures | undefined {
+    return this.#native.figures(this.id) ?? undefined;
+  }
+
+  /** Waits for the answer to a ticket. */
+  answer(ticket: number): Promise<number> {
+    return new Promise((resolve) => {
+      this.#change(() => this.#waiting.set(ticket, resolve));
+    });
+  }
+
+  /** Takes an answer. */
+  answered(ticket: number, code: number): void {
+    const resolve = this.#waiting.get(ticket);
+    if (resolve === undefined) return;
+    this.#change(() => this.#waiting.delete(ticket));
+    resolve(code);
+  }
+
+  /** Adds or removes one that waits: the process stays alive for it. */
+  #change(act: () => unknown): void {
+    const before = this.#waiting.size + this.#requests.size;
+    act();
+    const after = this.#waiting.size + this.#requests.size;
+    if ((before === 0) !== (after === 0)) this.#hold(after > 0);
+  }
+
+  /** Makes a request; never rejects. */
+  request(
+    kind: RequestKind,
+    name: string,
+    texts: string[] = [],
+    numbers: number[] = [],
+  ): Promise<Outcome> {
+    const ticket = this.#native.request(this.id, KINDS.indexOf(kind), name, texts, numbers);
+    if (ticket === 0) return Promise.resolve({ code: LEFT, parts: [] });
+    return new Promise((resolve) => {
+      this.#change(() => this.#requests.set(ticket, resolve));
+    });
+  }
+
+  /** Makes a request; returns the parts of its outcome. @throws ERR_CLUSTER_UNREACHABLE and others, as rejections */
+  async ask(
+    action: string,
+    kind: RequestKind,
+    name: string,
+    texts: string[] = [],
+    numbers: number[] = [],
+  ): Promise<readonly string[]> {
+    const outcome = await this.request(kind, name, texts, numbers);
+    if (outcome.code !== 0) throw outcomeError(outcome, action);
+    return outcome.parts;
+  }
+
+  /** Takes mail. */
+  mailed(mail: ClusterMail): void {
+    if (mail.ticket !== 0) {
+      const resolve = this.#requests.get(mail.ticket);
+      if (resolve === undefined) return;
+      this.#change(() => this.#requests.delete(mail.ticket));
+      resolve(mail);
+      return;
+    }
+    const [kind = '', ...data] = mail.parts;
+    for (const listener of this.#listeners)
+      this.#hooks.run('clusterNews', () => listener(kind, data));
+  }
+
+  /** Calls `listener` with all news; returns a function that removes it. */
+  onNews(listener: NewsListener): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /**
+   * Replaces the limits in force, after the changes before it.
+   * @param numbers returns the 11 limits when it is their turn
+   */
+  changeLimits(numbers: () => number[]): void {
+    const change = async (): Promise<void> => {
+      const revision = this.figures()?.revision ?? 0;
+      const outcome = await this.request('limits', '', [], [revision, ...numbers()]);
+      if (outcome.code !== 0) throw outcomeError(outcome, 'the limits are as they were');
+      const changed = Number(outcome.parts[0]);
+      // In force here with the next beat, which the event has brought forward.
+      await new Promise<void>((resolve) => {
+        const isThere = (): boolean => (this.figures()?.revision ?? changed) >= changed;
+        if (isThere()) return resolve();
+        const stop = this.onNews((kind) => {
+          if (kind !== 'closed' && !isThere()) return;
+          stop();
+          resolve();
+        });
+      });
+    };
+    this.#changes = this.#changes.then(change).catch((error: unknown) => {
+      this.#failure ??= error as PortcullisError;
+    });
+  }
+
+  /** Waits for all changes of limits. @throws the first that has failed since the last call, as a rejection */
+  async settled(): Promise<void> {
+    await this.#changes;
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Answers everybody who waits. */
+  close(): void {
+    for (const ticket of this.#waiting.keys()) this.answered(ticket, LEFT);
+    for (const ticket of this.#requests.keys())
+      this.mailed({ member: this.id, ticket, code: LEFT, parts: [] });
+    this.mailed({ member: this.id, ticket: 0, code: 0, parts: ['closed'] });
+  }
+}
