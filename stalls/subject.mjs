@@ -193,6 +193,8 @@ async function finish(monitor) {
 }
 
 if (found.thread === 'worker' && isMainThread) {
+  client.destroy();
+  echo.close();
   const worker = new Worker(new URL(import.meta.url), { workerData: id });
   worker.once('message', (result) => {
     console.log(JSON.stringify(result));
