@@ -135,7 +135,7 @@ mod tests {
             seen(ms, state, on_cpu, waited)
         };
         let mut start = StallStart::new(&seen(100.0, ThreadState::Poll, 0.0, 0.0), &at(140.0), 0.0);
-        for ms in [140.0, 160.0, 180.0, 200.0, 210.0] {
+        for ms in [140.0, 160.0, 180.0, 200.0, 209.0] {
             start.observe(&at(ms));
         }
         (start.at_ms(), start.exact_ms())
