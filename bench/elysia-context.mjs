@@ -5,20 +5,21 @@ import { Elysia } from 'elysia';
 import { AppAnswers } from '../dist/adapters/elysia-answers.js';
 import { portcullis } from '../dist/elysia.js';
 
-const ROUNDS = 40;
-const REQUESTS = 20_000;
+const ROUNDS = 30;
+const REQUESTS = 5_000;
 const kept = AppAnswers.prototype.request;
 const dropped = () => undefined;
 
 const bare = new Elysia().get('/', () => 'hello');
 const guarded = new Elysia().use(portcullis({ limits: {}, requests: {} })).get('/', () => 'hello');
 
-/** Sends requests one after the other; returns nanoseconds for each. */
+/** Sends requests one after the other; returns nanoseconds of CPU for each, which other programs do not delay. */
 async function timeOf(app) {
-  const start = performance.now();
+  const start = process.cpuUsage();
   for (let index = 0; index < REQUESTS; index++)
     await app.handle(new Request('http://127.0.0.1:3000/'));
-  return ((performance.now() - start) / REQUESTS) * 1e6;
+  const { user, system } = process.cpuUsage(start);
+  return ((user + system) / REQUESTS) * 1000;
 }
 
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
@@ -37,13 +38,18 @@ for (let round = -3; round < ROUNDS; round++) {
   // The first rounds warm up.
   if (round >= 0) for (const [name, ns] of Object.entries(found)) times[name].push(ns);
 }
-const ns = Object.fromEntries(Object.entries(times).map(([name, all]) => [name, median(all)]));
+const ns = Object.fromEntries(Object.entries(times).map(([name, all]) => [name, Math.min(...all)]));
+const least = ns['with context'] - ns['without context'];
 const difference = median(
   times['with context'].map((value, round) => value - times['without context'][round]),
 );
 for (const [name, value] of Object.entries(ns))
-  console.log(`${name.padEnd(16)} ${value.toFixed(0)} ns`);
-console.log(
-  `the context      ${difference.toFixed(0)} ns, ${((difference / ns.bare) * 100).toFixed(1)} % of a bare request`,
-);
+  console.log(`${name.padEnd(16)} ${value.toFixed(0)} ns at best`);
+for (const [what, value] of [
+  ['at best', least],
+  ['in the median', difference],
+])
+  console.log(
+    `the context      ${value.toFixed(0)} ns ${what}, ${((value / ns.bare) * 100).toFixed(1)} % of a bare request`,
+  );
 process.exit();
