@@ -37,6 +37,7 @@ function recording(sources: object = {}) {
     snapshot: () => figures.snapshot,
     stalls: () => figures.stalls,
     memoryLimits: real.memoryLimits,
+    pressure: () => real.pressure(),
   };
   const all = { connections: manager, timers, monitor, ...sources };
   const recorder = new Recorder(all as never, 'Test', 8, SHOWN);

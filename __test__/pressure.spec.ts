@@ -1,14 +1,15 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import WebSocket, { WebSocketServer } from 'ws';
 import {
+  ConnectionManager,
   type PressureCause,
   ProductionMetrics,
   ResourceMonitor,
   TimerManager,
 } from '../dist/index.js';
-import { ConnectionManager } from '../dist/index.js';
 import type { ResourceMonitorOptions } from '../dist/index.js';
 import { DelayWindow, Threshold } from '../dist/resources/pressure.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
@@ -285,6 +286,7 @@ describe('a refusal names its cause', () => {
           server.close();
           guard.close();
         });
+        guard.attach(server, new WebSocketServer({ noServer: true }));
         server.listen(0, '127.0.0.1');
         await once(server, 'listening');
         await until(() => monitor.isUnderPressure());
@@ -294,7 +296,8 @@ describe('a refusal names its cause', () => {
           503,
           expect.objectContaining({ code: 'overload', cause: CAUSE }),
         ]);
-        expect(told).toEqual([CAUSE]);
+        expect(JSON.parse(await handshake(port))).toMatchObject({ code: 'overload', cause: CAUSE });
+        expect(told).toEqual([CAUSE, CAUSE]);
         const page = await fetch(`http://127.0.0.1:${port}/live/snapshot`, {
           headers: { authorization: 'Bearer a-token-of-some-length' },
         });
@@ -307,6 +310,16 @@ describe('a refusal names its cause', () => {
       }
     },
   );
+
+  /** The body of the answer to a refused handshake. */
+  async function handshake(port: number): Promise<string> {
+    const client = new WebSocket(`ws://127.0.0.1:${port}/`);
+    client.on('error', () => undefined);
+    const [, response] = (await once(client, 'unexpected-response')) as [unknown, IncomingMessage];
+    let body = '';
+    for await (const chunk of response) body += String(chunk);
+    return body;
+  }
 
   async function read(port: number): Promise<{ state: string; reason: string }> {
     const answer = await fetch(`http://127.0.0.1:${port}/live/snapshot`, {

@@ -86,6 +86,11 @@ export const HOSTS = {
     file: 'servers/elysia-node-apps.mjs',
     spec: 'elysia-node.spec.ts',
   },
+  'endless responses on Node': {
+    run: NODE,
+    file: 'servers/draining.mjs',
+    spec: 'draining.spec.ts',
+  },
   'socket.io': { run: NODE, file: 'servers/socket.io.mjs', spec: 'socket.io*.spec.ts' },
   'graphql-ws': {
     run: NODE,
