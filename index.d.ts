@@ -659,6 +659,10 @@ interface DelayQuantiles {
     readonly max: number;
     /** Arithmetic mean. */
     readonly mean: number;
+    /** Shortest delay. */
+    readonly min: number;
+    /** Standard deviation. */
+    readonly deviation: number;
     /** Number of measured delays. */
     readonly count: number;
 }
@@ -2032,6 +2036,161 @@ interface ExpositionOptions {
     readonly naming?: 'otel' | 'prom' | 'both' | undefined;
 }
 
+/** Registry of another library. prom-client's `Registry` is one. */
+interface MetricRegistry {
+    /** Returns the metrics, or a promise of them: an array in the form of prom-client. */
+    getMetricsAsJSON(): unknown;
+}
+/** Options of `merge`. */
+interface MergeOptions {
+    /**
+     * Time for the registry's answer, 1 to 2^30 ms. An exposition goes without a registry that is
+     * late. Default 1000.
+     */
+    readonly timeoutMs?: number | undefined;
+    /** Series that are shown, 1 to 1000000; families beyond them are left out. Default 10000. */
+    readonly maxSeries?: number | undefined;
+}
+
+/** Options of a counter or gauge. */
+interface InstrumentOptions {
+    /**
+     * Series with values of their own: 1 to 100000. Beyond, all others share one series whose labels
+     * are all `other`. Default 1000.
+     */
+    readonly maxSeries?: number | undefined;
+}
+/** Options of a histogram. */
+interface HistogramOptions extends InstrumentOptions {
+    /**
+     * Upper bounds of the buckets, ascending: 1 to 100 finite numbers. One more bucket is open.
+     * Default: 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5 and 10, as in prom-client.
+     */
+    readonly buckets?: readonly number[] | undefined;
+}
+
+/** Counts or measurements of one combination of label values. */
+interface AnySeries {
+}
+/** A series of a counter. */
+declare class CounterSeries implements AnySeries {
+    /**
+     * Adds to the count.
+     * @param by a finite number of at least 0. Default 1
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; nothing is counted then
+     */
+    inc(by?: number): void;
+}
+/** A series of a gauge. */
+declare class GaugeSeries implements AnySeries {
+    /**
+     * Sets the value.
+     * @param value any number
+     * @throws ERR_INVALID_ARG_TYPE
+     */
+    set(value: number): void;
+    /**
+     * Adds to the value.
+     * @param by any number. Default 1
+     * @throws ERR_INVALID_ARG_TYPE
+     */
+    inc(by?: number): void;
+    /**
+     * Subtracts from the value.
+     * @param by any number. Default 1
+     * @throws ERR_INVALID_ARG_TYPE
+     */
+    dec(by?: number): void;
+}
+/** A series of a histogram. */
+declare class HistogramSeries implements AnySeries {
+    /**
+     * Counts a value in its bucket and adds it to the sum.
+     * @param value a finite number
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; nothing is counted then
+     */
+    observe(value: number): void;
+}
+
+/** Value of a label. Numbers and booleans count as their text. */
+type LabelValue = string | number | boolean;
+/** Values of labels: one for each name. */
+type LabelValues = Readonly<Record<string, LabelValue>>;
+/** Family of series with the same label names. */
+declare abstract class Instrument<S extends AnySeries> {
+    #private;
+    /** Name in the exposition; that of a counter ends with `_total`. */
+    readonly name: string;
+    /**
+     * Returns the series of label values, creating it if there is room. Keep it: a lookup costs more
+     * than a count. Beyond `maxSeries`, all others share one series whose labels are all `other`.
+     * @param values one value for each label name, in their order, or one object with all of them.
+     *   Cut to 200 characters; control characters become `?`
+     * @throws ERR_INVALID_ARG_TYPE for wrong values, ERR_OUT_OF_RANGE for too many, too few or unknown
+     *   names
+     */
+    labels(...values: readonly LabelValue[] | readonly [LabelValues]): S;
+}
+
+/**
+ * Counter of the application, from `ProductionMetrics.counter()`.
+ *
+ * @example
+ * const orders = metrics.counter('shop_orders_total', 'Orders by outcome', ['outcome']);
+ * const paid = orders.labels('paid');
+ * paid.inc();
+ */
+declare class Counter extends Instrument<CounterSeries> {
+    /**
+     * Adds to the count of a counter without labels.
+     * @param by a finite number of at least 0. Default 1
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, also for a counter with labels
+     */
+    inc(by?: number): void;
+}
+/**
+ * Gauge of the application, from `ProductionMetrics.gauge()`.
+ *
+ * @example
+ * const depth = metrics.gauge('shop_queue_depth', 'Waiting orders');
+ * depth.set(queue.length);
+ */
+declare class Gauge extends Instrument<GaugeSeries> {
+    /**
+     * Sets the value of a gauge without labels.
+     * @param value any number
+     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a gauge with labels
+     */
+    set(value: number): void;
+    /**
+     * Adds to the value of a gauge without labels.
+     * @param by any number. Default 1
+     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a gauge with labels
+     */
+    inc(by?: number): void;
+    /**
+     * Subtracts from the value of a gauge without labels.
+     * @param by any number. Default 1
+     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a gauge with labels
+     */
+    dec(by?: number): void;
+}
+/**
+ * Histogram of the application, from `ProductionMetrics.histogram()`.
+ *
+ * @example
+ * const sizes = metrics.histogram('shop_order_euros', 'Orders', [], { buckets: [10, 100, 1000] });
+ * sizes.observe(42);
+ */
+declare class Histogram extends Instrument<HistogramSeries> {
+    /**
+     * Counts a value of a histogram without labels.
+     * @param value a finite number
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, also for a histogram with labels
+     */
+    observe(value: number): void;
+}
+
 /** Names of the windows. */
 type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
 /** Quantiles of durations by nearest rank, ms. */
@@ -2359,6 +2518,74 @@ declare class RequestTimer {
     [Symbol.dispose](): void;
 }
 
+/** Seconds and nanoseconds since the epoch. */
+type HighResolutionTime = [seconds: number, nanoseconds: number];
+/** One point of a metric. */
+interface MetricPoint<T> {
+    readonly startTime: HighResolutionTime;
+    readonly endTime: HighResolutionTime;
+    readonly attributes: Record<string, string | number>;
+    readonly value: T;
+}
+/** Counts by bucket. */
+interface HistogramValue {
+    buckets: {
+        boundaries: number[];
+        counts: number[];
+    };
+    sum: number;
+    count: number;
+}
+interface MetricBase {
+    /** Value type 1 is a double. */
+    readonly descriptor: {
+        readonly name: string;
+        readonly description: string;
+        readonly unit: string;
+        readonly valueType: 1;
+    };
+    /** Cumulative. */
+    readonly aggregationTemporality: 1;
+}
+/** A metric in the form of the SDK's `MetricData`. */
+type ProducedMetric = MetricBase & ({
+    readonly dataPointType: 0;
+    readonly dataPoints: MetricPoint<HistogramValue>[];
+} | {
+    readonly dataPointType: 2;
+    readonly dataPoints: MetricPoint<number>[];
+} | {
+    readonly dataPointType: 3;
+    readonly isMonotonic: boolean;
+    readonly dataPoints: MetricPoint<number>[];
+});
+/** Resource of the produced metrics; the SDK's readers put that of the `MeterProvider` in its place. */
+interface ProducedResource {
+    readonly attributes: Record<string, string | number>;
+    /** Returns the other resource, or this one for `null`. */
+    merge<R>(other: R): R;
+    /** Returns the attributes as pairs. */
+    getRawAttributes(): [key: string, value: string | number][];
+}
+/** The result of one collection. */
+interface ProducedMetrics {
+    readonly resourceMetrics: {
+        readonly resource: ProducedResource;
+        readonly scopeMetrics: {
+            readonly scope: {
+                readonly name: string;
+            };
+            readonly metrics: ProducedMetric[];
+        }[];
+    };
+    readonly errors: unknown[];
+}
+/** Source of metrics for readers of OpenTelemetry's SDK: its interface `MetricProducer`. */
+interface OpenTelemetryProducer {
+    /** Collects the figures as they are now. Never rejects: failures are in `errors`. */
+    collect(): Promise<ProducedMetrics>;
+}
+
 /**
  * Counts requests, messages, users and errors, and reports on the health of the service. Adapters
  * with the option `metrics` record by themselves; everything else is recorded by hand.
@@ -2468,6 +2695,65 @@ declare class ProductionMetrics {
      * @throws as `toOpenMetrics`
      */
     toPrometheus(options?: ExpositionOptions): Promise<string>;
+    /**
+     * Creates a counter of the application. It is in both text formats and all namings.
+     * @param name a name of letters, digits, `_` and `:`, 1 to 200; `_total` is appended if it is
+     *   missing. Names that begin with `portcullis_` are reserved
+     * @param help description, 1 to 1000 characters
+     * @param labelNames at most 20 different names of letters, digits and `_`. Default: none
+     * @param options see `InstrumentOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_DUPLICATE_NAME if the
+     *   name is in use
+     * @example
+     * const orders = metrics.counter('shop_orders_total', 'Orders by outcome', ['outcome']);
+     * const paid = orders.labels('paid');
+     * paid.inc();
+     */
+    counter(name: string, help: string, labelNames?: readonly string[], options?: InstrumentOptions): Counter;
+    /**
+     * Creates a gauge of the application. It is in both text formats and all namings.
+     * @param name as for `counter`, without `_total`
+     * @param help description, 1 to 1000 characters
+     * @param labelNames at most 20 different names of letters, digits and `_`. Default: none
+     * @param options see `InstrumentOptions`
+     * @throws as `counter`
+     */
+    gauge(name: string, help: string, labelNames?: readonly string[], options?: InstrumentOptions): Gauge;
+    /**
+     * Creates a histogram of the application. It is in both text formats and all namings.
+     * @param name as for `counter`, without `_total`
+     * @param help description, 1 to 1000 characters
+     * @param labelNames at most 20 different names of letters, digits and `_`, but not `le`. Default:
+     *   none
+     * @param options see `HistogramOptions`
+     * @throws as `counter`
+     */
+    histogram(name: string, help: string, labelNames?: readonly string[], options?: HistogramOptions): Histogram;
+    /**
+     * Shows the metrics of another registry, such as prom-client's, in both text formats. It is read
+     * at each exposition. A family whose name is in use is left out: this package's names win, then
+     * the application's, then those of the registry merged first. `portcullis_merge_failures_total`
+     * counts families and readings left out, by reason. Repeated calls have no effect.
+     * @param registry an object with `getMetricsAsJSON()`, such as a `Registry` of prom-client
+     * @param options see `MergeOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
+     * @example
+     * metrics.merge(promClient.register, { timeoutMs: 500 });
+     */
+    merge(registry: MetricRegistry, options?: MergeOptions): void;
+    /**
+     * Returns a source of the figures for OpenTelemetry's SDK, whose readers export them, by OTLP for
+     * example. Names are those of the semantic conventions, counts are cumulative. Merged registries
+     * are not in it. Nothing is computed between collections.
+     * @returns a `MetricProducer` of `@opentelemetry/sdk-metrics` 2
+     * @example
+     * const reader = new PeriodicExportingMetricReader({
+     *   exporter: new OTLPMetricExporter(),
+     *   metricProducers: [metrics.openTelemetry()],
+     * });
+     * new MeterProvider({ readers: [reader] });
+     */
+    openTelemetry(): OpenTelemetryProducer;
     /**
      * Ends the timer. Later records still count, and windows then move when the figures are read. May
      * be called again.
@@ -4402,5 +4688,5 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
     readonly algorithms: readonly TokenAlgorithm[];
 }): Uint8Array;
 
-export { Cluster, ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export { Cluster, ConnectionManager, Counter, CounterSeries, Gauge, GaugeSeries, GracefulShutdown, Histogram, HistogramSeries, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -125,7 +125,7 @@ test('the SDK exports requests, figures and own metrics by OTLP', async () => {
   metrics.recordRequest(2);
   metrics.recordRefusal('rate');
   metrics.recordMessage('in', 10);
-  connections.connect(new FakeSocket(), { ip: '192.0.2.1' });
+  connections.addConnection('a', new FakeSocket(), '192.0.2.1');
   metrics.counter('shop_orders_total', 'Orders', ['kind']).labels('x').inc(3);
   metrics.gauge('shop_size_bytes', 'Size').set(-2.5);
   metrics.gauge('shop_unknown', 'Not a number').set(Number.NaN);

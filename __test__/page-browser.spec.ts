@@ -226,15 +226,16 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
         expect(await cell.locator('span').getAttribute('title')).toBe(route);
         const seen = await page.evaluate(() => {
           const list = document.querySelector('#list-routes .scroll')!;
-          const edge = list.getBoundingClientRect().right;
-          const rows = [...list.querySelectorAll('tbody tr')];
+          // The figures of all tables, not of this one alone.
+          const rows = [...document.querySelectorAll('.scroll tbody tr')];
           const names = [...list.querySelectorAll('.cut')];
           return {
             cut: names.map((name) => name.scrollWidth > name.clientWidth),
             lines: names.map((name) => name.getBoundingClientRect().height < 30),
-            inView: rows.every(
-              (row) => row.lastElementChild!.getBoundingClientRect().right <= edge,
-            ),
+            inView: rows.every((row) => {
+              const edge = row.closest('.scroll')!.getBoundingClientRect().right;
+              return row.lastElementChild!.getBoundingClientRect().right <= edge;
+            }),
             scrolls: list.scrollWidth > list.clientWidth,
             page: document.documentElement.scrollWidth > innerWidth,
             captions: [...document.querySelectorAll('table')].map(

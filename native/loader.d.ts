@@ -58,8 +58,13 @@ export declare class RequestLedger {
   routes(nowMs: number, count: number): Array<RouteNumbers>
   /** Returns the requests of a row since the start. */
   total(row: number): number
+  /**
+   * Returns the counts of all rows since the start: for each row, requests by classic bucket, the
+   * sum of durations in ms, then requests by place of the status.
+   */
+  counts(): RowNumbers
   /** Renders the exposition on another thread; resolves with the text. */
-  render(scalars: Float64Array, samples: string, values: Float64Array, format: string, naming: string): Promise<string>
+  render(scalars: Float64Array, values: Float64Array, templateValues: Float64Array, texts: RenderTexts): Promise<string>
 }
 
 /** The watch over the thread that creates it. */
@@ -246,6 +251,8 @@ export interface DelayFigures {
   p999: number
   max: number
   mean: number
+  min: number
+  deviation: number
   count: number
 }
 
@@ -366,6 +373,8 @@ export interface MetricLayout {
   scalars: Array<string>
   /** Keys of the figures with labels. */
   labelled: Array<string>
+  /** Names of all families; those of counters without `_total`. */
+  families: Array<string>
   /** Number of figures counted beside requests. */
   traffic: number
 }
@@ -376,6 +385,18 @@ export interface PressureFigures {
   some60: number
   full10?: number
   isOwn: boolean
+}
+
+/** Texts that an exposition is made of. */
+export interface RenderTexts {
+  /** `openmetrics` or `prometheus`. */
+  format: string
+  /** `otel`, `prom` or `both`. */
+  naming: string
+  /** Figures with labels, one a line: key and labels, separated by tabs. */
+  samples: string
+  /** Lines of the application's families, without values. */
+  template: string
 }
 
 /** Returns the names of the cells, in their order. */
@@ -395,6 +416,14 @@ export interface RouteNumbers {
   latencyMs: LatencyNumbers | null
   /** Requests since the start. */
   total: number
+}
+
+/** Counts of all rows. */
+export interface RowNumbers {
+  /** Cells of all rows, one row after the other. */
+  cells: Array<number>
+  /** The status of each place but the first, which counts requests without a status. */
+  statuses: Array<number>
 }
 
 /** A stall. */

@@ -18,7 +18,7 @@ const CHUNK = 64;
 const VALUE_MAX = 200;
 
 type Place = Map<string, Place | AnySeries>;
-/** Format of an exposition. @internal */
+/** Format of an exposition. */
 export type Format = 'openmetrics' | 'prometheus';
 
 /** One series as it is read. @internal */
@@ -43,7 +43,7 @@ export abstract class Instrument<S extends AnySeries> {
   readonly chunks: Float64Array[] = [];
   readonly #maxSeries: number;
   readonly #places: Place = new Map();
-  /** The only series of a family without labels. */
+  /** The only series of a family without labels. @internal */
   protected readonly only: S | undefined;
   #overflow: S | undefined;
   readonly #templates: Record<Format, { text: string; count: number }> = {
@@ -76,8 +76,8 @@ export abstract class Instrument<S extends AnySeries> {
    * than a count. Beyond `maxSeries`, all others share one series whose labels are all `other`.
    * @param values one value for each label name, in their order, or one object with all of them.
    *   Cut to 200 characters; control characters become `?`
-   * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_NAME for wrong values, ERR_OUT_OF_RANGE for too many
-   *   or too few
+   * @throws ERR_INVALID_ARG_TYPE for wrong values, ERR_OUT_OF_RANGE for too many, too few or unknown
+   *   names
    */
   labels(...values: readonly LabelValue[] | readonly [LabelValues]): S {
     const [first] = values;
@@ -154,11 +154,11 @@ export abstract class Instrument<S extends AnySeries> {
 
   /** Word of the type in the exposition. @internal */
   abstract readonly kind: 'counter' | 'gauge' | 'histogram';
-  /** Returns the lines of one series without values. */
+  /** Returns the lines of one series without values. @internal */
   protected abstract lines(labels: string, format: Format): string;
-  /** Writes the values of the lines of one series; returns the place after them. */
+  /** Writes the values of the lines of one series; returns the place after them. @internal */
   protected abstract write(series: S, into: Float64Array, at: number): number;
-  /** Number of lines of a series. */
+  /** Number of lines of a series. @internal */
   protected abstract readonly lineCount: number;
 
   /** Returns the lines of the family without values; only new series are written. @internal */

@@ -13,6 +13,7 @@ import { CounterSeries, GaugeSeries, HistogramSeries } from './series.js';
 export class Counter extends Instrument<CounterSeries> {
   /** @internal */
   readonly kind = 'counter';
+  /** @internal */
   protected readonly lineCount = 1;
 
   /** @internal */
@@ -29,10 +30,12 @@ export class Counter extends Instrument<CounterSeries> {
     (this.only ?? this.labels()).inc(by);
   }
 
+  /** @internal */
   protected lines(labels: string): string {
     return seriesLine(this.name, labels);
   }
 
+  /** @internal */
   protected write({ cells, at }: CounterSeries, into: Float64Array, to: number): number {
     into[to] = cells[at]!;
     return to + 1;
@@ -49,6 +52,7 @@ export class Counter extends Instrument<CounterSeries> {
 export class Gauge extends Instrument<GaugeSeries> {
   /** @internal */
   readonly kind = 'gauge';
+  /** @internal */
   protected readonly lineCount = 1;
 
   /** @internal */
@@ -83,10 +87,12 @@ export class Gauge extends Instrument<GaugeSeries> {
     (this.only ?? this.labels()).dec(by);
   }
 
+  /** @internal */
   protected lines(labels: string): string {
     return seriesLine(this.name, labels);
   }
 
+  /** @internal */
   protected write({ cells, at }: GaugeSeries, into: Float64Array, to: number): number {
     into[to] = cells[at]!;
     return to + 1;
@@ -105,6 +111,7 @@ export class Histogram extends Instrument<HistogramSeries> {
   readonly kind = 'histogram';
   /** Upper bounds of the buckets but the last, which is open. @internal */
   readonly bounds: Float64Array;
+  /** @internal */
   protected readonly lineCount: number;
 
   /** @internal */
@@ -137,6 +144,7 @@ export class Histogram extends Instrument<HistogramSeries> {
     (this.only ?? this.labels()).observe(value);
   }
 
+  /** @internal */
   protected lines(labels: string, format: Format): string {
     const comma = labels === '' ? '' : ',';
     let text = '';
@@ -145,6 +153,7 @@ export class Histogram extends Instrument<HistogramSeries> {
     return `${text}${seriesLine(`${this.name}_sum`, labels)}${seriesLine(`${this.name}_count`, labels)}`;
   }
 
+  /** @internal */
   protected write({ cells, at }: HistogramSeries, into: Float64Array, to: number): number {
     const buckets = this.bounds.length + 1;
     let count = 0;

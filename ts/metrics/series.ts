@@ -1,7 +1,7 @@
 /** Series of the application's metrics: places in a typed array, whose counting is one store. */
 import { outOfRange, wrongType } from '../base/errors.js';
 
-/** Counts or measurements of one combination of label values. @internal */
+/** Counts or measurements of one combination of label values. */
 export interface AnySeries {
   /** @internal */
   readonly cells: Float64Array;
