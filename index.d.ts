@@ -1570,6 +1570,286 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     [Symbol.dispose](): void;
 }
 
+/** Outcome of a cost, and the state of its key afterwards. */
+interface RateLimitResult {
+    /** True if the cost was admitted. A refused cost spends nothing. */
+    readonly success: boolean;
+    /** Cost that would be admitted now. */
+    readonly remaining: number;
+    /** Limit of the key in each window. */
+    readonly limit: number;
+    /** Time until the key has its whole limit again, ms; for a blocked key, until the block ends. */
+    readonly resetMs: number;
+    /** Time until the same cost would be admitted, ms: 0 after success, `Infinity` for a cost above the limit. */
+    readonly retryAfterMs: number;
+}
+/** Counts of a limiter. */
+interface RateLimiterStats {
+    /** Keys that are known; some of them may have their whole limit again. */
+    readonly keys: number;
+    /** Costs that this limiter admitted. */
+    readonly admitted: number;
+    /** Costs that this limiter refused. */
+    readonly refused: number;
+    /** Keys that a full table forgot before they had their whole limit again. */
+    readonly evicted: number;
+    /** Memory of all keys, bytes. */
+    readonly bytes: number;
+}
+
+/** Algorithm of a rate limiter. */
+type RateAlgorithm = 'gcra' | 'sliding-window' | 'fixed-window';
+/** A limit by any key. */
+interface RateLimit {
+    /** Cost of a key in each window: 1 to 2^30. */
+    readonly limit: number;
+    /** Length of the window: 1 to 2^30 ms. */
+    readonly windowMs: number;
+    /** Cost at once, with `gcra` only: 1 to 2^30. Default: `limit`. */
+    readonly burst?: number | undefined;
+    /**
+     * `gcra`: `burst` at once, then an even flow; 8 bytes of state. `sliding-window`: never more than
+     * `limit` in any window; a cost is given back up to a seventh of the window late. `fixed-window`:
+     * `limit` from the first cost of a key to the end of its window. In a window that begins anywhere,
+     * `gcra` and `fixed-window` admit up to `2 * limit - 1`. Default `gcra`.
+     */
+    readonly algorithm?: RateAlgorithm | undefined;
+}
+/** Options of a `RateLimiter`. */
+interface RateLimiterOptions extends RateLimit {
+    /**
+     * Most keys that are remembered: 1 to 2^24. A full limiter forgets, of the next eight keys in turn,
+     * the one that would have its whole limit again the soonest. Default 131072.
+     */
+    readonly maxKeys?: number | undefined;
+    /**
+     * Name of the limiter: 1 to 128 characters. Limiters with one name share their keys in all worker
+     * threads of the process, and need equal options. Default: none, keys of its own.
+     */
+    readonly name?: string | undefined;
+    /** Source of time, for tests. Default: the host's clock. */
+    readonly clock?: Clock | undefined;
+    /**
+     * Called with the key and the answer of each refused cost, before `take()` returns. An error is a
+     * process warning. Default: none.
+     */
+    readonly onRefuse?: ((key: string, result: RateLimitResult) => void) | undefined;
+}
+
+/**
+ * Limits costs by key, such as requests by address or logins by account. It keeps a keyed hash of each
+ * key and no text, has no timers, and needs no end.
+ *
+ * @example
+ * const logins = new RateLimiter({ limit: 5, windowMs: 60_000, algorithm: 'sliding-window' });
+ * const { success, retryAfterMs } = logins.take(account);
+ */
+declare class RateLimiter {
+    #private;
+    /** Name that worker threads share the keys by, if there is one. */
+    readonly name: string | undefined;
+    /** Cost of a key in each window. */
+    readonly limit: number;
+    /** Length of the window, ms. */
+    readonly windowMs: number;
+    /**
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field;
+     *   ERR_LIMITS_CONFLICT if `name` is open with other options
+     */
+    constructor(options: RateLimiterOptions);
+    /**
+     * Returns a limiter that takes a cost from several limiters, or from none of them.
+     * @param limiters 1 to 16 limiters
+     * @throws ERR_INVALID_ARG_TYPE for anything else
+     * @example
+     * const both = RateLimiter.all(perAddress, perAccount);
+     * const { success } = both.take([address, account]);
+     */
+    static all(...limiters: readonly RateLimiter[]): CompositeRateLimiter;
+    /**
+     * Spends a cost of a key, if its limit admits the cost.
+     * @param key any string; a long one costs its hash
+     * @param cost 1 to 2^30
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+     */
+    take(key: string, cost?: number): RateLimitResult;
+    /**
+     * Returns the answer that `take()` would give, and spends nothing.
+     * @param key as in `take()`
+     * @param cost 1 to 2^30
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+     */
+    peek(key: string, cost?: number): RateLimitResult;
+    /**
+     * Spends points of a key, also beyond its limit: later costs wait until they are made good.
+     * @param key as in `take()`
+     * @param points 1 to 2^30
+     * @returns the state of the key; `success` tells whether a cost of 1 would be admitted
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+     */
+    penalty(key: string, points?: number): RateLimitResult;
+    /**
+     * Gives spent points of a key back, at most those that it spent.
+     * @param key as in `take()`
+     * @param points 1 to 2^30
+     * @returns as `penalty()`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+     */
+    reward(key: string, points?: number): RateLimitResult;
+    /**
+     * Refuses a key for a time; it has its whole limit afterwards. A later call replaces the block.
+     * @param key as in `take()`
+     * @param forMs 1 to 2^30
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+     */
+    block(key: string, forMs: number): void;
+    /**
+     * Forgets a key, its block included.
+     * @param key as in `take()`
+     * @returns whether it was known
+     * @throws ERR_INVALID_ARG_TYPE
+     */
+    reset(key: string): boolean;
+    /** Forgets all keys, those of all threads for a limiter with a name. */
+    clear(): void;
+    /** Returns the counts of this limiter; with a name, keys and memory are those of all threads. */
+    snapshot(): RateLimiterStats;
+}
+/** Outcome of a cost that several limiters have to admit. */
+interface CompositeRateLimitResult extends RateLimitResult {
+    /** The first limiter that refused; `undefined` after success. */
+    readonly refusedBy: RateLimiter | undefined;
+}
+/** Takes a cost from several limiters, or from none of them. Made by `RateLimiter.all()`. */
+declare class CompositeRateLimiter {
+    #private;
+    /**
+     * Spends a cost of a key of each limiter, if all of them admit it.
+     * @param keys a key for each limiter, in their order
+     * @param cost 1 to 2^30
+     * @returns the least `remaining` with its `limit`, and the longest times; after a refusal, those of
+     *   the limiters that refuse
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+     */
+    take(keys: readonly string[], cost?: number): CompositeRateLimitResult;
+}
+
+/** A rate of requests, or a limiter of your own that other servers may share. */
+interface RequestRate extends RateLimit {
+    /** Most clients that are remembered: 1 to 2^24, as in `RateLimiter`. Default 131072. */
+    readonly maxKeys?: number | undefined;
+    /** Name by which worker threads share the rate, as in `RateLimiter`. Default: none. */
+    readonly name?: string | undefined;
+}
+/** Header fields that tell clients their limits. */
+type RateHeaders = 'ratelimit' | 'ratelimit-legacy' | 'x-ratelimit';
+/** The limit that a request meets. */
+type RateScope = 'ip' | 'route' | 'key' | 'user';
+/** A request that a rate refused, or would refuse with `mode: 'observe'`. */
+interface RateRefusal {
+    /** The limit that the request met. */
+    readonly scope: RateScope;
+    /** Its key in the limit: the client's address or network, the user, or your own key. */
+    readonly key: string;
+    readonly result: RateLimitResult;
+    /** False with `mode: 'observe'`: the request was served. */
+    readonly isEnforced: boolean;
+}
+/**
+ * Rates of HTTP requests. A request is judged by all of them in this order, before its body is read:
+ * address, route, key, user. A request that one refuses spends nothing of the others. Handshakes of
+ * WebSockets are not counted: `connectRatePerIp` limits them. `R` is the request of the adapter.
+ */
+interface RequestRates<R = unknown> {
+    /**
+     * Rate of each client: its IPv4 address, or its IPv6 network of `ipv6PrefixBits`, behind
+     * `trustedProxies` too. Default: none.
+     */
+    readonly perIp?: RequestRate | RateLimiter | undefined;
+    /**
+     * Rate of each client at single routes, by method and path such as `POST /login`; `/api/*` is every
+     * method and all paths below `/api/`. The first match counts; at most 64. Paths match whatever their
+     * case, percent-encoding, repeated and last slashes are, so that no spelling escapes. Default: none.
+     */
+    readonly perRoute?: Readonly<Record<string, RequestRate | RateLimiter>> | undefined;
+    /** Rate of each value that `key` returns; needs `key`. Default: none. */
+    readonly perKey?: RequestRate | RateLimiter | undefined;
+    /** Returns a key of your own, such as an API key; `undefined` for a request that has none. */
+    readonly key?: ((request: R) => string | undefined) | undefined;
+    /** Rate of each user that `user` returns; needs `user`. Default: none. */
+    readonly perUser?: RequestRate | RateLimiter | undefined;
+    /**
+     * Returns the user of a request, verified; `undefined` for an anonymous one. Called after the other
+     * rates have admitted the request, so that a flood costs no verification.
+     */
+    readonly user?: ((request: R) => string | undefined) | undefined;
+    /** Returns true for a request that no rate counts. Default: none. */
+    readonly skip?: ((request: R) => boolean) | undefined;
+    /** Returns the cost of a request: 1 to 2^30; 0 counts nothing. Default: 1. */
+    readonly cost?: ((request: R) => number) | undefined;
+    /** Whether requests answered with a status below 400 get their cost back. Default `false`. */
+    readonly skipSuccessful?: boolean | undefined;
+    /** Whether requests answered with a status of 400 or more get their cost back. Default `false`. */
+    readonly skipFailed?: boolean | undefined;
+    /** Bits of an IPv6 address that make one client: 32 to 128. Default 64. */
+    readonly ipv6PrefixBits?: number | undefined;
+    /**
+     * Header fields of answers. `ratelimit`: `RateLimit` and `RateLimit-Policy` of
+     * draft-ietf-httpapi-ratelimit-headers. `ratelimit-legacy`: `RateLimit-Limit`, `-Remaining` and
+     * `-Reset` of its sixth version. `x-ratelimit`: the same with `X-`, and the reset as a time of Unix.
+     * Default `['ratelimit']`.
+     */
+    readonly headers?: readonly RateHeaders[] | undefined;
+    /**
+     * `enforce`: refused requests get 429. `observe`: they are counted and reported, and served; answers
+     * have no header fields of rates. Default `enforce`.
+     */
+    readonly mode?: 'enforce' | 'observe' | undefined;
+    /** Called with each request that a rate refuses, or would refuse. Default: none. */
+    readonly onRateRefused?: ((refusal: RateRefusal) => void) | undefined;
+}
+/** Limits of HTTP requests as input; absent ones have their defaults. `R` is the request of the adapter. */
+interface RequestLimitsInput<R = unknown> extends Partial<RequestLimits> {
+    /** Rates of requests (`RequestRates`). Default: none. */
+    readonly rate?: RequestRates<R> | undefined;
+}
+
+/** Code of a request that a rate refuses. */
+type RateRefusalCode = 'ip_request_rate' | 'route_request_rate' | 'key_request_rate' | 'user_request_rate';
+/** A client, for `explainRates()`. */
+interface RateQuestion {
+    /** Address of the client. */
+    readonly ip?: string | undefined;
+    /** Method and path of a request, such as `POST /login`. */
+    readonly route?: string | undefined;
+    /** Key, as the option `key` returns it. */
+    readonly key?: string | undefined;
+    /** User, as the option `user` returns it. */
+    readonly user?: string | undefined;
+    /** Cost of the request: 1 to 2^30. Default 1. */
+    readonly cost?: number | undefined;
+}
+/** One limit that a request would meet. */
+interface RateExplanation {
+    readonly scope: RateScope;
+    /** Key of the request in the limit. */
+    readonly key: string;
+    /** Whether the limit would refuse the request now; with `mode: 'observe'` it would only be counted. */
+    readonly wouldRefuse: boolean;
+    /** Sentence that names the limit and the reason. */
+    readonly reason: string;
+    readonly result: RateLimitResult;
+}
+/** Counts of the rates of requests. */
+interface RequestRateStats {
+    /** Requests refused, or with `mode: 'observe'` reported, by limit. */
+    readonly refused: Readonly<Record<RateScope, number>>;
+    /** Counts of each limiter; routes have one for each. */
+    readonly limiters: Readonly<Partial<Record<Exclude<RateScope, 'route'>, RateLimiterStats>>> & {
+        readonly routes: readonly RateLimiterStats[];
+    };
+}
+
 /**
  * Codes of the errors that this package throws. A code is stable; the text of its message is not.
  */
@@ -2779,7 +3059,7 @@ interface WebSocketStats {
 }
 
 /** Reason for refusing a request or ending it early. */
-type RequestRefusalCode = 'draining' | 'overload' | 'too_many_requests_in_flight' | 'too_many_requests_of_ip' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
+type RequestRefusalCode = 'draining' | 'overload' | 'too_many_requests_in_flight' | 'too_many_requests_of_ip' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout' | 'ip_request_rate' | 'route_request_rate' | 'key_request_rate' | 'user_request_rate';
 /** Counts of requests. */
 interface RequestStats {
     /** Requests in flight. */
@@ -4688,5 +4968,5 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
     readonly algorithms: readonly TokenAlgorithm[];
 }): Uint8Array;
 
-export { Cluster, ConnectionManager, Counter, CounterSeries, Gauge, GaugeSeries, GracefulShutdown, Histogram, HistogramSeries, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export { Cluster, CompositeRateLimiter, ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RateLimiter, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

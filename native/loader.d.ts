@@ -240,6 +240,12 @@ export declare function createConnections(name: string | undefined | null, numbe
  */
 export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: string, length: number, from: number, total: number): number }
 
+/**
+ * Creates a rate limiter, or opens the one of that name. `kind` is 0 for GCRA, 1 for sliding
+ * windows, 2 for fixed windows; `numbers` are limit, window in ms, burst and most keys.
+ */
+export declare function createLimiter(name: string | undefined | null, kind: number, numbers: Array<number>): { share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; processNowMs(): number }
+
 /** Creates a counter of active users by minute. */
 export declare function createUsers(): { record(id: string, minute: number): number; count(minute: number, window: number): number }
 

@@ -842,6 +842,7 @@ module.exports.TokenCore = nativeBinding.TokenCore
 module.exports.TrustedProxies = nativeBinding.TrustedProxies
 module.exports.createConnections = nativeBinding.createConnections
 module.exports.createJsonScanner = nativeBinding.createJsonScanner
+module.exports.createLimiter = nativeBinding.createLimiter
 module.exports.createUsers = nativeBinding.createUsers
 module.exports.failureRows = nativeBinding.failureRows
 module.exports.isPublicIp = nativeBinding.isPublicIp

@@ -27,7 +27,12 @@ export type {
   RequestRate,
   RequestRates,
 } from './http/rate-options.js';
-export type { RateExplanation, RateQuestion, RequestRateStats } from './http/rates.js';
+export type {
+  RateExplanation,
+  RateQuestion,
+  RateRefusalCode,
+  RequestRateStats,
+} from './http/rates.js';
 export type { ConnectRate, MessageRate, RateAction } from './connections/rates.js';
 export {
   PortcullisError,

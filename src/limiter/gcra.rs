@@ -8,7 +8,7 @@ use super::algorithm::{Algorithm, Quota, Reading, blocked};
 
 /// Longest time by which the arrival time of a key may lie ahead, beyond its burst, ms.
 const AHEAD_MAX_MS: f64 = 1_073_741_824.0;
-/// Share of a time that roundings of fractional times may add up to.
+/// Share of the largest number of a sum that roundings of fractional times may add up to.
 const ROUNDING: f64 = 64.0 * f64::EPSILON;
 
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,7 @@ impl Algorithm for Gcra {
         let (arrival, clock) = self.arrival(*state, now)?;
         let next = arrival + cost * self.interval;
         let excess = next - self.burst - clock;
-        if excess > clock * ROUNDING {
+        if excess > (next + self.burst) * ROUNDING {
             return Err(if cost * self.interval > self.burst {
                 f64::INFINITY
             } else {
@@ -88,7 +88,7 @@ impl Algorithm for Gcra {
             Err(_) => blocked(-state, now),
             Ok((arrival, clock)) => {
                 let ahead = arrival - clock;
-                let free = self.burst - ahead + clock * ROUNDING;
+                let free = self.burst - ahead + (arrival + self.burst) * ROUNDING;
                 Reading {
                     remaining: (free / self.interval).floor().max(0.0),
                     reset_ms: ahead / self.limit,

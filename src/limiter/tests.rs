@@ -109,6 +109,23 @@ proptest! {
         }
     }
 
+    /// Fractional times round, also where they are small beside the window.
+    #[test]
+    fn a_burst_is_whole_at_any_time(now in 0.0..1e9f64, small in 0.0..10.0f64, limit in 1u32..50, window in 1u32..100_000_000) {
+        for now in [now, small] {
+            let mut limiter = Limiter::new(&settings(Kind::Gcra, limit, window, limit));
+            for left in (0..limit).rev() {
+                let answer = limiter.take(&[1], 1.0, now);
+                prop_assert_eq!((answer.admitted, answer.reading.remaining), (true, f64::from(left)));
+            }
+            let refused = limiter.take(&[1], 1.0, now);
+            prop_assert!(!refused.admitted);
+            prop_assert!(limiter.peek(&[1], 1.0, now + refused.retry_after_ms).admitted);
+            limiter.reward(&[1], 1.0, now);
+            prop_assert!(limiter.take(&[1], 1.0, now).admitted);
+        }
+    }
+
     /// A cost that is taken and given back at the same time leaves no trace.
     #[test]
     fn a_reward_takes_a_cost_back(

@@ -127,6 +127,11 @@ interface HookContext {
   readonly server: object | null;
 }
 
+/** Names `set`: Elysia leaves the headers out where no hook reads it. */
+interface RouteHookContext extends HookContext {
+  readonly set: AnswerContext['set'];
+}
+
 /** The context of a route, as far as the guard writes it. */
 interface RouteContext extends AnswerContext {
   user?: unknown;
@@ -408,8 +413,9 @@ class ElysiaAdapter {
     request: Request,
     server: object | null,
     context: RouteContext,
+    set: AnswerContext['set'],
   ): undefined | Promise<undefined> {
-    if (!isForGuard(request, server)) return this.#judgeRequest(route, request, context);
+    if (!isForGuard(request, server)) return this.#judgeRequest(route, request, context, set);
     if (this.#pendingOf(request)[this.#key] !== undefined)
       return this.#seat(route, request, context);
     // The route lies beyond the scope of the guard: its own options bring it in.
@@ -439,21 +445,28 @@ class ElysiaAdapter {
     route: RouteGuard,
     request: Request,
     context: RouteContext,
+    set: AnswerContext['set'],
   ): undefined | Promise<undefined> {
-    const early = route.ratesUsers === false ? this.#rate(route, request, context) : undefined;
+    const rate = (): undefined => this.#rate(route, request, context, set);
+    const early = route.ratesUsers === false ? rate() : undefined;
     if (early !== undefined || !route.requiresToken) return early;
     const refused = this.#judgeToken(route, request, context);
     if (route.ratesUsers !== true) return refused;
-    const after = (answer: undefined): undefined => answer ?? this.#rate(route, request, context);
+    const after = (answer: undefined): undefined => answer ?? rate();
     return refused instanceof Promise ? refused.then(after) : after(refused);
   }
 
-  #rate(route: RouteGuard, request: Request, context: RouteContext): undefined {
+  #rate(
+    route: RouteGuard,
+    request: Request,
+    context: RouteContext,
+    set: AnswerContext['set'],
+  ): undefined {
     const { method, url } = request;
     const clientOf = (): string => this.#clientOf(request);
     const outcome = route.judge({ method, url, clientOf }, context.user);
     if (outcome?.refusal === undefined) {
-      Object.assign(context.set.headers, outcome?.headers);
+      Object.assign(set.headers, outcome?.headers);
       return undefined;
     }
     const { code, answer } = outcome.refusal;
@@ -629,13 +642,13 @@ function routeHook(
   route: RouteGuard,
 ): () => undefined {
   const hook = isAsync
-    ? async function (context: HookContext): Promise<undefined> {
-        const { request, server } = context;
-        return await adapter.routeBeforeHandle(route, request, server, arguments[0]);
+    ? async function (context: RouteHookContext): Promise<undefined> {
+        const { request, server, set } = context;
+        return await adapter.routeBeforeHandle(route, request, server, arguments[0], set);
       }
-    : function (context: HookContext): undefined {
-        const { request, server } = context;
-        return adapter.routeBeforeHandle(route, request, server, arguments[0]) as undefined;
+    : function (context: RouteHookContext): undefined {
+        const { request, server, set } = context;
+        return adapter.routeBeforeHandle(route, request, server, arguments[0], set) as undefined;
       };
   adapter.routeGuards.set(hook, route);
   return hook as () => undefined;

@@ -25,7 +25,10 @@ export type RequestRefusalCode =
   | 'headers_too_large'
   | 'request_timeout'
   | 'handler_timeout'
-  | RateRefusalCode;
+  | 'ip_request_rate'
+  | 'route_request_rate'
+  | 'key_request_rate'
+  | 'user_request_rate';
 
 /** Code of a refusal with the answer that belongs to it, or the code alone. @internal */
 export type RequestRefusal =
