@@ -119,7 +119,11 @@ describe('a socket', () => {
   it('ends soon, if its token is revoked between its handshake and its opening', () => {
     const guard = guardOf();
     const made = token({ exp: now() + 60, jti: 'a' });
-    const admission = guard.admit('192.0.2.1', (name) => (name === 'authorization' ? `Bearer ${made}` : ''), '/');
+    const admission = guard.admit(
+      '192.0.2.1',
+      (name) => (name === 'authorization' ? `Bearer ${made}` : ''),
+      '/',
+    );
     verifier.revoke({ jti: 'a', exp: now() + 60 });
     const socket = new FakeSocket();
     expect(admission.open('late', socket)?.isAlive).toBe(true);

@@ -105,7 +105,7 @@ export declare class TokenCore {
    * Replaces all keys at once; a refused set leaves the keys as they are. `tolerance` says which
    * keys may be left out: `nothing`, `foreign` (keys for another purpose), `unusable`.
    */
-  load(set: string, tolerance: 'nothing' | 'foreign' | 'unusable'): KeysLoaded
+  load(set: string, tolerance: 'nothing' | 'foreign' | 'unusable', maxKeys: number): KeysLoaded
   /** Removes all keys. */
   forgetKeys(): void
   /** Returns the number of keys. */
@@ -118,6 +118,8 @@ export declare class TokenCore {
   revoke(issuer: string, id: string, expirySeconds: number, nowSeconds: number): boolean
   /** Revokes a subject's tokens issued before a time; returns `false` if the list is full. */
   notBefore(subject: string, seconds: number, untilSeconds: number | undefined | null, nowSeconds: number): boolean
+  /** True if a verified token with these claims has been revoked since. */
+  isRevoked(issuer?: string | undefined | null, id?: string | undefined | null, subject?: string | undefined | null, issuedAtSeconds?: number | undefined | null): boolean
   /** Returns the number of revocations held. */
   revocationCount(nowSeconds: number): number
   /**
@@ -333,6 +335,8 @@ export interface KeysLoaded {
   index?: number
   /** Keys that were left out. */
   skipped: Array<KeySkipped>
+  /** Keys in a form that their RFC does not allow. */
+  lenient: number
 }
 
 /** Quantiles of latency, ms. */
@@ -474,6 +478,8 @@ export interface TokenPolicy {
   toleranceSeconds: number
   /** Absent: the `typ` of an ordinary token (none, or `JWT`). */
   types?: Array<string>
+  /** With `types`: whether a header may lack `typ`. */
+  typeMayBeAbsent: boolean
   anyType: boolean
   critical: Array<string>
   refuseEmbeddedKeys: boolean
