@@ -163,7 +163,7 @@ export class Membership {
 
   #heard(revision: number): void {
     this.#revision = revision;
-    for (const look of [...this.#awaiting]) look();
+    for (const look of this.#awaiting) look();
   }
 
   /** Calls `listener` with all news; returns a function that removes it. */
