@@ -342,8 +342,8 @@ interface Refusal {
     readonly code: RefusalCode;
     /** Milliseconds until a retry may succeed: at least 1. */
     readonly retryAfterMs: number;
-    /** Cause of `overload`; absent for other codes. */
-    readonly cause?: PressureCause;
+    /** `true` for a client that was admitted at once, and that the cluster has refused afterwards. */
+    readonly late?: true;
 }
 
 /** Outcome of `refreshToken`. */
@@ -1202,6 +1202,55 @@ declare class ResourceMonitor {
     [Symbol.dispose](): void;
 }
 
+/** Options of `cluster.limiter`. */
+interface ClusterLimiterOptions {
+    /** Name of the rate: keys of limiters of one name count together. 1 to 128 characters. */
+    readonly name: string;
+    /** Units in each window: 1 to 1,000,000. */
+    readonly limit: number;
+    /** Length of the window: 1 to 2^30 ms. */
+    readonly windowMs: number;
+    /** Units at once: 1 to 1,000,000. Default: `limit`. */
+    readonly burst?: number | undefined;
+}
+/** Outcome of `take`. */
+interface ClusterLimiterResult {
+    readonly success: boolean;
+    /** Units that could be taken at once right after. */
+    readonly remaining: number;
+    /** Units at once: the limiter's `burst`. */
+    readonly limit: number;
+    /** Milliseconds until all units are there again. */
+    readonly resetMs: number;
+    /** Milliseconds until the same `take` may succeed; 0 if it has. */
+    readonly retryAfterMs: number;
+}
+/**
+ * One rate over all processes, by GCRA on the server's clock. Get it from `cluster.limiter`. Calls of one moment go to
+ * the server together. The server keeps one arrival time of each key, under a keyed hash of fixed size, until it is as
+ * good as absent.
+ *
+ * While the server cannot be asked, the cluster's `onUnreachable` decides: `share`: this process has its share of the
+ * rate, at least 1 unit in each window; `open`: the whole rate; `closed`: nothing succeeds. After the server has lost
+ * its keys, `share` and `open` begin with full bursts; with `closed` the burst counts as spent at that time, so that no
+ * loss admits more than the rate. A first start is no exception.
+ *
+ * @example
+ * const logins = cluster.limiter({ name: 'logins', limit: 5, windowMs: 60_000 });
+ * const { success, retryAfterMs } = await logins.take(`${ip} ${user}`);
+ */
+declare class ClusterLimiter {
+    #private;
+    /**
+     * Takes units of a key, all or none.
+     * @param key 1 to 1024 characters
+     * @param cost units: 0 to 1,000,000, default 1. 0 only looks. More than `burst` never succeeds
+     * @returns the outcome; rejects only for a wrong argument
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, as rejections
+     */
+    take(key: string, cost?: number): Promise<ClusterLimiterResult>;
+}
+
 /** Options of a `Cluster`. */
 interface ClusterOptions {
     /**
@@ -1215,6 +1264,8 @@ interface ClusterOptions {
     readonly password?: string | undefined;
     /** Prefix of all keys: 1 to 32 characters of `[a-z0-9-]`. Default `pc`. */
     readonly prefix?: string | undefined;
+    /** Name of this process in `nodes()`, for people: 1 to 128 characters. Default: the host's name. */
+    readonly nodeName?: string | undefined;
     /**
      * Time without a beat after which a process counts as dead and its seats are free: 1000 to 120000 ms. All
      * processes need the same. Default 6000.
@@ -1246,10 +1297,38 @@ interface ClusterOptions {
      * all processes, so that a rolling deployment changes them once. Default 0.
      */
     readonly limitsRevision?: number | undefined;
+    /**
+     * Whether `reserve` and `addConnection` throw `ERR_ASYNC_REQUIRED`. Otherwise they are optimistic: the limits of this
+     * process decide at once, and a client that the cluster refuses afterwards is closed. Default `false`.
+     */
+    readonly strict?: boolean | undefined;
     /** Most admissions of one call: whole number from 1 to 1024. Default 256. */
     readonly batchMax?: number | undefined;
     /** Whether a server may be used that evicts keys, and with them seats. Default `false`. */
     readonly allowEviction?: boolean | undefined;
+}
+
+/** A process that holds connections of a user. */
+interface UserNode {
+    /** Id of the process, as `nodes()` has it. */
+    readonly node: string;
+    /** Name of the process: its option `nodeName`. */
+    readonly name: string;
+    /** Connections of the user there, leases included. */
+    readonly connections: number;
+}
+/** A process of a cluster. */
+interface ClusterNode {
+    /** Id of the process, new at each start. */
+    readonly id: string;
+    /** Name of the process: its option `nodeName`. */
+    readonly name: string;
+    /** Seats of its managers, as the server counts them. */
+    readonly connections: number;
+    /** Milliseconds since its latest beat, by the server's clock. */
+    readonly beatAgeMs: number;
+    /** Whether it has told the server what it holds. */
+    readonly isUp: boolean;
 }
 
 /**
@@ -1303,15 +1382,51 @@ interface ClusterManagerStats {
     readonly losses: number;
     /** Processes that this one has declared dead. */
     readonly declaredDead: number;
+    /** Drain of all processes by `cluster.drain()`, as far as this one has heard; `undefined` if there is none. */
+    readonly drain: {
+        readonly reason: string;
+        readonly leftMs: number;
+    } | undefined;
+    /** Events that were read: members, kicks, revocations, changes of limits and drains. */
+    readonly events: number;
+    /** Times that events were missed, or may have been: the state was read again. One at each start. */
+    readonly eventGaps: number;
 }
 /** Figures of a cluster. */
 interface ClusterStats {
     /** The worst state of all managers; `joining` before the first manager. */
     readonly state: ClusterState;
+    /** Milliseconds since the last change of state of a manager that is in it. */
+    readonly sinceMs: number;
     readonly managers: readonly ClusterManagerStats[];
 }
 
-type StateListener = (state: ClusterState, name: string, problem: string | undefined) => void;
+/** A process that has joined or left. */
+interface ClusterMember {
+    /** Id of the process, as `nodes()` has it. */
+    readonly id: string;
+    /** Name of the process: its option `nodeName`. */
+    readonly name: string;
+}
+/** Listeners of a `Cluster`, by event. The last argument but one of each is the manager's name. */
+interface ClusterEvents {
+    /** The state of a manager has changed; with the problem, if there is one. */
+    state: (state: ClusterState, name: string, problem: string | undefined) => void;
+    /** A process has joined; or joined again, after the server has lost something. */
+    memberJoined: (member: ClusterMember, name: string) => void;
+    /** A process has left, or was declared dead: its seats are free. */
+    memberLost: (member: ClusterMember, name: string, reason: 'left' | 'dead') => void;
+    /** The server had lost or changed so many counts by itself; they were put right. */
+    drift: (counts: number, name: string) => void;
+    /**
+     * More is open than a limit allows, since processes were cut off: connections over the total, or users over their
+     * limit among those that this process has just told. Nobody is closed for it.
+     */
+    overLimit: (over: {
+        readonly connections: number;
+        readonly users: number;
+    }, name: string) => void;
+}
 /**
  * Counts connections over all processes that name the same server, prefix and manager name, on one Redis (6.2 or
  * newer) or Valkey server. The seats of a process that dies are free after `leaseMs`. Give it to a manager or a
@@ -1334,13 +1449,12 @@ declare class Cluster {
      */
     constructor(options: ClusterOptions);
     /**
-     * Calls `listener` after each change of state of a manager: with the state, the manager's name, and the problem
-     * if there is one. It is the place for a log line and an alert.
-     * @param event `state`
+     * Calls `listener` after an event; see `ClusterEvents`. `state` is the place for a log line and an alert.
+     * @param event name of the event
      * @returns a function that removes the listener
      * @throws ERR_INVALID_ARG_TYPE
      */
-    on(event: 'state', listener: StateListener): () => void;
+    on<E extends keyof ClusterEvents>(event: E, listener: ClusterEvents[E]): () => void;
     /** The worst state of all managers; `joining` before the first manager. */
     get state(): ClusterState;
     /**
@@ -1355,6 +1469,60 @@ declare class Cluster {
     }): Promise<void>;
     /** Returns the figures at this moment. */
     snapshot(): ClusterStats;
+    /**
+     * Refuses newcomers in all processes, in every manager of this cluster; they admit again by themselves after
+     * `ttlMs`. Open connections go on. The others hear of it at once, at the latest with their next beat; while they
+     * cannot reach the server, they go on as before. `manager.drain()` is this process's.
+     * @param reason for logs: at most 256 characters
+     * @param ttlMs 1 to 2^30
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+     */
+    drain(reason: string, ttlMs: number): Promise<void>;
+    /**
+     * Admits newcomers again in all processes, after `drain()`.
+     * @throws ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+     */
+    resume(): Promise<void>;
+    /**
+     * Waits until the changes by `manager.updateLimits()` are in force on the server and in this process; the others
+     * take them over with their next beat.
+     * @throws ERR_LIMITS_CONFLICT if another process has changed them at the same time; ERR_CLUSTER_UNREACHABLE if the
+     * server does not answer: they may still be in force; ERR_CLOSED. As rejections, for the first change that has failed
+     */
+    settled(): Promise<void>;
+    /**
+     * Returns the connections of a user in all processes, leases included.
+     * @param userId 1 to 1024 characters
+     * @throws ERR_INVALID_ARG_TYPE, ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+     */
+    count(userId: string): Promise<number>;
+    /**
+     * Tells whether a user has a connection in any process.
+     * @param userId 1 to 1024 characters
+     * @throws as `count`
+     */
+    isOnline(userId: string): Promise<boolean>;
+    /**
+     * Returns the processes that a user is connected to, in every manager of this cluster.
+     * @param userId 1 to 1024 characters
+     * @throws as `count`
+     * @example
+     * for (const { name, connections } of await cluster.whereIs('ada')) console.log(name, connections);
+     */
+    whereIs(userId: string): Promise<UserNode[]>;
+    /**
+     * Returns the processes of the cluster.
+     * @throws ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+     */
+    nodes(): Promise<ClusterNode[]>;
+    /**
+     * Returns a rate over all processes. Limiters of one `name` count together, and need the same options.
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_CLOSED
+     * @example
+     * const limiter = cluster.limiter({ name: 'api', limit: 100, windowMs: 60_000 });
+     * const { success, retryAfterMs } = await limiter.take(userId);
+     */
+    limiter(options: ClusterLimiterOptions): ClusterLimiter;
     /**
      * Leaves the cluster, so that its seats are free at once, and refuses newcomers from then on (`closed`). Close the
      * managers first. Blocks until the server has heard of it, or for 500 ms; not at all if the server is unreachable.
@@ -1489,7 +1657,9 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param ip address of the client, in any usual notation; anything else counts as unknown
      * @param userId the user, if known: up to 1024 characters, empty for none
      * @returns a lease, which expires by itself after `leaseTimeoutMs`, or a refusal
-     * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster: use `admit`
+     * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster that is `strict`: use `admit`. With any other cluster
+     * the limits of this process decide, and a client that the cluster refuses afterwards is closed with 1008, or with
+     * 1013 if it is not this client's limit; `onRefuse` is called with `late: true`
      * @example
      * const lease = manager.reserve(ip);
      * if (!lease.success) return refuse(503, lease.reason);
@@ -1537,7 +1707,8 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param userId the user, if known: up to 1024 characters, empty for none
      * @param metadata further data on the client
      * @returns the connection, or a refusal with `reason`, `code` and `retryAfterMs`
-     * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster: use `admit` and `commit`
+     * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster that is `strict`: use `admit` and `commit`; see
+     * `reserve` for others
      */
     addConnection(id: string, socket: S, ip: string, userId?: string, metadata?: MetadataInput): AdmissionResult<S>;
     /**
@@ -1572,12 +1743,39 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     /**
      * Replaces some limits. Counts stay, and no connection is closed for a lower limit; rates of
      * messages and bytes begin anew.
+     *
+     * With a cluster, the limits that count over all processes change on all of them; see `await cluster.settled()`. The
+     * other limits are this process's and change at once.
      * @param changes limits to replace; `undefined` lifts one
      * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
-     * `ipv6PrefixBits`; ERR_CLOSED after `close()`; ERR_UNSUPPORTED with a cluster, whose limits change with its
-     * `limitsRevision`. Nothing has changed then.
+     * `ipv6PrefixBits`, and `mode: 'observe'` with a cluster; ERR_CLOSED after `close()`. Nothing has changed then.
      */
     updateLimits(changes: ConnectionLimits): void;
+    /**
+     * Returns the connections of a user in this manager, oldest first. The first call looks at every connection; later
+     * ones do not.
+     * @param userId 1 to 1024 characters
+     * @throws ERR_INVALID_ARG_TYPE
+     */
+    connectionsOf(userId: string): ManagedConnection<S>[];
+    /**
+     * Closes all connections of a user: in this manager, and with a cluster in the managers of the name in all
+     * processes. Connections that open meanwhile may be closed, too; later ones are not. A process that is cut off closes
+     * them once it is back, unless the server has lost the event by then.
+     * @param userId 1 to 1024 characters
+     * @param options `code`: close code that may be sent, default 4003; `reason`: cut to 123 bytes, default none
+     * @returns `connections`: those that were open, leases of other processes included
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_CLUSTER_UNREACHABLE if only those of this
+     * manager were closed. As rejections
+     * @example
+     * await manager.closeUser('ada', { reason: 'Signed out' });
+     */
+    closeUser(userId: string, options?: {
+        readonly code?: number | undefined;
+        readonly reason?: string | undefined;
+    }): Promise<{
+        readonly connections: number;
+    }>;
     /**
      * Refuses newcomers from now on, in every manager of the name. Open connections go on.
      * @throws ERR_CLOSED after `close()`
@@ -1883,7 +2081,7 @@ interface RequestRateStats {
 /**
  * Codes of the errors that this package throws. A code is stable; the text of its message is not.
  */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_ASYNC_REQUIRED' | 'ERR_CLUSTER_CONFIG' | 'ERR_CLUSTER_CONFLICT' | 'ERR_CLUSTER_INCOMPATIBLE' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_ASYNC_REQUIRED' | 'ERR_CLUSTER_CONFIG' | 'ERR_CLUSTER_CONFLICT' | 'ERR_CLUSTER_INCOMPATIBLE' | 'ERR_CLUSTER_UNREACHABLE' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
 /** Fields of a `PortcullisError` besides its code and message. */
 interface ErrorDetails {
     /** Name of the option or argument at fault. */
@@ -3326,6 +3524,36 @@ interface PageSnapshot {
          */
         readonly topError: number;
     };
+    /** The cluster that counts the connections; `null` without one. */
+    readonly cluster: {
+        /** State of this process in it. */
+        readonly state: string;
+        /** Milliseconds since the last change of state. */
+        readonly sinceMs: number;
+        /** Processes, this one included. */
+        readonly members: number;
+        /** Seats of this process. */
+        readonly seats: number;
+        /** Clients that wait for an answer. */
+        readonly waiting: number;
+        /** Time of the latest question to the server, ms; `null` without viewers. */
+        readonly latencyMs: number | null;
+        /** Reason of a drain of all processes; `null` if there is none. */
+        readonly draining: string | null;
+        /** Latest problem with the server; `null` if there is none. */
+        readonly problem: string | null;
+        /** The 64 processes with the most connections; `null` without viewers, and while the server is away. */
+        readonly nodes: readonly {
+            /** Name of the process. */
+            readonly name: string;
+            /** Its seats, as the server counts them. */
+            readonly connections: number;
+            /** Milliseconds since its latest beat. */
+            readonly beatAgeMs: number;
+            /** True if it has told what it holds. */
+            readonly isUp: boolean;
+        }[] | null;
+    } | null;
     /**
      * Refused connections, requests and messages by reason, since the start, the most frequent first.
      */
@@ -3660,6 +3888,13 @@ type ShutdownHook = (context: ShutdownContext) => unknown;
 type ReadinessCheck = (signal: AbortSignal) => unknown;
 /** Outcome of a check: `pending` until it has ended for the first time. */
 type CheckOutcome = 'ok' | 'failed' | 'timeout' | 'pending';
+/** The part of a `Cluster` that a health answer tells. */
+interface ReportsClusterState {
+    snapshot(): {
+        readonly state: string;
+        readonly sinceMs: number;
+    };
+}
 
 /** Options of a shutdown. Times are whole milliseconds. */
 interface ShutdownOptions {
@@ -3717,6 +3952,13 @@ interface ShutdownOptions {
     readonly checkCacheMs?: number | undefined;
     /** Whether the server is ready before `ready()` is called. Default `true`. */
     readonly startsReady?: boolean | undefined;
+    /** Cluster whose state the answers of `readiness` tell, as `cluster: { state, sinceMs }`. Default: none. */
+    readonly cluster?: ReportsClusterState | undefined;
+    /**
+     * Whether the server is ready only while its `cluster` is `up`. With `onUnreachable` `share` and `open` a server
+     * admits without it, and should stay in the load balancer. Default `false`.
+     */
+    readonly readyNeedsCluster?: boolean | undefined;
     /** Called at the beginning of every phase. */
     readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
     /**
@@ -4707,8 +4949,77 @@ interface JwksSnapshot {
     readonly unknownKeyFetches: number;
     /** The problem of the last fetch; `undefined` if it was good. */
     readonly lastError: string | undefined;
-    /** Keys in use whose form breaks RFC 7518 but has one reading only, such as a padded modulus. */
-    readonly lenient: number;
+    /** Key ids that the set lacks, of recent tokens. */
+    readonly unknownKids: number;
+}
+
+/** Options of a verifier. A claim that an option names must be present. */
+interface TokenVerifierOptions {
+    /**
+     * Algorithms that keys may be used with. Each key is used with one of them only: that of its
+     * type, its `alg` or its `algorithm` (RFC 8725, section 3.1).
+     */
+    readonly algorithms: readonly TokenAlgorithm[];
+    /** The keys. Either `keys` or `jwks` is required. Default: none. */
+    readonly keys?: TokenKey | readonly TokenKey[] | undefined;
+    /**
+     * A key set, of which keys for other purposes are skipped; or the address to fetch it from.
+     * Default: none.
+     */
+    readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
+    /** Accepted values of `iss`. Default: `iss` is not checked. */
+    readonly issuer?: string | readonly string[] | undefined;
+    /**
+     * Accepted values of `aud`; `null` accepts any. Default: a token with an `aud` is refused (RFC
+     * 7519, section 4.1.3).
+     */
+    readonly audience?: string | readonly string[] | null | undefined;
+    /** Accepted value of `sub`. Default: `sub` is not checked. */
+    readonly subject?: string | undefined;
+    /**
+     * Claims that must be present besides `exp` and those of other options; at most 32. Default:
+     * none.
+     */
+    readonly requiredClaims?: readonly string[] | undefined;
+    /** Greatest age since `iat`, in seconds: 1 to 2^31. Default: any age. */
+    readonly maxAgeSeconds?: number | undefined;
+    /** Tolerated difference between clocks, in seconds: 0 to 300. Default 0. */
+    readonly clockToleranceSeconds?: number | undefined;
+    /**
+     * Accepted values of the header's `typ`, as media types such as `at+jwt` (RFC 8725, section
+     * 3.11); `null` accepts any. Default: `JWT`, or a header without `typ`.
+     */
+    readonly typ?: string | readonly string[] | null | undefined;
+    /**
+     * Extensions that `crit` may name, since the application handles them (RFC 7515, section 4.1.11).
+     * Default: none.
+     */
+    readonly allowedCritical?: readonly string[] | undefined;
+    /**
+     * Whether a token with a key of its own (`jwk`, `jku`, `x5u`, `x5c`) is refused. Such a key is
+     * never used. Default `false`.
+     */
+    readonly refuseEmbeddedKeys?: boolean | undefined;
+    /** Longest token, in bytes: 64 to 8,192. Default 2,048. */
+    readonly maxTokenBytes?: number | undefined;
+    /** Deepest nesting of claims: 1 to 64. Default 32. */
+    readonly maxClaimsDepth?: number | undefined;
+    /**
+     * Number of cached results: 0 to 1,000,000. With a cache, all callers share the claims, which are
+     * deeply frozen. A result is cached until its token expires, the keys change or anything is
+     * revoked. Default 0.
+     */
+    readonly cacheSize?: number | undefined;
+    /** Number of revocations that can be held: 0 to 10,000,000. Default 100,000. */
+    readonly maxRevocations?: number | undefined;
+    /**
+     * Shares revocations with the verifiers of all processes of the cluster: `revoke` and `notBefore` reach all of them.
+     * The server holds them until they expire; after it has lost them, each process writes back those that it still
+     * holds. `ready()` waits for those of the others. Default: none.
+     */
+    readonly cluster?: Cluster | undefined;
+    /** Owner of the timers of a fetched key set. Default: a manager of the verifier's own. */
+    readonly timers?: TimerManager | undefined;
 }
 
 /** The claims of a token (RFC 7519, section 4). Dates are seconds since 1970. */
@@ -4772,174 +5083,14 @@ interface TokenVerifierSnapshot {
     readonly usedTokens: number;
     /** State of a fetched key set; `undefined` without one. */
     readonly jwks: JwksSnapshot | undefined;
-    /** The state of each issuer, with `issuers`; the counts above are their sums then. */
-    readonly issuers: readonly TokenVerifierSnapshot[] | undefined;
-}
-
-/**
- * An accepted value of a claim: the value itself; a regular expression, which has to match all of
- * it; or a function of the value and the claims, of which only `true` accepts.
- */
-type ClaimMatcher = string | RegExp | ((value: string, claims: TokenClaims) => boolean);
-
-/** A `fetch` of the application's own: with a proxy, a certificate authority or an agent. */
-type JwksFetch = (url: string, init: {
-    readonly headers: Record<string, string>;
-    readonly redirect: 'manual';
-    readonly signal: AbortSignal;
-}) => Promise<Response>;
-/** The address of a key set, and how to keep the keys fresh. */
-interface RemoteJwks {
     /**
-     * An `https:` address of a JWK set, or of a map from key ids to certificates, as Firebase has it;
-     * `http:` for loopback addresses only. Redirects are not followed. Either `url` or `discovery` is
-     * required. Default: none.
+     * With a cluster: whether the revocations of the other processes are known here, and those of this process that the
+     * server has not confirmed yet.
      */
-    readonly url?: string | URL | undefined;
-    /**
-     * The address of the issuer's metadata, which names the address of the key set: an `https:`
-     * address such as `https://issuer.example/.well-known/openid-configuration`. Its `issuer` must be
-     * one that the verifier's `issuer` accepts, which it needs. Default: none.
-     */
-    readonly discovery?: string | URL | undefined;
-    /**
-     * Allows `http:` for any address: anyone on the way can replace the keys. For networks that are
-     * encrypted otherwise. Default `false`.
-     */
-    readonly allowInsecure?: boolean | undefined;
-    /** Replaces the host's `fetch`, for a proxy, a certificate authority or an agent. Default: the host's. */
-    readonly fetch?: JwksFetch | undefined;
-    /** Shortest time between two fetches that tokens cause, ms: 0 to 2^30. Default 30,000. */
-    readonly cooldownMs?: number | undefined;
-    /**
-     * Longest time until the next fetch, ms: 1,000 to 2^30. A `max-age` of `Cache-Control` may
-     * shorten it. Without tokens meanwhile, the next token causes the fetch. Default 600,000.
-     */
-    readonly maxAgeMs?: number | undefined;
-    /**
-     * How long the keys stay in use after that while fetches fail, ms: 0 to 2^31-1. Default
-     * 86,400,000.
-     */
-    readonly staleIfErrorMs?: number | undefined;
-    /** Timeout of one fetch with its body, ms: 1 to 2^30. Default 5,000. */
-    readonly timeoutMs?: number | undefined;
-    /** Longest body, in bytes: 64 to 1,048,576. Default 65,536. */
-    readonly maxBytes?: number | undefined;
-    /** Most keys of a set, 1 to 1,000: a larger set is refused as a whole. Default 100. */
-    readonly maxKeys?: number | undefined;
-    /** Headers of the request. Default: none besides `Accept` and `If-None-Match`. */
-    readonly headers?: Readonly<Record<string, string>> | undefined;
-    /** Called for every failed fetch, with `ERR_JWKS`; the message holds nothing of the answer. */
-    readonly onError?: ((error: PortcullisError) => void) | undefined;
-}
-
-/** Accepts each token once. */
-interface ReplayOptions {
-    /**
-     * Number of used tokens that are remembered until they expire: 1 to 10,000,000. While so many are
-     * remembered, further tokens are refused with 503: none is forgotten for a new one.
-     */
-    readonly maxEntries: number;
-}
-
-/**
- * Options of a verifier. A claim that an option names must be present.
- * @typeParam C the claims, as `verify` and `connection.claims` return them
- */
-interface TokenVerifierOptions {
-    /**
-     * Algorithms that keys may be used with. A key is used with its `alg` or `algorithm`; else with
-     * that of its type, of RSA with all that stand here. Required, except beside `issuers` that have
-     * their own. Default: none.
-     */
-    readonly algorithms?: readonly TokenAlgorithm[] | undefined;
-    /** The keys. One of `keys`, `jwks` and `issuers` is required. Default: none. */
-    readonly keys?: TokenKey | readonly TokenKey[] | undefined;
-    /**
-     * A key set, of which keys for other purposes are skipped; or the address to fetch it from.
-     * Default: none.
-     */
-    readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
-    /**
-     * Several issuers, at most 100, each with its own `issuer`, keys and policy; the options beside
-     * them are their defaults. The `iss` of a token selects one before any key is fetched. Default:
-     * none.
-     */
-    readonly issuers?: readonly TokenVerifierOptions[] | undefined;
-    /**
-     * Accepted values of `iss`. In text, `{tenantid}` stands for the `tid` of the token, as in the
-     * issuer of Microsoft Entra for all tenants. With `issuers`, a function also sees claims that are
-     * not verified yet. Default: `iss` is not checked.
-     */
-    readonly issuer?: ClaimMatcher | readonly ClaimMatcher[] | undefined;
-    /**
-     * Accepted values of `aud`; `null` accepts any. Default: a token with an `aud` is refused (RFC
-     * 7519, section 4.1.3).
-     */
-    readonly audience?: ClaimMatcher | readonly ClaimMatcher[] | null | undefined;
-    /** Accepted values of `sub`. Default: `sub` is not checked. */
-    readonly subject?: ClaimMatcher | readonly ClaimMatcher[] | undefined;
-    /** Accepted values of `nonce`. Default: `nonce` is not checked. */
-    readonly nonce?: ClaimMatcher | readonly ClaimMatcher[] | undefined;
-    /**
-     * Scopes that the token must all have, in `scope` or `scp`; otherwise it is refused with 403.
-     * Default: none.
-     */
-    readonly scope?: string | readonly string[] | undefined;
-    /**
-     * Roles of which the token must have one, at `rolesPath`; otherwise it is refused with 403.
-     * Default: none.
-     */
-    readonly roles?: string | readonly string[] | undefined;
-    /**
-     * The place of the roles: names with dots between them, such as `realm_access.roles`, or a list
-     * of names. Default `roles`.
-     */
-    readonly rolesPath?: string | readonly string[] | undefined;
-    /**
-     * Accepts each token once, by its `jti`, which is required then. Each check of a token uses it,
-     * except `explain`. Excludes `cacheSize`. Default: tokens can be used again.
-     */
-    readonly replay?: ReplayOptions | undefined;
-    /**
-     * Claims that must be present besides `exp` and those of other options; at most 32. Default:
-     * none.
-     */
-    readonly requiredClaims?: readonly string[] | undefined;
-    /** Greatest age since `iat`, in seconds: 1 to 2^31. Default: any age. */
-    readonly maxAgeSeconds?: number | undefined;
-    /** Tolerated difference between clocks, for `exp`, `nbf` and `iat`, in seconds: 0 to 300. Default 5. */
-    readonly clockToleranceSeconds?: number | undefined;
-    /**
-     * Accepted values of the header's `typ`, as media types such as `at+jwt` (RFC 8725, section
-     * 3.11). In a list, `undefined` accepts a header without `typ`; `null` alone accepts any. Default:
-     * `JWT`, or a header without `typ`.
-     */
-    readonly typ?: string | readonly (string | undefined)[] | null | undefined;
-    /**
-     * Extensions that `crit` may name, since the application handles them (RFC 7515, section 4.1.11).
-     * Default: none.
-     */
-    readonly allowedCritical?: readonly string[] | undefined;
-    /**
-     * Whether a token with a key of its own (`jwk`, `jku`, `x5u`, `x5c`) is refused. Such a key is
-     * never used. Default `false`.
-     */
-    readonly refuseEmbeddedKeys?: boolean | undefined;
-    /** Longest token, in bytes: 64 to 65,536. Default 2,048. */
-    readonly maxTokenBytes?: number | undefined;
-    /** Deepest nesting of claims: 1 to 64. Default 32. */
-    readonly maxClaimsDepth?: number | undefined;
-    /**
-     * Number of cached results: 0 to 1,000,000. With a cache, all callers share the claims, which are
-     * deeply frozen. A result is cached until its token expires, the keys change or anything is
-     * revoked. Default 0.
-     */
-    readonly cacheSize?: number | undefined;
-    /** Number of revocations that can be held: 0 to 10,000,000. Default 100,000. */
-    readonly maxRevocations?: number | undefined;
-    /** Owner of the timers of a fetched key set. Default: a manager of the verifier's own. */
-    readonly timers?: TimerManager | undefined;
+    readonly shared: {
+        readonly isRead: boolean;
+        readonly unsaved: number;
+    } | undefined;
 }
 
 /**
@@ -5044,8 +5195,9 @@ declare class TokenVerifier<C extends TokenClaims = TokenClaims> implements Inpu
     /** Whether the keys are fetched, so that `authenticate` may have to wait. */
     get isRemote(): boolean;
     /**
-     * Waits for the first keys of a fetched set. Never rejects.
-     * @returns false if there are no keys
+     * Waits for the first keys of a fetched set, and with a cluster for the revocations of the other processes, at most
+     * three times its `leaseMs` for these. Never rejects.
+     * @returns false if there are no keys, or if the revocations are not known yet
      * @example
      * if (!(await verifier.ready())) console.warn('no keys yet: tokens are refused with 503');
      */
@@ -5099,5 +5251,5 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
     readonly algorithms: readonly TokenAlgorithm[];
 }): Uint8Array;
 
-export { Cluster, ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export { Cluster, ClusterLimiter, ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -354,7 +354,8 @@ describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => 
 
   it('takes a Unix socket and an ACL user with the documented rights', async () => {
     const { port, server } = await redis('--unixsocket', 'redis.sock');
-    const rights = '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +time +del +unlink';
+    const rights =
+      '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +hincrby +time +del +unlink +get +set +xadd +xread +xrange +xrevrange +zadd +zcard +zscore +zscan +zremrangebyscore';
     await withClient(port, (client) =>
       client.call('ACL', 'SETUSER', 'portcullis', 'on', '>word', '~{pc*', ...rights.split(' ')),
     );

@@ -28,7 +28,13 @@ export declare class NativeCluster {
    * ticket of 0 tells that a state has changed.
    */
   drain(): number
+  /** Takes the outcomes of requests, and news. */
   mail(): Array<ClusterMail>
+  /**
+   * Makes a request of a member; returns its ticket, whose outcome comes as mail; 0 once the member
+   * has left, or for a kind that is unknown. `name` is the user or the key, `texts` and `numbers` are as
+   * `request_of` takes them.
+   */
   request(member: number, kind: number, name: string, texts: Array<string>, numbers: Array<number>): number
   /** Returns the figures of a member; absent once it has left. */
   figures(member: number): ClusterFigures | null
@@ -145,9 +151,7 @@ export declare class TrustedProxies {
 }
 
 /** Options of a cluster, checked by JavaScript. */
-export interface ClusterMail { member: number; ticket: number; code: number; parts: Array<string> }
 export interface ClusterConfig {
-  nodeName: string
   /** URL of the server. */
   url: string
   /** User name. */
@@ -156,6 +160,8 @@ export interface ClusterConfig {
   password?: string
   /** Prefix of all keys. */
   prefix: string
+  /** Name of the process. */
+  nodeName: string
   /** Lease, ms. */
   leaseMs: number
   /** Interval of beats, ms. */
@@ -192,13 +198,17 @@ export interface ClusterFigures {
   waiting: number
   /** Revision of the limits in force. */
   revision: number
-  limits: Array<number>
-  drainMs: number
-  drainReason: string
-  events: number
-  gaps: number
   /** True if those are not the declared ones. */
   limitsDiffer: boolean
+  /**
+   * The limits in force: total, prefix, address, user, anonymous, anonymous address, unknown, then
+   * interval and burst of the rate of a network and of a user.
+   */
+  limits: Array<number>
+  /** Time that is left of a drain of all members, ms. */
+  drainMs: number
+  /** Reason of that drain. */
+  drainReason: string
   /** Last problem, empty if there is none. */
   problem: string
   /** Admissions that the server granted. */
@@ -221,6 +231,22 @@ export interface ClusterFigures {
   lost: number
   /** Members declared dead. */
   declared: number
+  /** Events that were read. */
+  events: number
+  /** Times that events were missed, or may have been. */
+  gaps: number
+}
+
+/** The outcome of a request, or news. */
+export interface ClusterMail {
+  /** Number of the member. */
+  member: number
+  /** Ticket of the request; 0 for news. */
+  ticket: number
+  /** The outcome. */
+  code: number
+  /** The parts; the first of news is their kind. */
+  parts: Array<string>
 }
 
 /** Creates a connection table over the index of that name, or over an index of its own. */

@@ -66,7 +66,10 @@ export class Membership {
   readonly #native: NativeCluster;
   readonly #hooks: Hooks;
   readonly #hold: (isHeld: boolean) => void;
+  /** Revision of the limits that the listeners have heard of: a change must not be based on others. */
+  #revision: number;
   #changes: Promise<void> = Promise.resolve();
+  readonly #awaiting = new Set<() => void>();
   #failure: PortcullisError | undefined;
 
   /**
@@ -85,6 +88,7 @@ export class Membership {
     this.#native = native;
     this.#hooks = hooks;
     this.#hold = hold;
+    this.#revision = this.figures()?.revision ?? 0;
   }
 
   /** The figures; `undefined` once the cluster is closed. */
@@ -154,6 +158,12 @@ export class Membership {
     const [kind = '', ...data] = mail.parts;
     for (const listener of this.#listeners)
       this.#hooks.run('clusterNews', () => listener(kind, data));
+    if (kind === 'limits') this.#heard(Number(data[0]));
+  }
+
+  #heard(revision: number): void {
+    this.#revision = revision;
+    for (const look of this.#awaiting) look();
   }
 
   /** Calls `listener` with all news; returns a function that removes it. */
@@ -168,19 +178,18 @@ export class Membership {
    */
   changeLimits(numbers: () => number[]): void {
     const change = async (): Promise<void> => {
-      const revision = this.figures()?.revision ?? 0;
-      const outcome = await this.request('limits', '', [], [revision, ...numbers()]);
+      const outcome = await this.request('limits', '', [], [this.#revision, ...numbers()]);
       if (outcome.code !== 0) throw outcomeError(outcome, 'the limits are as they were');
       const changed = Number(outcome.parts[0]);
       // In force here with the next beat, which the event has brought forward.
       await new Promise<void>((resolve) => {
-        const isThere = (): boolean => (this.figures()?.revision ?? changed) >= changed;
-        if (isThere()) return resolve();
-        const stop = this.onNews((kind) => {
-          if (kind !== 'closed' && !isThere()) return;
-          stop();
+        const look = (): void => {
+          if (this.#revision < changed) return;
+          this.#awaiting.delete(look);
           resolve();
-        });
+        };
+        this.#awaiting.add(look);
+        look();
       });
     };
     this.#changes = this.#changes.then(change).catch((error: unknown) => {
@@ -201,6 +210,6 @@ export class Membership {
     for (const ticket of this.#waiting.keys()) this.answered(ticket, LEFT);
     for (const ticket of this.#requests.keys())
       this.mailed({ member: this.id, ticket, code: LEFT, parts: [] });
-    this.mailed({ member: this.id, ticket: 0, code: 0, parts: ['closed'] });
+    this.#heard(Infinity);
   }
 }
