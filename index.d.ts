@@ -342,6 +342,8 @@ interface Refusal {
     readonly code: RefusalCode;
     /** Milliseconds until a retry may succeed: at least 1. */
     readonly retryAfterMs: number;
+    /** Cause of `overload`; absent for other codes. */
+    readonly cause?: PressureCause;
     /** `true` for a client that was admitted at once, and that the cluster has refused afterwards. */
     readonly late?: true;
 }
@@ -1160,8 +1162,9 @@ declare class ResourceMonitor {
      */
     getMetrics(): ResourceMetrics;
     /**
-     * Returns true while memory is below the critical threshold, or cannot be read. Costs one memory
-     * load. It speaks of memory alone: `isUnderPressure()` has the other causes.
+     * Returns true while memory is below the critical threshold, or cannot be read. It judges memory
+     * alone, and stays true while the event loop is saturated: `isUnderPressure()` has the other causes,
+     * and the health score of `ProductionMetrics` shows the load of the loop. Costs one memory load.
      */
     isHealthy(): boolean;
     /**
@@ -4230,7 +4233,7 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
 }
 
 /** Every stable code of refused input; `docs/errors.md` explains each. */
-type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_TOKEN_REPLAYED' | 'ERR_TOKEN_REPLAY_FULL' | 'ERR_TOKEN_NONCE' | 'ERR_TOKEN_SCOPE' | 'ERR_TOKEN_ROLE' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_DUPLICATE';
+type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_TOKEN_REPLAYED' | 'ERR_TOKEN_REPLAY_FULL' | 'ERR_TOKEN_NONCE' | 'ERR_TOKEN_SCOPE' | 'ERR_TOKEN_ROLE' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_SYNTAX' | 'ERR_HEADER_FRAMING' | 'ERR_HEADER_DUPLICATE';
 
 /** Details of a failure besides its code. */
 interface FailureDetails {
@@ -4949,77 +4952,8 @@ interface JwksSnapshot {
     readonly unknownKeyFetches: number;
     /** The problem of the last fetch; `undefined` if it was good. */
     readonly lastError: string | undefined;
-    /** Key ids that the set lacks, of recent tokens. */
-    readonly unknownKids: number;
-}
-
-/** Options of a verifier. A claim that an option names must be present. */
-interface TokenVerifierOptions {
-    /**
-     * Algorithms that keys may be used with. Each key is used with one of them only: that of its
-     * type, its `alg` or its `algorithm` (RFC 8725, section 3.1).
-     */
-    readonly algorithms: readonly TokenAlgorithm[];
-    /** The keys. Either `keys` or `jwks` is required. Default: none. */
-    readonly keys?: TokenKey | readonly TokenKey[] | undefined;
-    /**
-     * A key set, of which keys for other purposes are skipped; or the address to fetch it from.
-     * Default: none.
-     */
-    readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
-    /** Accepted values of `iss`. Default: `iss` is not checked. */
-    readonly issuer?: string | readonly string[] | undefined;
-    /**
-     * Accepted values of `aud`; `null` accepts any. Default: a token with an `aud` is refused (RFC
-     * 7519, section 4.1.3).
-     */
-    readonly audience?: string | readonly string[] | null | undefined;
-    /** Accepted value of `sub`. Default: `sub` is not checked. */
-    readonly subject?: string | undefined;
-    /**
-     * Claims that must be present besides `exp` and those of other options; at most 32. Default:
-     * none.
-     */
-    readonly requiredClaims?: readonly string[] | undefined;
-    /** Greatest age since `iat`, in seconds: 1 to 2^31. Default: any age. */
-    readonly maxAgeSeconds?: number | undefined;
-    /** Tolerated difference between clocks, in seconds: 0 to 300. Default 0. */
-    readonly clockToleranceSeconds?: number | undefined;
-    /**
-     * Accepted values of the header's `typ`, as media types such as `at+jwt` (RFC 8725, section
-     * 3.11); `null` accepts any. Default: `JWT`, or a header without `typ`.
-     */
-    readonly typ?: string | readonly string[] | null | undefined;
-    /**
-     * Extensions that `crit` may name, since the application handles them (RFC 7515, section 4.1.11).
-     * Default: none.
-     */
-    readonly allowedCritical?: readonly string[] | undefined;
-    /**
-     * Whether a token with a key of its own (`jwk`, `jku`, `x5u`, `x5c`) is refused. Such a key is
-     * never used. Default `false`.
-     */
-    readonly refuseEmbeddedKeys?: boolean | undefined;
-    /** Longest token, in bytes: 64 to 8,192. Default 2,048. */
-    readonly maxTokenBytes?: number | undefined;
-    /** Deepest nesting of claims: 1 to 64. Default 32. */
-    readonly maxClaimsDepth?: number | undefined;
-    /**
-     * Number of cached results: 0 to 1,000,000. With a cache, all callers share the claims, which are
-     * deeply frozen. A result is cached until its token expires, the keys change or anything is
-     * revoked. Default 0.
-     */
-    readonly cacheSize?: number | undefined;
-    /** Number of revocations that can be held: 0 to 10,000,000. Default 100,000. */
-    readonly maxRevocations?: number | undefined;
-    /**
-     * Shares revocations with the verifiers of all processes of the cluster: `revoke` and `notBefore` reach all of them.
-     * The server holds them until they expire; after it has lost them, each process writes back those that it still
-     * holds. `ready()` waits for those of the others. Default: none.
-     */
-    readonly cluster?: Cluster | undefined;
-    /** Owner of the timers of a fetched key set. Default: a manager of the verifier's own. */
-    readonly timers?: TimerManager | undefined;
+    /** Keys in use whose form breaks RFC 7518 but has one reading only, such as a padded modulus. */
+    readonly lenient: number;
 }
 
 /** The claims of a token (RFC 7519, section 4). Dates are seconds since 1970. */
@@ -5083,6 +5017,8 @@ interface TokenVerifierSnapshot {
     readonly usedTokens: number;
     /** State of a fetched key set; `undefined` without one. */
     readonly jwks: JwksSnapshot | undefined;
+    /** The state of each issuer, with `issuers`; the counts above are their sums then. */
+    readonly issuers: readonly TokenVerifierSnapshot[] | undefined;
     /**
      * With a cluster: whether the revocations of the other processes are known here, and those of this process that the
      * server has not confirmed yet.
@@ -5091,6 +5027,178 @@ interface TokenVerifierSnapshot {
         readonly isRead: boolean;
         readonly unsaved: number;
     } | undefined;
+}
+
+/**
+ * An accepted value of a claim: the value itself; a regular expression, which has to match all of
+ * it; or a function of the value and the claims, of which only `true` accepts.
+ */
+type ClaimMatcher = string | RegExp | ((value: string, claims: TokenClaims) => boolean);
+
+/** A `fetch` of the application's own: with a proxy, a certificate authority or an agent. */
+type JwksFetch = (url: string, init: {
+    readonly headers: Record<string, string>;
+    readonly redirect: 'manual';
+    readonly signal: AbortSignal;
+}) => Promise<Response>;
+/** The address of a key set, and how to keep the keys fresh. */
+interface RemoteJwks {
+    /**
+     * An `https:` address of a JWK set, or of a map from key ids to certificates, as Firebase has it;
+     * `http:` for loopback addresses only. Redirects are not followed. Either `url` or `discovery` is
+     * required. Default: none.
+     */
+    readonly url?: string | URL | undefined;
+    /**
+     * The address of the issuer's metadata, which names the address of the key set: an `https:`
+     * address such as `https://issuer.example/.well-known/openid-configuration`. Its `issuer` must be
+     * one that the verifier's `issuer` accepts, which it needs. Default: none.
+     */
+    readonly discovery?: string | URL | undefined;
+    /**
+     * Allows `http:` for any address: anyone on the way can replace the keys. For networks that are
+     * encrypted otherwise. Default `false`.
+     */
+    readonly allowInsecure?: boolean | undefined;
+    /** Replaces the host's `fetch`, for a proxy, a certificate authority or an agent. Default: the host's. */
+    readonly fetch?: JwksFetch | undefined;
+    /** Shortest time between two fetches that tokens cause, ms: 0 to 2^30. Default 30,000. */
+    readonly cooldownMs?: number | undefined;
+    /**
+     * Longest time until the next fetch, ms: 1,000 to 2^30. A `max-age` of `Cache-Control` may
+     * shorten it. Without tokens meanwhile, the next token causes the fetch. Default 600,000.
+     */
+    readonly maxAgeMs?: number | undefined;
+    /**
+     * How long the keys stay in use after that while fetches fail, ms: 0 to 2^31-1. Default
+     * 86,400,000.
+     */
+    readonly staleIfErrorMs?: number | undefined;
+    /** Timeout of one fetch with its body, ms: 1 to 2^30. Default 5,000. */
+    readonly timeoutMs?: number | undefined;
+    /** Longest body, in bytes: 64 to 1,048,576. Default 65,536. */
+    readonly maxBytes?: number | undefined;
+    /** Most keys of a set, 1 to 1,000: a larger set is refused as a whole. Default 100. */
+    readonly maxKeys?: number | undefined;
+    /** Headers of the request. Default: none besides `Accept` and `If-None-Match`. */
+    readonly headers?: Readonly<Record<string, string>> | undefined;
+    /** Called for every failed fetch, with `ERR_JWKS`; the message holds nothing of the answer. */
+    readonly onError?: ((error: PortcullisError) => void) | undefined;
+}
+
+/** Accepts each token once. */
+interface ReplayOptions {
+    /**
+     * Number of used tokens that are remembered until they expire: 1 to 10,000,000. While so many are
+     * remembered, further tokens are refused with 503: none is forgotten for a new one.
+     */
+    readonly maxEntries: number;
+}
+
+/**
+ * Options of a verifier. A claim that an option names must be present.
+ * @typeParam C the claims, as `verify` and `connection.claims` return them
+ */
+interface TokenVerifierOptions {
+    /**
+     * Algorithms that keys may be used with. A key is used with its `alg` or `algorithm`; else with
+     * that of its type, of RSA with all that stand here. Required, except beside `issuers` that have
+     * their own. Default: none.
+     */
+    readonly algorithms?: readonly TokenAlgorithm[] | undefined;
+    /** The keys. One of `keys`, `jwks` and `issuers` is required. Default: none. */
+    readonly keys?: TokenKey | readonly TokenKey[] | undefined;
+    /**
+     * A key set, of which keys for other purposes are skipped; or the address to fetch it from.
+     * Default: none.
+     */
+    readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
+    /**
+     * Several issuers, at most 100, each with its own `issuer`, keys and policy; the options beside
+     * them are their defaults. The `iss` of a token selects one before any key is fetched. Default:
+     * none.
+     */
+    readonly issuers?: readonly TokenVerifierOptions[] | undefined;
+    /**
+     * Accepted values of `iss`. In text, `{tenantid}` stands for the `tid` of the token, as in the
+     * issuer of Microsoft Entra for all tenants. With `issuers`, a function also sees claims that are
+     * not verified yet. Default: `iss` is not checked.
+     */
+    readonly issuer?: ClaimMatcher | readonly ClaimMatcher[] | undefined;
+    /**
+     * Accepted values of `aud`; `null` accepts any. Default: a token with an `aud` is refused (RFC
+     * 7519, section 4.1.3).
+     */
+    readonly audience?: ClaimMatcher | readonly ClaimMatcher[] | null | undefined;
+    /** Accepted values of `sub`. Default: `sub` is not checked. */
+    readonly subject?: ClaimMatcher | readonly ClaimMatcher[] | undefined;
+    /** Accepted values of `nonce`. Default: `nonce` is not checked. */
+    readonly nonce?: ClaimMatcher | readonly ClaimMatcher[] | undefined;
+    /**
+     * Scopes that the token must all have, in `scope` or `scp`; otherwise it is refused with 403.
+     * Default: none.
+     */
+    readonly scope?: string | readonly string[] | undefined;
+    /**
+     * Roles of which the token must have one, at `rolesPath`; otherwise it is refused with 403.
+     * Default: none.
+     */
+    readonly roles?: string | readonly string[] | undefined;
+    /**
+     * The place of the roles: names with dots between them, such as `realm_access.roles`, or a list
+     * of names. Default `roles`.
+     */
+    readonly rolesPath?: string | readonly string[] | undefined;
+    /**
+     * Accepts each token once, by its `jti`, which is required then. Each check of a token uses it,
+     * except `explain`. Excludes `cacheSize`. Default: tokens can be used again.
+     */
+    readonly replay?: ReplayOptions | undefined;
+    /**
+     * Claims that must be present besides `exp` and those of other options; at most 32. Default:
+     * none.
+     */
+    readonly requiredClaims?: readonly string[] | undefined;
+    /** Greatest age since `iat`, in seconds: 1 to 2^31. Default: any age. */
+    readonly maxAgeSeconds?: number | undefined;
+    /** Tolerated difference between clocks, for `exp`, `nbf` and `iat`, in seconds: 0 to 300. Default 5. */
+    readonly clockToleranceSeconds?: number | undefined;
+    /**
+     * Accepted values of the header's `typ`, as media types such as `at+jwt` (RFC 8725, section
+     * 3.11). In a list, `undefined` accepts a header without `typ`; `null` alone accepts any. Default:
+     * `JWT`, or a header without `typ`.
+     */
+    readonly typ?: string | readonly (string | undefined)[] | null | undefined;
+    /**
+     * Extensions that `crit` may name, since the application handles them (RFC 7515, section 4.1.11).
+     * Default: none.
+     */
+    readonly allowedCritical?: readonly string[] | undefined;
+    /**
+     * Whether a token with a key of its own (`jwk`, `jku`, `x5u`, `x5c`) is refused. Such a key is
+     * never used. Default `false`.
+     */
+    readonly refuseEmbeddedKeys?: boolean | undefined;
+    /** Longest token, in bytes: 64 to 65,536. Default 2,048. */
+    readonly maxTokenBytes?: number | undefined;
+    /** Deepest nesting of claims: 1 to 64. Default 32. */
+    readonly maxClaimsDepth?: number | undefined;
+    /**
+     * Number of cached results: 0 to 1,000,000. With a cache, all callers share the claims, which are
+     * deeply frozen. A result is cached until its token expires, the keys change or anything is
+     * revoked. Default 0.
+     */
+    readonly cacheSize?: number | undefined;
+    /** Number of revocations that can be held: 0 to 10,000,000. Default 100,000. */
+    readonly maxRevocations?: number | undefined;
+    /**
+     * Shares revocations with the verifiers of all processes of the cluster: `revoke` and `notBefore` reach all of them.
+     * The server holds them until they expire; after it has lost them, each process writes back those that it still
+     * holds. `ready()` waits for those of the others. Default: none.
+     */
+    readonly cluster?: Cluster | undefined;
+    /** Owner of the timers of a fetched key set. Default: a manager of the verifier's own. */
+    readonly timers?: TimerManager | undefined;
 }
 
 /**
@@ -5251,5 +5359,5 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
     readonly algorithms: readonly TokenAlgorithm[];
 }): Uint8Array;
 
-export { Cluster, ClusterLimiter, ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export { Cluster, ClusterLimiter, CompositeRateLimiter, ConnectionManager, Counter, CounterSeries, Gauge, GaugeSeries, GracefulShutdown, Histogram, HistogramSeries, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RateLimiter, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

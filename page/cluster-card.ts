@@ -19,6 +19,7 @@ function aside(cluster: Cluster | null): string {
 function nodesTable({ nodes, problem }: Cluster): HTMLElement {
   if (nodes === null) return none(problem ?? 'Being asked.');
   return table(
+    'Processes of the cluster',
     ['process', 'connections', 'last beat', 'state'],
     nodes.map(({ name, connections, beatAgeMs, isUp }) => [
       [name, 'key'],
