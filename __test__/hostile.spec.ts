@@ -357,7 +357,7 @@ describe('a separate process', () => {
         '{"a":1}',
         'ERR_JSON_SYNTAX',
         '{"a":1}',
-        'ERR_JSON_TYPE',
+        '{"a":1}',
       ]);
     },
   );

@@ -83,6 +83,10 @@ function denialOf(failure: ValidationFailure): AuthDenial {
   return { code: failure.code, reason: failure.reason, retryAfterMs: 0, failure };
 }
 
+/** True for objects that may hold options; a spread of anything else would lose the mistake. */
+const isRecord = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
 const isTokenUser = (user: unknown): user is TokenUser =>
   typeof user === 'object' && user !== null && 'claims' in user;
 
@@ -182,7 +186,10 @@ export class Guard<R> {
     this.jsonFilter = new JsonMessageFilter(options);
     this.shape = RefusalShape.of(options);
     const { rate, ...sizes } = options.requests ?? {};
-    const requests = options.requests === undefined ? undefined : checkedSection('requests', sizes);
+    const requests =
+      options.requests === undefined
+        ? undefined
+        : checkedSection('requests', isRecord(options.requests) ? sizes : options.requests);
     const websockets =
       options.websockets === undefined
         ? undefined
