@@ -10,7 +10,7 @@ export type { Refusal, RefusalCode } from './connections/refusal.js';
 export type { ConnectionLimits } from './connections/limits.js';
 export { Cluster } from './cluster/cluster.js';
 export type { ClusterManagerStats, ClusterState, ClusterStats } from './cluster/stats.js';
-export type { ClusterOptions } from './cluster/options.js';
+export type { ClusterOptions, ClusterTlsOptions } from './cluster/options.js';
 export type { ConnectRate, MessageRate, RateAction } from './connections/rates.js';
 export {
   PortcullisError,

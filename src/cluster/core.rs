@@ -16,10 +16,15 @@
 use super::call::{Asked, BUCKETS, Command, Contents, Seat, Space, WALK, owned};
 use super::column::{Column, Key, Name, Scope};
 use super::observer::{Observer, Suspect};
+use super::reject_cache::{self, RejectCache};
 use super::reply::{BeatReply, JoinReply, Reply};
 use super::script::{Script, holds};
 use super::settings::{Policy, Settings};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::collections::VecDeque;
+
+mod ahead;
 
 /// Answer: the client is admitted.
 pub const GRANTED: i32 = 0;
@@ -40,8 +45,6 @@ const WAITING_MAX: usize = 65_536;
 const PUBLISH_MAX: usize = 1000;
 /// Keys of which one batch gives seats back.
 const RELEASES_MAX: usize = 1024;
-/// Time from a released seat to the call that tells it, ms: releases of one moment go together.
-const RELEASE_DELAY_MS: f64 = 20.0;
 const AUDIT_MS: f64 = 1000.0;
 /// Seconds in which an audit has seen every key.
 const AUDIT_PARTS: usize = 60;
@@ -169,6 +172,10 @@ pub struct Counts {
     pub granted: u64,
     /// Admissions that the server refused.
     pub refused: u64,
+    /// Admissions that were refused since the server had just refused the same key.
+    pub cached: u64,
+    /// Admissions from seats that were held ahead.
+    pub ahead: u64,
     /// Admissions that the policy granted.
     pub local: u64,
     /// Admissions that the policy refused.
@@ -219,6 +226,13 @@ pub struct Core {
     chore: Option<Chore>,
     chore_sent: Option<u64>,
     next_chore_ms: f64,
+    /// Time at which `poll` will be called by itself.
+    planned_ms: f64,
+    rejects: RejectCache,
+    /// True once a client has wanted a seat that is held ahead, since the last batch.
+    is_ahead_wanted: bool,
+    next_ahead_ms: f64,
+    next_tell_ms: f64,
     release_ms: Option<f64>,
     next_audit_ms: f64,
     audit_from: Key,
@@ -270,6 +284,11 @@ impl Core {
             chore: None,
             chore_sent: None,
             next_chore_ms: now,
+            planned_ms: f64::INFINITY,
+            rejects: RejectCache::new(settings.reject_cache_ms),
+            is_ahead_wanted: false,
+            next_ahead_ms: now,
+            next_tell_ms: now,
             release_ms: None,
             next_audit_ms: now + AUDIT_MS,
             audit_from: 0,
@@ -301,6 +320,10 @@ impl Core {
         }
         self.expire(now);
         let is_up = self.current() == State::Up;
+        if is_up && let Some(code) = self.refused_before(now, client) {
+            self.counts.cached += 1;
+            return (0, code);
+        }
         if is_up && self.waiting_count >= WAITING_MAX {
             return (0, OVERLOAD);
         }
@@ -317,6 +340,9 @@ impl Core {
         let flags =
             (u8::from(client.is_exempt) * EXEMPT) + (u8::from(client.address == 0) * UNKNOWN);
         let ticket = self.issue(port, [address, prefix, user, anonymous], flags);
+        if self.find(ticket).is_some_and(|at| self.take_ahead(at)) {
+            return (ticket, GRANTED);
+        }
         if is_up {
             self.waiting.push_back(ticket);
             self.waiting_count += 1;
@@ -326,6 +352,59 @@ impl Core {
         }
         let code = self.decide(ticket);
         (if code == GRANTED { ticket } else { 0 }, code)
+    }
+
+    /// Returns the code of a limit that refused the same client a moment ago.
+    fn refused_before(&self, now: f64, client: &Client) -> Option<i32> {
+        use reject_cache::{ADDRESS, ANONYMOUS, ANONYMOUS_ADDRESS, PREFIX, TOTAL, UNKNOWN, USER};
+        if self.rejects.is_empty() {
+            return None;
+        }
+        let is_bound = !client.is_exempt;
+        let of_address = if client.address == 0 {
+            UNKNOWN
+        } else {
+            ADDRESS
+        };
+        let prefix = client.prefix.filter(|_| is_bound);
+        let is_anonymous = client.user.is_none();
+        // In the order of the script.
+        [
+            Some((TOTAL, 0)),
+            prefix.map(|prefix| (PREFIX, prefix)),
+            is_bound.then_some((of_address, client.address)),
+            client.user.map(|user| (USER, user)),
+            (is_bound && is_anonymous).then_some((ANONYMOUS_ADDRESS, client.address)),
+            is_anonymous.then_some((ANONYMOUS, 0)),
+        ]
+        .into_iter()
+        .flatten()
+        .find(|&full| self.rejects.holds(now, full))
+        .map(|(code, _)| i32::from(code))
+    }
+
+    /// Notes a limit that is full, unless a seat of it is about to be given back from here.
+    fn note_refusal(&mut self, now: f64, one: &Asked, code: i32) {
+        use reject_cache::{ADDRESS, ANONYMOUS, ANONYMOUS_ADDRESS, PREFIX, TOTAL, UNKNOWN, USER};
+        let Ok(code) = u8::try_from(code) else {
+            return;
+        };
+        let key = match code {
+            PREFIX => one.keys[1],
+            ADDRESS | UNKNOWN => one.keys[0],
+            USER => one.keys[2],
+            ANONYMOUS_ADDRESS => one.keys[3],
+            TOTAL if self.seats_to_release() == 0 => return self.rejects.note(now, (TOTAL, 0)),
+            ANONYMOUS if self.column.anonymous.to_release() == 0 => {
+                return self.rejects.note(now, (ANONYMOUS, 0));
+            }
+            _ => return,
+        };
+        if let Some(key) = key
+            && !self.column.is_releasing(key)
+        {
+            self.rejects.note(now, (code, self.column.name(key).digest));
+        }
     }
 
     fn issue(&mut self, port: u32, keys: [Option<Key>; 4], flags: u8) -> u64 {
@@ -387,7 +466,8 @@ impl Core {
             Place::Held => {
                 self.hold(at, false);
                 self.dispose(at);
-                self.release_ms.get_or_insert(now + RELEASE_DELAY_MS);
+                self.release_ms
+                    .get_or_insert(now + self.settings.release_delay_ms);
             }
             Place::Free => {}
         }
@@ -412,6 +492,9 @@ impl Core {
         let keys = ticket.keys;
         for key in keys.into_iter().flatten() {
             self.column.hold(key, is_more);
+            if !is_more {
+                self.rejects.free(self.column.name(key));
+            }
         }
         let change = |count: &mut u32| {
             *count = if is_more {
@@ -619,6 +702,7 @@ impl Core {
         self.observer.clear();
         self.drop_chore();
         self.column.forget();
+        self.rejects.clear();
         self.answer_all();
         if let Some(flight) = self.flight.take() {
             self.end_flight(&flight.contents);
@@ -665,6 +749,20 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 
+    /// Returns the time of the next call of `poll`, as `due_ms`; `is_urgent` compares with it.
+    pub fn plan(&mut self, now: f64) -> f64 {
+        self.planned_ms = self.due_ms(now);
+        self.planned_ms
+    }
+
+    /// True if `poll` has work before the planned time.
+    #[must_use]
+    pub fn is_urgent(&self, now: f64) -> bool {
+        let may_send = self.flight.is_none() && self.link.is_some();
+        (may_send && (self.waiting_count > 0 || self.ahead_to_ask(now) > 0))
+            || self.due_ms(now) < self.planned_ms
+    }
+
     /// Returns the time of the next call of `poll`, unless something happens before.
     #[must_use]
     pub fn due_ms(&self, now: f64) -> f64 {
@@ -686,6 +784,9 @@ impl Core {
             due = due
                 .min(self.release_ms.unwrap_or(due))
                 .min(self.next_audit_ms);
+            if self.ahead_max() > 0 && self.column.has_keys_over() {
+                due = due.min(self.next_tell_ms);
+            }
         }
         if self.chore_sent.is_none() && (self.chore.is_some() || !self.suspects.is_empty()) {
             due = due.min(self.next_chore_ms);
@@ -794,12 +895,13 @@ impl Core {
             self.settings.node.clone().into_bytes(),
             run.into_bytes(),
             // A new one with each attempt: no two generations are ever the same.
-            format!(
-                "{:016x}{:016x}",
-                a.rotate_left(7) ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-                b.wrapping_add(attempt)
-            )
-            .into_bytes(),
+            // Short, since the name of each bucket carries it.
+            BASE64_URL_SAFE_NO_PAD
+                .encode(
+                    (a.rotate_left(7) ^ b ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                        .to_be_bytes(),
+                )
+                .into_bytes(),
             [c.to_be_bytes(), d.to_be_bytes()].concat(),
             self.lost_generation.clone().into_bytes(),
             self.old_generation.clone().into_bytes(),
@@ -827,14 +929,15 @@ impl Core {
             return None;
         }
         let contents = if !is_active {
-            if self.column.is_dirty() {
+            if self.has_news() {
                 self.publish()
             } else {
                 Contents::Activate
             }
         } else if self.trouble {
             return None;
-        } else if self.column.is_over() {
+        } else if self.is_over() || self.tells_keys(now) {
+            self.next_tell_ms = now + self.settings.release_delay_ms;
             self.publish()
         } else {
             self.batch(now).or_else(|| self.audit(now))?
@@ -855,7 +958,7 @@ impl Core {
                 .into_iter()
                 .map(|(key, held, _)| (key, held))
                 .collect(),
-            seats: self.column.seats.held,
+            seats: self.seats_to_tell(),
             anonymous: self.column.anonymous.held,
             is_audit: false,
         }
@@ -863,9 +966,9 @@ impl Core {
 
     fn batch(&mut self, now: f64) -> Option<Contents> {
         let is_up = self.current() == State::Up;
-        let asks = is_up && self.waiting_count > 0;
+        let asks = is_up && (self.waiting_count > 0 || self.ahead_to_ask(now) > 0);
         let releases_due = self.release_ms.is_some_and(|due| due <= now);
-        if !(asks || releases_due && self.column.is_dirty()) {
+        if !(asks || releases_due && self.has_news()) {
             if releases_due {
                 self.release_ms = None;
             }
@@ -892,6 +995,9 @@ impl Core {
                 flags: found.flags,
             });
         }
+        if is_up {
+            self.ask_ahead(now, &mut asked);
+        }
         let mut releases = Vec::new();
         for (key, held, told) in self.column.take_dirty(RELEASES_MAX) {
             if held < told {
@@ -901,11 +1007,10 @@ impl Core {
                 self.column.leave(key);
             }
         }
-        let (seats, anonymous) = (
-            self.column.seats.to_release(),
-            self.column.anonymous.to_release(),
-        );
-        self.release_ms = self.column.is_dirty().then_some(now + RELEASE_DELAY_MS);
+        let (seats, anonymous) = (self.seats_to_release(), self.column.anonymous.to_release());
+        self.release_ms = self
+            .has_news()
+            .then_some(now + self.settings.release_delay_ms);
         if releases.is_empty() && asked.is_empty() && seats == 0 && anonymous == 0 {
             self.release_ms = None;
             return None;
@@ -1148,6 +1253,9 @@ impl Core {
         member.beat_answered = member.beat_answered.max(beat);
         member.alive_ms = member.alive_ms.max(sent_ms);
         self.members = reply.members.max(1);
+        if self.revision != reply.revision {
+            self.rejects.clear();
+        }
         self.revision = reply.revision;
         let lease_ms = self.settings.lease_ms;
         if let Some(since) = member.settling
@@ -1250,7 +1358,7 @@ impl Core {
                 self.column.seats.told -= (*seats).min(self.column.seats.told);
                 self.column.anonymous.told -= (*anonymous).min(self.column.anonymous.told);
                 for (one, &result) in asked.iter().zip(&results) {
-                    self.decided(one, i32::from(result) - i32::from(b'0'));
+                    self.decided(now, one, i32::from(result) - i32::from(b'0'));
                 }
             }
         }
@@ -1258,14 +1366,21 @@ impl Core {
         for key in flight.contents.kept() {
             self.column.leave(key);
         }
-        if self.column.is_dirty() {
-            self.release_ms.get_or_insert(now + RELEASE_DELAY_MS);
+        if self.has_news() {
+            self.release_ms
+                .get_or_insert(now + self.settings.release_delay_ms);
         }
     }
 
     /// Takes the server's decision on one admission.
-    fn decided(&mut self, one: &Asked, code: i32) {
+    fn decided(&mut self, now: f64, one: &Asked, code: i32) {
+        if one.ticket == 0 {
+            return self.decided_ahead(now, code);
+        }
         let is_granted = code == GRANTED;
+        if !is_granted {
+            self.note_refusal(now, one, code);
+        }
         let Some(at) = self.find(one.ticket) else {
             return;
         };
@@ -1326,9 +1441,7 @@ impl Core {
             State::Joining
         } else if member.settling.is_some() {
             State::Settling
-        } else if self.column.is_over()
-            || self.flight.as_ref().is_some_and(|flight| flight.is_suspect)
-        {
+        } else if self.is_over() || self.flight.as_ref().is_some_and(|flight| flight.is_suspect) {
             State::Unreachable
         } else {
             State::Up

@@ -18,24 +18,29 @@
 
 mod call;
 mod column;
+mod connect;
 mod core;
 mod net;
 mod observer;
 mod port;
+mod reject_cache;
 mod reply;
 mod script;
 mod settings;
+mod tls;
 
 pub use self::call::Command;
+pub use self::connect::{Endpoint, check_endpoint};
 pub use self::core::{
     ABANDONED, Action, Answer, CLOSED, Client, Core, Counts, GRANTED, OVERLOAD, State, UNREACHABLE,
     WAIT,
 };
-pub use self::net::{Endpoint, JoinError, Member, Status, join};
+pub use self::net::{JoinError, Member, Status, join};
 pub use self::port::Port;
 pub use self::reply::Reply;
 pub use self::script::{SCRIPTS, Script};
 pub use self::settings::{ClusterLimits, Policy, Settings};
+pub use self::tls::TlsOptions;
 
 #[cfg(test)]
 mod tests;

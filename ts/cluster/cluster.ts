@@ -6,7 +6,12 @@ import { type ClusterFigures, NativeCluster } from '../native/addon.js';
 import { sharedArray } from '../native/shared-memory.js';
 import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
 import { TimerManager } from '../timers/manager.js';
-import { type CheckedClusterOptions, checkedCluster, type ClusterOptions } from './options.js';
+import {
+  type CheckedClusterOptions,
+  checkedCluster,
+  type ClusterOptions,
+  withoutUndefined,
+} from './options.js';
 import { type ClusterManagerStats, type ClusterState, type ClusterStats, STATES } from './stats.js';
 
 // Answers of the core besides 0 (granted) and the codes of limits.
@@ -32,9 +37,10 @@ type StateListener = (state: ClusterState, name: string, problem: string | undef
 /** Splits `CODE: message` of the core. */
 function errorOf(error: unknown): unknown {
   const message = error instanceof Error ? error.message : String(error);
-  const found = /^(ERR_CLUSTER_CONFLICT|ERR_CLOSED|ERR_UNSUPPORTED|ERR_INTERNAL): (.*)$/s.exec(
-    message,
-  );
+  const found =
+    /^(ERR_CLUSTER_CONFLICT|ERR_CLUSTER_CONFIG|ERR_CLOSED|ERR_UNSUPPORTED|ERR_INTERNAL): (.*)$/s.exec(
+      message,
+    );
   return found === null
     ? error
     : new PortcullisError(found[1] as 'ERR_CLUSTER_CONFLICT', found[2] ?? '', { field: 'cluster' });
@@ -115,16 +121,16 @@ export class Cluster {
 
   /**
    * @param options see `ClusterOptions`
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_UNSUPPORTED on Windows
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_CLUSTER_CONFIG for TLS or a URL that
+   * cannot be used; ERR_UNSUPPORTED on Windows
    */
   constructor(options: ClusterOptions) {
     this.#options = checkedCluster(options);
-    const { username, password, ...rest } = this.#options;
+    const { urls, ...rest } = this.#options;
     try {
       this.#native = new NativeCluster(this.#answers, {
-        ...rest,
-        ...(username === undefined ? {} : { username }),
-        ...(password === undefined ? {} : { password }),
+        urls: [...urls],
+        ...withoutUndefined(rest),
       });
     } catch (error) {
       throw errorOf(error);
@@ -330,6 +336,8 @@ function statsOf(name: string, figures: ClusterFigures): ClusterManagerStats {
     admissions: {
       granted: figures.granted,
       refused: figures.refused,
+      refusedByCache: figures.cached,
+      grantedAhead: figures.ahead,
       grantedByPolicy: figures.local,
       refusedByPolicy: figures.unreachable,
     },

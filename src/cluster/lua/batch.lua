@@ -41,6 +41,9 @@ local T0, A0 = num(m[12]), num(m[13])
 local mT, mA = less(T0, num(ARGV[8])), less(A0, num(ARGV[9]))
 local T, A = num(m[8]) - T0, num(m[9]) - A0
 local out, q = {}, 0
+local function take(j)
+  if j > 0 then own[j] = own[j] + 1; dirty[j] = true end
+end
 local function full(j, limit) return own[j] + others[j] >= limit end
 for p = 1, #Q, 9 do
   local a, b, c, d, e, f, g, h, flags = byte(Q, p, p + 8)
@@ -57,9 +60,7 @@ for p = 1, #Q, 9 do
   else
     mT = mT + 1
     if w > 0 then mA = mA + 1 end
-    for _, j in ipairs({ i, x, u, w }) do
-      if j > 0 then own[j] = own[j] + 1; dirty[j] = true end
-    end
+    take(i); take(x); take(u); take(w)
   end
   q = q + 1; out[q] = char(48 + code)
 end
