@@ -171,19 +171,22 @@ describe.skipIf(SERVER === undefined)('one server', () => {
 
   it('is asked once for a flood on a full key, and again after a seat was given back', async () => {
     const server = await redis();
-    const { cluster, manager } = join({ url: urlOf(server), rejectCacheMs: 5000 });
+    const cluster = new Cluster({ url: urlOf(server), leaseMs: LEASE_MS, rejectCacheMs: 5000 });
+    ends.push(() => cluster.close());
+    const manager = new ConnectionManager({ maxConnectionsPerUser: 50 }, { name: NAME, cluster });
+    ends.push(() => manager.close());
     await cluster.ready();
-    // Held by another process, so that this one's own index does not refuse it.
-    const { cluster: other, manager: holder } = join({
-      url: `redis://localhost:${server.port}`,
-      rejectCacheMs: 5000,
-    });
-    await other.ready();
-    expect(await admit(holder)).toBe('granted');
+    // As if others held the rest: this process's own index must not refuse.
+    await withClient(server.port, (client) => client.call('HSET', META, 'lU', 1));
+    const first = await manager.admit('192.0.2.1', 'ada');
+    if (!first.success) throw new Error(first.code);
     const outcomes = new Set<string>();
-    for (let left = 50; left > 0; left--) outcomes.add(await admit(manager));
+    for (let left = 40; left > 0; left--) outcomes.add(await admit(manager));
     expect([...outcomes]).toEqual(['user_limit']);
-    expect(statsOf(cluster)?.admissions).toMatchObject({ refused: 1, refusedByCache: 49 });
+    expect(statsOf(cluster)?.admissions).toMatchObject({ refused: 1, refusedByCache: 39 });
+    expect(manager.snapshot().totalConnections).toBe(1);
+    expect(manager.abort(first)).toBe(true);
+    expect(await admit(manager)).toBe('granted');
   });
 
   it('gives seats ahead with leaseTotal, and the total stays exact', async () => {
