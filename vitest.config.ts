@@ -15,6 +15,7 @@ const ONCE = [
   'builder',
   'client-address',
   'cluster',
+  'cluster-servers',
   'commands',
   'contract',
   'e2e',

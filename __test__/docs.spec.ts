@@ -137,6 +137,7 @@ const TAKES: Record<string, (given: Given) => unknown> = {
   ConnectionManagerOptions: (given) =>
     new ConnectionManager({}, { timers, ...given } as never).close(),
   ClusterOptions: (given) => new Cluster({ url: 'redis://127.0.0.1:1', ...given }).close(),
+  ClusterTlsOptions: (given) => new Cluster({ url: 'rediss://127.0.0.1:1', tls: given }).close(),
   ConnectRate: (given) =>
     new ConnectionManager(
       { connectRatePerIp: { limit: 1, windowMs: 1, ...given } },

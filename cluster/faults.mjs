@@ -248,6 +248,28 @@ export const FAULTS = {
       await settle();
     },
   },
+  sentinel: {
+    // The replica lacks the last writes of the primary that is killed; Sentinel promotes it.
+    kind: 'sentinel',
+    shape: BUSY_USERS,
+    async strike(world) {
+      if (world.hasFailedOver) return;
+      world.hasFailedOver = true;
+      await world.servers.failOver();
+      world.redis = await world.servers.server();
+      world.note('Sentinel promoted the replica');
+      await settle();
+    },
+  },
+  slot: {
+    kind: 'cluster',
+    async strike(world) {
+      await world.servers.move(META, 30);
+      world.redis = await world.servers.server(META);
+      world.note('moved the slot to another server');
+      await settle();
+    },
+  },
   all: {
     async strike(world) {
       const strikes = [

@@ -22,7 +22,8 @@ const below = (n) => {
   return (random >>> 0) % n;
 };
 
-const cluster = new Cluster({ url, ...options });
+// Behind Sentinels and in a Redis Cluster there is no proxy, and the options have `urls`.
+const cluster = new Cluster({ ...(options.urls === undefined ? { url } : {}), ...options });
 cluster.on('state', (state, _, problem) => {
   write(`# ${now()} ${state}${problem === undefined ? '' : `: ${problem}`}`);
   // The runner waits for this.

@@ -1,6 +1,7 @@
 /** A server process of the harness. */
 export class Redis {
   readonly folder: string;
+  readonly port: number;
   constructor(port: number, args?: readonly unknown[]);
   start(): Promise<this>;
   signal(name: NodeJS.Signals): void;

@@ -30,11 +30,9 @@ export class Redis {
 
   async start() {
     const fixed = ['--port', this.port, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
-    this.process = spawn(
-      SERVER,
-      [...fixed, '--loglevel', 'warning', '--dir', this.folder, ...this.args].map(String),
-      { stdio: 'ignore' },
-    );
+    const given = [...fixed, '--loglevel', 'warning', '--dir', this.folder, ...this.args];
+    // A Sentinel has a command of its own.
+    this.process = spawn(SERVER, (this.command ?? given).map(String), { stdio: 'ignore' });
     for (let left = 100; ; left--) {
       try {
         const client = await Client.to(this.port);

@@ -10,6 +10,7 @@ import { FAULTS } from './faults.mjs';
 import { Proxy } from './proxy.mjs';
 import { freePort, Redis, withClient } from './redis.mjs';
 import { replay } from './replay.mjs';
+import { RedisCluster, Sentinels } from './servers.mjs';
 
 export const LEASE_MS = 1500;
 export const BEAT_MS = 300;
@@ -19,6 +20,9 @@ const RATE = { name: 'trial', limit: 20, windowMs: 2000, burst: 20 };
 const NODE = fileURLToPath(new URL('node.mjs', import.meta.url));
 const BUN = fileURLToPath(new URL('../node_modules/.bin/bun', import.meta.url));
 const META = '{pc1:trial}:m';
+
+/** Servers that are not one alone. */
+const KINDS = { sentinel: Sentinels, cluster: RedisCluster };
 
 /** Time as the processes write it. */
 export const now = () => Date.now();
@@ -43,7 +47,9 @@ export class World {
   }
 
   async start() {
-    this.redis = await new Redis(await freePort()).start();
+    const { kind } = FAULTS[this.settings.fault];
+    if (kind !== undefined) this.servers = await KINDS[kind].start();
+    this.redis = (await this.servers?.server(META)) ?? (await new Redis(await freePort()).start());
     await Promise.all(
       Array.from({ length: this.settings.nodes }, (_, at) =>
         this.startNode({ isIdle: this.settings.idle === at }),
@@ -81,6 +87,7 @@ export class World {
             beatMs: BEAT_MS,
             admitTimeoutMs: 150,
             onUnreachable: this.settings.policy,
+            ...this.servers?.options,
             ...(this.settings.policy === 'share' ? { expectedMembers: this.settings.nodes } : {}),
           },
           users: 200,
@@ -202,8 +209,8 @@ export class World {
       node.child.kill('SIGKILL');
       node.proxy.close();
     }
-    await this.redis.remove();
-    await this.replica?.remove();
+    await this.redis?.remove();
+    await this.servers?.remove();
     if (!this.settings.keep) rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -14,6 +14,7 @@ const NODES = 4;
 const ATTEMPTS = 6;
 const USAGE = `npm run cluster:trial -- [options]
   --fault A      one of the faults only, may be repeated: ${Object.keys(FAULTS).join(', ')}
+  --only A,B     the same, as a list
   --seconds N    time of the fault in each run (default 8)
   --runs N       runs of each fault (default 1)
   --policy A     share, open or closed (default closed)
@@ -26,6 +27,7 @@ const given = readOptions(
   USAGE,
   {
     fault: { type: 'string', multiple: true, of: Object.keys(FAULTS) },
+    only: { type: 'list', of: Object.keys(FAULTS), default: [] },
     seconds: { type: 'number', above: 0, most: 3600 },
     runs: { type: 'integer', least: 1, most: 1000, default: 1 },
     policy: { type: 'string', of: ['share', 'open', 'closed'], default: 'closed' },
@@ -45,7 +47,9 @@ if (SERVER === undefined) {
 const seconds = given.seconds ?? (given.short ? 4 : 8);
 const rules = given.rule ?? (given.rules ? Object.keys(RULES) : []);
 const faults =
-  given.fault ?? (given.short ? ['none', 'kill', 'flush', 'late'] : Object.keys(FAULTS));
+  given.fault ??
+  (given.only.length > 0 ? given.only : undefined) ??
+  (given.short ? ['none', 'kill', 'flush', 'late'] : Object.keys(FAULTS));
 if (rules.length > 0) {
   // An addon of its own, in which rules can be switched off: a published one cannot.
   const build = ['build', '--locked', '--lib', '--profile', 'trial', '--features', 'cluster-trial'];
@@ -63,6 +67,8 @@ for (const signal of ['SIGINT', 'SIGTERM'])
 // However the harness ends, nothing of it stays: the other processes end with their standard input.
 process.on('exit', () => worlds.forEach((world) => world.redis?.process?.kill('SIGKILL')));
 let failures = 0;
+/** Sums of the runs of each fault. */
+const table = new Map();
 let runs = 0;
 async function once(settings, isExpected, isLast = true) {
   const seed = 1 + Math.floor(Math.random() * 1e6);
@@ -78,6 +84,16 @@ async function once(settings, isExpected, isLast = true) {
   const isGood = isExpected ? problems.length > 0 : problems.length === 0;
   if (isGood || isLast) runs++;
   if (!isGood && isLast) failures++;
+  if (without === undefined) {
+    const line = table.get(fault) ?? { runs: 0, good: 0, grants: 0, strikes: 0, over: [0, 0, 0] };
+    line.runs++;
+    line.good += isGood ? 1 : 0;
+    line.grants += grants;
+    line.strikes += strikes;
+    const passed = [over.total, over.user, over.address];
+    line.over = line.over.map((most, at) => Math.max(most, passed[at]));
+    table.set(fault, line);
+  }
   const title = without === undefined ? fault : `${fault} without ${without}`;
   console.log(
     `${isGood ? 'ok  ' : isLast ? 'FAIL' : '...'.padEnd(4)} ${title.padEnd(26)} ${String(grants).padStart(6)} grants, ${String(strikes).padStart(2)} strikes, most ${most} of 400, over ${over.total}/${over.user}/${over.address}, lost ${losses}, drift ${drift}, slowest ${slowest} ms`,
@@ -107,6 +123,13 @@ async function untilFound(without) {
 for (let round = 0; round < given.runs; round++) {
   if (rules.length > 0) for (const without of rules) await untilFound(without);
   else for (const fault of faults) await once({ fault }, false);
+}
+if (table.size > 0 && given.runs > 1) {
+  console.log('fault          as expected     grants  strikes  most over total/user/address');
+  for (const [fault, line] of table)
+    console.log(
+      `${fault.padEnd(14)} ${`${line.good} of ${line.runs}`.padEnd(12)} ${String(line.grants).padStart(9)} ${String(line.strikes).padStart(8)}  ${line.over.join('/')}`,
+    );
 }
 console.log(`${runs - failures} of ${runs} runs as expected`);
 process.exit(failures === 0 ? 0 : 1);

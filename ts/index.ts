@@ -12,7 +12,7 @@ export { Cluster } from './cluster/cluster.js';
 export type { ClusterEvents, ClusterMember } from './cluster/cluster.js';
 export { ClusterLimiter } from './cluster/limiter.js';
 export type { ClusterLimiterOptions, ClusterLimiterResult } from './cluster/limiter.js';
-export type { ClusterOptions } from './cluster/options.js';
+export type { ClusterOptions, ClusterTlsOptions } from './cluster/options.js';
 export type { ClusterNode, UserNode } from './cluster/presence.js';
 export type { ClusterManagerStats, ClusterState, ClusterStats } from './cluster/stats.js';
 export { CompositeRateLimiter, RateLimiter } from './limiter/limiter.js';

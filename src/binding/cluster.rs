@@ -7,7 +7,8 @@
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{Element, Memory};
 use crate::cluster::{
-    Client, ClusterLimits, Endpoint, Member, Policy, Port, Request, Settings, Status, join,
+    Client, ClusterLimits, Endpoint, JoinError, Member, Policy, Port, Request, Settings, Status,
+    TlsOptions, check_endpoint, join,
 };
 use crate::connections::{Address, Ledger};
 use napi::bindgen_prelude::{Env, JsValue, Result, Unknown, Utf16String};
@@ -15,6 +16,7 @@ use napi_derive::napi;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 thread_local! {
@@ -22,8 +24,16 @@ thread_local! {
     static NEXT: Cell<u32> = const { Cell::new(1) };
 }
 
-/// Identity of this process: never used twice.
+/// Identity of this process.
 static NODE: LazyLock<String> = LazyLock::new(|| format!("{:016x}", random()));
+/// Number of the next member of this process.
+static LIVES: AtomicU32 = AtomicU32::new(0);
+
+/// Returns the identity of a member, which is never used twice: two URLs may name one server, and a
+/// late call of a member that has left must not count for the one that has its name now.
+fn node() -> String {
+    format!("{}{:x}", *NODE, LIVES.fetch_add(1, Ordering::Relaxed))
+}
 
 fn random() -> u64 {
     let mut bytes = [0; 8];
@@ -78,11 +88,28 @@ pub(super) fn ledger_of(member: u32, prefix_bits: u8) -> Option<Box<dyn Ledger>>
     }))
 }
 
+/// TLS to the servers; texts are PEM.
+#[napi(object)]
+pub struct ClusterTls {
+    /// Authorities that are trusted.
+    pub ca: Option<String>,
+    /// Certificate of this client.
+    pub cert: Option<String>,
+    /// Its private key.
+    pub key: Option<String>,
+    /// Name in the server's certificate.
+    pub server_name: Option<String>,
+}
+
 /// Options of a cluster, checked by JavaScript.
 #[napi(object)]
 pub struct ClusterConfig {
-    /// URL of the server.
-    pub url: String,
+    /// URLs of the server, of the Sentinels, or of nodes of a Redis Cluster.
+    pub urls: Vec<String>,
+    /// Name of the primary that the Sentinels watch.
+    pub sentinel_master: Option<String>,
+    /// TLS, for `rediss:`.
+    pub tls: Option<ClusterTls>,
     /// User name.
     pub username: Option<String>,
     /// Password.
@@ -107,6 +134,12 @@ pub struct ClusterConfig {
     pub policy: u32,
     /// Most admissions of a batch.
     pub batch_max: u32,
+    /// Time for which a refusal is repeated without asking, ms.
+    pub reject_cache_ms: f64,
+    /// Longest time from a released seat to the call that tells it, ms.
+    pub release_delay_ms: f64,
+    /// Seats of the total that are held ahead.
+    pub lease_total: u32,
     /// True to accept a server that evicts keys.
     pub allow_eviction: bool,
 }
@@ -143,6 +176,10 @@ pub struct ClusterFigures {
     pub granted: f64,
     /// Admissions that the server refused.
     pub refused: f64,
+    /// Admissions refused since the server had just refused the same key.
+    pub cached: f64,
+    /// Admissions from seats that were held ahead.
+    pub ahead: f64,
     /// Admissions that the policy granted.
     pub local: f64,
     /// Admissions that the policy refused.
@@ -196,6 +233,8 @@ impl From<Status> for ClusterFigures {
             problem: status.problem,
             granted: counts.granted as f64,
             refused: counts.refused as f64,
+            cached: counts.cached as f64,
+            ahead: counts.ahead as f64,
             local: counts.local as f64,
             unreachable: counts.unreachable as f64,
             calls: counts.calls as f64,
@@ -207,6 +246,23 @@ impl From<Status> for ClusterFigures {
             events: counts.events as f64,
             gaps: counts.gaps as f64,
         }
+    }
+}
+
+fn endpoint_of(config: &ClusterConfig) -> Endpoint {
+    Endpoint {
+        urls: config.urls.clone(),
+        sentinel_master: config.sentinel_master.clone(),
+        username: config.username.clone(),
+        password: config.password.clone(),
+        tls: config.tls.as_ref().map(|tls| TlsOptions {
+            ca: tls.ca.clone(),
+            cert: tls.cert.clone(),
+            key: tls.key.clone(),
+            server_name: tls.server_name.clone(),
+        }),
+        connect_timeout_ms: config.connect_timeout_ms,
+        allow_eviction: config.allow_eviction,
     }
 }
 
@@ -245,6 +301,7 @@ impl NativeCluster {
         #[napi(ts_arg_type = "Float64Array")] answers: Unknown<'_>,
         config: ClusterConfig,
     ) -> Result<Self> {
+        check_endpoint(&endpoint_of(&config)).map_err(napi::Error::from_reason)?;
         let answers = Memory::<f64>::borrow(env.raw(), answers.raw())
             .map_err(|wrong| napi::Error::from_reason(wrong.0.to_string_lossy()))?;
         let (port, descriptor) = Port::open().ok_or_else(|| {
@@ -283,18 +340,12 @@ impl NativeCluster {
                 "ERR_CLOSED: the cluster is closed",
             ));
         };
-        let endpoint = Endpoint {
-            url: config.url.clone(),
-            username: config.username.clone(),
-            password: config.password.clone(),
-            connect_timeout_ms: config.connect_timeout_ms,
-            allow_eviction: config.allow_eviction,
-        };
+        let endpoint = endpoint_of(config);
         let settings = Settings {
             name,
             prefix: config.prefix.clone(),
             node_name: config.node_name.clone(),
-            node: NODE.clone(),
+            node: node(),
             lease_ms: config.lease_ms,
             beat_ms: config.beat_ms,
             admit_timeout_ms: config.admit_timeout_ms,
@@ -317,13 +368,18 @@ impl NativeCluster {
                 _ => Policy::Closed,
             },
             batch_max: config.batch_max as usize,
+            reject_cache_ms: config.reject_cache_ms,
+            release_delay_ms: config.release_delay_ms,
+            lease_total: config.lease_total,
             entropy: [random(), random(), random(), random()],
         };
         let id = NEXT.replace(NEXT.get().wrapping_add(1));
         let member = join(endpoint, settings, port, id).map_err(|error| {
             let code = match &error {
-                crate::cluster::JoinError::Conflict(conflict) => conflict.code(),
-                crate::cluster::JoinError::Thread(_) => "ERR_INTERNAL",
+                JoinError::Conflict(conflict) => conflict.code(),
+                // It has its code.
+                JoinError::Config(problem) => return napi::Error::from_reason(problem.clone()),
+                JoinError::Thread(_) => "ERR_INTERNAL",
             };
             napi::Error::from_reason(format!("{code}: {error}"))
         })?;

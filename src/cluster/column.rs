@@ -197,6 +197,22 @@ impl Column {
             || self.anonymous.held > self.anonymous.told
     }
 
+    /// True if more is held of a key than the server knows.
+    pub(super) fn has_keys_over(&self) -> bool {
+        self.over > 0
+    }
+
+    /// True if the count of a key may differ.
+    pub(super) fn has_dirty_keys(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// True if a seat of the key is about to be given back.
+    pub(super) fn is_releasing(&self, key: Key) -> bool {
+        let entry = &self.entries[key as usize];
+        entry.told > entry.held
+    }
+
     /// True if a count may differ.
     pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()

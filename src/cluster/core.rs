@@ -23,11 +23,16 @@ use super::column::{Column, Key, Name, Scope};
 use super::events::{Events, Read};
 use super::notice::{Drain, Notice};
 use super::observer::{Observer, Suspect};
+use super::reject_cache::{self, RejectCache};
 use super::reply::{BeatReply, JoinReply, Reply};
 use super::request::{Outcome, Request, Requests};
 use super::script::{Script, holds};
 use super::settings::{ClusterLimits, Policy, Settings};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::collections::VecDeque;
+
+mod ahead;
 
 /// Clients that may wait.
 const WAITING_MAX: usize = 65_536;
@@ -35,8 +40,6 @@ const WAITING_MAX: usize = 65_536;
 const PUBLISH_MAX: usize = 1000;
 /// Keys of which one batch gives seats back.
 const RELEASES_MAX: usize = 1024;
-/// Time from a released seat to the call that tells it, ms: releases of one moment go together.
-const RELEASE_DELAY_MS: f64 = 20.0;
 const AUDIT_MS: f64 = 1000.0;
 /// Seconds in which an audit has seen every key.
 const AUDIT_PARTS: usize = 60;
@@ -161,6 +164,10 @@ pub struct Counts {
     pub granted: u64,
     /// Admissions that the server refused.
     pub refused: u64,
+    /// Admissions that were refused since the server had just refused the same key.
+    pub cached: u64,
+    /// Admissions from seats that were held ahead.
+    pub ahead: u64,
     /// Admissions that the policy granted.
     pub local: u64,
     /// Admissions that the policy refused.
@@ -215,6 +222,13 @@ pub struct Core {
     chore: Option<Chore>,
     chore_sent: Option<u64>,
     next_chore_ms: f64,
+    /// Time at which `poll` will be called by itself.
+    planned_ms: f64,
+    rejects: RejectCache,
+    /// True once a client has wanted a seat that is held ahead, since the last batch.
+    is_ahead_wanted: bool,
+    next_ahead_ms: f64,
+    next_tell_ms: f64,
     release_ms: Option<f64>,
     next_audit_ms: f64,
     audit_from: Key,
@@ -272,6 +286,11 @@ impl Core {
             chore: None,
             chore_sent: None,
             next_chore_ms: now,
+            planned_ms: f64::INFINITY,
+            rejects: RejectCache::new(settings.reject_cache_ms),
+            is_ahead_wanted: false,
+            next_ahead_ms: now,
+            next_tell_ms: now,
             release_ms: None,
             next_audit_ms: now + AUDIT_MS,
             audit_from: 0,
@@ -311,6 +330,10 @@ impl Core {
         }
         self.expire(now);
         let is_up = self.current() == State::Up;
+        if is_up && let Some(code) = self.refused_before(now, client) {
+            self.counts.cached += 1;
+            return (0, code);
+        }
         if is_up && self.waiting_count >= WAITING_MAX {
             return (0, OVERLOAD);
         }
@@ -327,6 +350,9 @@ impl Core {
         let flags =
             (u8::from(client.is_exempt) * EXEMPT) + (u8::from(client.address == 0) * UNKNOWN);
         let ticket = self.issue(port, [address, prefix, user, anonymous], flags);
+        if self.find(ticket).is_some_and(|at| self.take_ahead(at)) {
+            return (ticket, GRANTED);
+        }
         if is_up {
             self.waiting.push_back(ticket);
             self.waiting_count += 1;
@@ -336,6 +362,59 @@ impl Core {
         }
         let code = self.decide(ticket);
         (if code == GRANTED { ticket } else { 0 }, code)
+    }
+
+    /// Returns the code of a limit that refused the same client a moment ago.
+    fn refused_before(&self, now: f64, client: &Client) -> Option<i32> {
+        use reject_cache::{ADDRESS, ANONYMOUS, ANONYMOUS_ADDRESS, PREFIX, TOTAL, UNKNOWN, USER};
+        if self.rejects.is_empty() {
+            return None;
+        }
+        let is_bound = !client.is_exempt;
+        let of_address = if client.address == 0 {
+            UNKNOWN
+        } else {
+            ADDRESS
+        };
+        let prefix = client.prefix.filter(|_| is_bound);
+        let is_anonymous = client.user.is_none();
+        // In the order of the script.
+        [
+            Some((TOTAL, 0)),
+            prefix.map(|prefix| (PREFIX, prefix)),
+            is_bound.then_some((of_address, client.address)),
+            client.user.map(|user| (USER, user)),
+            (is_bound && is_anonymous).then_some((ANONYMOUS_ADDRESS, client.address)),
+            is_anonymous.then_some((ANONYMOUS, 0)),
+        ]
+        .into_iter()
+        .flatten()
+        .find(|&full| self.rejects.holds(now, full))
+        .map(|(code, _)| i32::from(code))
+    }
+
+    /// Notes a limit that is full, unless a seat of it is about to be given back from here.
+    fn note_refusal(&mut self, now: f64, one: &Asked, code: i32) {
+        use reject_cache::{ADDRESS, ANONYMOUS, ANONYMOUS_ADDRESS, PREFIX, TOTAL, UNKNOWN, USER};
+        let Ok(code) = u8::try_from(code) else {
+            return;
+        };
+        let key = match code {
+            PREFIX => one.keys[1],
+            ADDRESS | UNKNOWN => one.keys[0],
+            USER => one.keys[2],
+            ANONYMOUS_ADDRESS => one.keys[3],
+            TOTAL if self.seats_to_release() == 0 => return self.rejects.note(now, (TOTAL, 0)),
+            ANONYMOUS if self.column.anonymous.to_release() == 0 => {
+                return self.rejects.note(now, (ANONYMOUS, 0));
+            }
+            _ => return,
+        };
+        if let Some(key) = key
+            && !self.column.is_releasing(key)
+        {
+            self.rejects.note(now, (code, self.column.name(key).digest));
+        }
     }
 
     fn issue(&mut self, port: u32, keys: [Option<Key>; 4], flags: u8) -> u64 {
@@ -397,7 +476,8 @@ impl Core {
             Place::Held => {
                 self.hold(at, false);
                 self.dispose(at);
-                self.release_ms.get_or_insert(now + RELEASE_DELAY_MS);
+                self.release_ms
+                    .get_or_insert(now + self.settings.release_delay_ms);
             }
             Place::Free => {}
         }
@@ -422,6 +502,9 @@ impl Core {
         let keys = ticket.keys;
         for key in keys.into_iter().flatten() {
             self.column.hold(key, is_more);
+            if !is_more {
+                self.rejects.free(self.column.name(key));
+            }
         }
         let change = |count: &mut u32| {
             *count = if is_more {
@@ -632,6 +715,7 @@ impl Core {
         self.column.forget();
         self.requests.fail(false);
         self.events.unsure();
+        self.rejects.clear();
         self.answer_all();
         if let Some(flight) = self.flight.take() {
             self.end_flight(&flight.contents);
@@ -680,6 +764,20 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 
+    /// Returns the time of the next call of `poll`, as `due_ms`; `is_urgent` compares with it.
+    pub fn plan(&mut self, now: f64) -> f64 {
+        self.planned_ms = self.due_ms(now);
+        self.planned_ms
+    }
+
+    /// True if `poll` has work before the planned time.
+    #[must_use]
+    pub fn is_urgent(&self, now: f64) -> bool {
+        let may_send = self.flight.is_none() && self.link.is_some();
+        (may_send && (self.waiting_count > 0 || self.ahead_to_ask(now) > 0))
+            || self.due_ms(now) < self.planned_ms
+    }
+
     /// Returns the time of the next call of `poll`, unless something happens before.
     #[must_use]
     pub fn due_ms(&self, now: f64) -> f64 {
@@ -701,6 +799,9 @@ impl Core {
             due = due
                 .min(self.release_ms.unwrap_or(due))
                 .min(self.next_audit_ms);
+            if self.ahead_max() > 0 && self.column.has_keys_over() {
+                due = due.min(self.next_tell_ms);
+            }
         }
         if self.chore_sent.is_none() && (self.chore.is_some() || !self.suspects.is_empty()) {
             due = due.min(self.next_chore_ms);
@@ -810,12 +911,13 @@ impl Core {
             self.settings.node.clone().into_bytes(),
             run.into_bytes(),
             // A new one with each attempt: no two generations are ever the same.
-            format!(
-                "{:016x}{:016x}",
-                a.rotate_left(7) ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-                b.wrapping_add(attempt)
-            )
-            .into_bytes(),
+            // Short, since the name of each bucket carries it.
+            BASE64_URL_SAFE_NO_PAD
+                .encode(
+                    (a.rotate_left(7) ^ b ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                        .to_be_bytes(),
+                )
+                .into_bytes(),
             [c.to_be_bytes(), d.to_be_bytes()].concat(),
             self.lost_generation.clone().into_bytes(),
             self.old_generation.clone().into_bytes(),
@@ -849,14 +951,15 @@ impl Core {
             return None;
         }
         let contents = if !is_active {
-            if self.column.is_dirty() {
+            if self.has_news() {
                 self.publish()
             } else {
                 Contents::Activate
             }
         } else if self.trouble {
             return None;
-        } else if self.column.is_over() {
+        } else if self.is_over() || self.tells_keys(now) {
+            self.next_tell_ms = now + self.settings.release_delay_ms;
             self.publish()
         } else {
             self.batch(now).or_else(|| self.audit(now))?
@@ -877,7 +980,7 @@ impl Core {
                 .into_iter()
                 .map(|(key, held, _)| (key, held))
                 .collect(),
-            seats: self.column.seats.held,
+            seats: self.seats_to_tell(),
             anonymous: self.column.anonymous.held,
             is_audit: false,
         }
@@ -885,9 +988,9 @@ impl Core {
 
     fn batch(&mut self, now: f64) -> Option<Contents> {
         let is_up = self.current() == State::Up;
-        let asks = is_up && self.waiting_count > 0;
+        let asks = is_up && (self.waiting_count > 0 || self.ahead_to_ask(now) > 0);
         let releases_due = self.release_ms.is_some_and(|due| due <= now);
-        if !(asks || releases_due && self.column.is_dirty()) {
+        if !(asks || releases_due && self.has_news()) {
             if releases_due {
                 self.release_ms = None;
             }
@@ -914,6 +1017,9 @@ impl Core {
                 flags: found.flags,
             });
         }
+        if is_up {
+            self.ask_ahead(now, &mut asked);
+        }
         let mut releases = Vec::new();
         for (key, held, told) in self.column.take_dirty(RELEASES_MAX) {
             if held < told {
@@ -923,11 +1029,10 @@ impl Core {
                 self.column.leave(key);
             }
         }
-        let (seats, anonymous) = (
-            self.column.seats.to_release(),
-            self.column.anonymous.to_release(),
-        );
-        self.release_ms = self.column.is_dirty().then_some(now + RELEASE_DELAY_MS);
+        let (seats, anonymous) = (self.seats_to_release(), self.column.anonymous.to_release());
+        self.release_ms = self
+            .has_news()
+            .then_some(now + self.settings.release_delay_ms);
         if releases.is_empty() && asked.is_empty() && seats == 0 && anonymous == 0 {
             self.release_ms = None;
             return None;
@@ -1297,7 +1402,7 @@ impl Core {
                         let ms = i32::from_be_bytes([0, wait[0], wait[1], wait[2]]);
                         code += CODES * ms.clamp(1, i32::MAX / CODES - 1);
                     }
-                    self.decided(one, code);
+                    self.decided(now, one, code);
                 }
             }
         }
@@ -1305,14 +1410,21 @@ impl Core {
         for key in flight.contents.kept() {
             self.column.leave(key);
         }
-        if self.column.is_dirty() {
-            self.release_ms.get_or_insert(now + RELEASE_DELAY_MS);
+        if self.has_news() {
+            self.release_ms
+                .get_or_insert(now + self.settings.release_delay_ms);
         }
     }
 
     /// Takes the server's decision on one admission.
-    fn decided(&mut self, one: &Asked, code: i32) {
+    fn decided(&mut self, now: f64, one: &Asked, code: i32) {
+        if one.ticket == 0 {
+            return self.decided_ahead(now, code);
+        }
         let is_granted = code == GRANTED;
+        if !is_granted {
+            self.note_refusal(now, one, code);
+        }
         let Some(at) = self.find(one.ticket) else {
             return;
         };
@@ -1441,6 +1553,7 @@ impl Core {
         }
         self.revision = revision;
         self.limits = limits;
+        self.rejects.clear();
         self.notices.push(Notice::Limits {
             revision,
             numbers: *numbers,
@@ -1487,9 +1600,7 @@ impl Core {
             State::Joining
         } else if member.settling.is_some() {
             State::Settling
-        } else if self.column.is_over()
-            || self.flight.as_ref().is_some_and(|flight| flight.is_suspect)
-        {
+        } else if self.is_over() || self.flight.as_ref().is_some_and(|flight| flight.is_suspect) {
             State::Unreachable
         } else {
             State::Up

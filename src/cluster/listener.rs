@@ -1,9 +1,9 @@
 //! The commands of the connection that waits for events; `events` decides what it reads.
 
+use super::connect::{Opened, send};
 use super::events::Read;
 use super::reply::Reply;
 use super::wire::reply_of;
-use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 use std::time::Duration;
 
@@ -17,11 +17,7 @@ pub(super) const IDLE: Duration = Duration::from_millis(20);
 const ENTRIES: usize = 256;
 
 /// Reads once.
-pub(super) async fn ask(
-    connection: &mut MultiplexedConnection,
-    key: &[u8],
-    read: &Read,
-) -> Result<Reply, RedisError> {
+pub(super) async fn ask(opened: &mut Opened, key: &[u8], read: &Read) -> Result<Reply, RedisError> {
     let mut command = match read {
         Read::Nothing => return Ok(Reply::List(Vec::new())),
         Read::Verify(_) => redis::cmd("XRANGE"),
@@ -41,10 +37,7 @@ pub(super) async fn ask(
             command.arg("STREAMS").arg(key).arg(id);
         }
     }
-    let value = connection
-        .send_packed_command(&command)
-        .await
-        .and_then(Value::extract_error)?;
+    let value = send(&mut opened.connection, &command, opened.is_asking).await?;
     Ok(match value {
         // Nothing came in time.
         Value::Nil => Reply::List(Vec::new()),

@@ -19,6 +19,7 @@
 mod call;
 mod code;
 mod column;
+mod connect;
 mod core;
 mod events;
 mod listener;
@@ -26,10 +27,12 @@ mod net;
 mod notice;
 mod observer;
 mod port;
+mod reject_cache;
 mod reply;
 mod request;
 mod script;
 mod settings;
+mod tls;
 mod wire;
 
 pub use self::call::Command;
@@ -37,15 +40,17 @@ pub use self::code::{
     ABANDONED, BUSY, CLOSED, CODES, CONFLICT, DONE, DRAINING, FAILED, FULL, GRANTED, OVERLOAD,
     UNREACHABLE, WAIT,
 };
+pub use self::connect::{Endpoint, check_endpoint};
 pub use self::core::{Action, Answer, Client, Core, Counts, State};
 pub use self::events::Read;
-pub use self::net::{Endpoint, JoinError, Member, Status, join};
+pub use self::net::{JoinError, Member, Status, join};
 pub use self::notice::Notice;
 pub use self::port::{Mail, Port};
 pub use self::reply::Reply;
 pub use self::request::{Outcome, Request};
 pub use self::script::{SCRIPTS, Script};
 pub use self::settings::{ClusterLimits, Policy, Settings};
+pub use self::tls::TlsOptions;
 
 #[cfg(test)]
 mod tests;

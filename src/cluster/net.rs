@@ -3,6 +3,7 @@
 
 use super::call::Space;
 use super::code::CLOSED;
+use super::connect::{Connector, Endpoint, describe, is_of_link, send};
 use super::core::{Action, Answer, Client, Core, Counts, State};
 use super::events::Read;
 use super::listener::{IDLE, SILENT, ask};
@@ -16,10 +17,7 @@ use super::wire::reply_of;
 use crate::clock::process_now_ms;
 use crate::error::Error;
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client as RedisClient, Cmd, ConnectionInfo, ErrorKind,
-    IntoConnectionInfo, RedisError, ServerErrorKind, Value,
-};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -30,27 +28,10 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
-/// Where the server is. Times are in ms.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Endpoint {
-    /// URL of the server.
-    pub url: String,
-    /// User name, if the URL has none.
-    pub username: Option<String>,
-    /// Password, if the URL has none.
-    pub password: Option<String>,
-    /// Longest time that a connection may take.
-    pub connect_timeout_ms: f64,
-    /// True to accept a server that evicts keys.
-    pub allow_eviction: bool,
-}
-
 /// Shortest and longest pause before a connection is made anew.
 const BACKOFF_MS: (f64, f64) = (50.0, 2000.0);
 /// Longest time that a member which leaves waits for the server.
 const LEAVE_MS: f64 = 500.0;
-/// Oldest server whose scripts may write after they have read the time.
-const OLDEST: (u32, u32) = (6, 2);
 
 struct Guarded {
     core: Core,
@@ -65,6 +46,7 @@ struct Inner {
     endpoint: Endpoint,
     /// Key of the stream of events.
     events_key: Vec<u8>,
+    connector: Connector,
     settings: Settings,
     guarded: Mutex<Guarded>,
     changed: Notify,
@@ -152,6 +134,21 @@ fn parts_of(notice: &Notice) -> Vec<Vec<u8>> {
     }
 }
 
+impl Inner {
+    /// Calls `act` for a client. Wakes the thread only if it would act too late by itself: each wake is
+    /// a system call here and a turn there, and while a call is under way its reply does both.
+    fn act<R>(&self, act: impl FnOnce(&mut Core, f64) -> R) -> R {
+        let (result, is_urgent) = self.turn(|core, now| {
+            let result = act(core, now);
+            (result, core.is_urgent(now))
+        });
+        if is_urgent {
+            self.changed.notify_one();
+        }
+        result
+    }
+}
+
 /// Figures of a member.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -197,17 +194,12 @@ impl Member {
         if self.has_left.get() {
             return (0, CLOSED);
         }
-        let answer = self
-            .inner
-            .turn(|core, now| core.ask(now, self.port, client));
-        self.inner.changed.notify_one();
-        answer
+        self.inner.act(|core, now| core.ask(now, self.port, client))
     }
 
     /// Gives a seat back, or ends the wait for one.
     pub fn release(&self, ticket: u64) {
-        self.inner.turn(|core, now| core.release(now, ticket));
-        self.inner.changed.notify_one();
+        self.inner.act(|core, now| core.release(now, ticket));
     }
 
     /// Adds a request; its outcome is mailed to this thread. Returns its ticket.
@@ -300,6 +292,9 @@ pub enum JoinError {
     /// A mistake of the caller.
     #[error("{0}")]
     Conflict(Error),
+    /// An option that cannot be used, with its code.
+    #[error("{0}")]
+    Config(String),
     /// The thread cannot be started.
     #[error("the cluster's thread cannot be started: {0}")]
     Thread(std::io::Error),
@@ -316,7 +311,8 @@ pub fn join(
     port: Arc<Port>,
     number: u32,
 ) -> Result<Member, JoinError> {
-    let key = format!("{}\n{}\n{}", endpoint.url, settings.prefix, settings.name);
+    let urls = endpoint.urls.join(" ");
+    let key = format!("{urls}\n{}\n{}", settings.prefix, settings.name);
     let mut guard = net();
     let net = guard.get_or_insert_default();
     if let Some(inner) = net.members.iter().find(|inner| inner.key == key) {
@@ -340,6 +336,8 @@ pub fn join(
             has_left: Cell::new(false),
         });
     }
+    let meta = Space::new(&settings.prefix, &settings.name).meta();
+    let connector = Connector::new(&endpoint, meta).map_err(JoinError::Config)?;
     if net.sender.is_none() {
         let (sender, receiver) = unbounded_channel();
         let thread = std::thread::Builder::new()
@@ -355,6 +353,7 @@ pub fn join(
         events_key: Space::new(&settings.prefix, &settings.name).events(),
         key,
         endpoint,
+        connector,
         settings,
         guarded: Mutex::new(Guarded {
             core,
@@ -413,6 +412,10 @@ async fn guard(inner: Arc<Inner>) {
 #[derive(Default)]
 struct Link {
     connection: Option<MultiplexedConnection>,
+    /// True if each command needs `ASKING`.
+    is_asking: bool,
+    /// The task that reads and writes.
+    driver: Option<AbortHandle>,
     /// Number of the connection: a reply of an earlier one is nobody's.
     number: u64,
     calls: Vec<AbortHandle>,
@@ -425,6 +428,9 @@ impl Link {
     fn end(&mut self) {
         self.connection = None;
         self.number += 1;
+        if let Some(driver) = self.driver.take() {
+            driver.abort();
+        }
         for call in self.calls.drain(..) {
             call.abort();
         }
@@ -437,7 +443,7 @@ async fn serve(inner: Arc<Inner>) {
     loop {
         let (actions, wait_ms, is_closed) = inner.turn(|core, now| {
             let actions = core.poll(now);
-            (actions, core.due_ms(now) - now, core.is_closed())
+            (actions, core.plan(now) - now, core.is_closed())
         });
         for action in actions {
             match action {
@@ -455,7 +461,7 @@ async fn serve(inner: Arc<Inner>) {
                     let call = call(
                         Rc::clone(&link),
                         Arc::clone(&inner),
-                        connection,
+                        (connection, at.is_asking),
                         at.number,
                         number,
                         command,
@@ -487,15 +493,17 @@ async fn serve(inner: Arc<Inner>) {
 async fn connect(link: Rc<RefCell<Link>>, inner: Arc<Inner>) {
     let failures = link.borrow().failures;
     backoff(failures).await;
-    let made = open(&inner.endpoint).await;
+    let made = inner.connector.open().await;
     let mut at = link.borrow_mut();
     at.is_connecting = false;
     match made {
-        Ok((connection, run)) => {
+        Ok(opened) => {
             at.end();
-            at.connection = Some(connection);
+            at.connection = Some(opened.connection);
+            at.driver = Some(opened.driver);
+            at.is_asking = opened.is_asking;
             drop(at);
-            inner.turn(|core, now| core.connected(now, &run));
+            inner.turn(|core, now| core.connected(now, &opened.run));
         }
         Err(problem) => {
             at.failures += 1;
@@ -512,7 +520,7 @@ async fn listen(inner: Arc<Inner>) {
     loop {
         backoff(failures).await;
         failures += 1;
-        let Ok((mut connection, _)) = open(&inner.endpoint).await else {
+        let Ok(mut opened) = inner.connector.open().await else {
             continue;
         };
         inner.turn(|core, _| core.listens());
@@ -522,7 +530,7 @@ async fn listen(inner: Arc<Inner>) {
                 tokio::time::sleep(IDLE).await;
                 continue;
             }
-            let asked = ask(&mut connection, &inner.events_key, &read);
+            let asked = ask(&mut opened, &inner.events_key, &read);
             let Ok(Ok(reply)) = tokio::time::timeout(SILENT, asked).await else {
                 break;
             };
@@ -533,6 +541,7 @@ async fn listen(inner: Arc<Inner>) {
             failures = 0;
             inner.changed.notify_one();
         }
+        opened.driver.abort();
     }
 }
 
@@ -546,88 +555,16 @@ async fn backoff(failures: i32) {
     }
 }
 
-/// Connects, and reads the identity of the server's process.
-async fn open(endpoint: &Endpoint) -> Result<(MultiplexedConnection, String), String> {
-    let info = connection_info(endpoint)?;
-    let client = RedisClient::open(info).map_err(|error| describe(&error))?;
-    let timeout = Duration::from_secs_f64(endpoint.connect_timeout_ms / 1e3);
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout))
-        .set_response_timeout(None);
-    let reading = async {
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
-        let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
-        Ok::<_, RedisError>((connection, info))
-    };
-    let (connection, info) = tokio::time::timeout(timeout, reading)
-        .await
-        .map_err(|_| format!("no connection within {} ms", endpoint.connect_timeout_ms))?
-        .map_err(|error| describe(&error))?;
-    let run = check_server(&info, endpoint.allow_eviction)?;
-    Ok((connection, run))
-}
-
-fn connection_info(endpoint: &Endpoint) -> Result<ConnectionInfo, String> {
-    let info = endpoint
-        .url
-        .as_str()
-        .into_connection_info()
-        .map_err(|error| format!("ERR_CLUSTER_CONFIG: {}", describe(&error)))?;
-    let mut redis = info.redis_settings().clone();
-    if let Some(username) = &endpoint.username {
-        redis = redis.set_username(username);
-    }
-    if let Some(password) = &endpoint.password {
-        redis = redis.set_password(password);
-    }
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
-}
-
-/// Checks the server; returns the identity of its process.
-fn check_server(info: &str, allow_eviction: bool) -> Result<String, String> {
-    let field = |name: &str| {
-        info.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map_or("", str::trim)
-    };
-    let version = field("redis_version");
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    let numbers = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if !version.is_empty() && numbers < OLDEST {
-        return Err(format!(
-            "ERR_CLUSTER_INCOMPATIBLE: the server is Redis {version}, and 6.2 is the oldest that works"
-        ));
-    }
-    let policy = field("maxmemory_policy");
-    if policy.starts_with("allkeys-") && field("maxmemory") != "0" && !allow_eviction {
-        return Err(format!(
-            "ERR_CLUSTER_CONFIG: maxmemory-policy {policy} evicts seats: use noeviction, or set allowEviction"
-        ));
-    }
-    if field("role") == "slave" {
-        return Err("the server is a replica".to_owned());
-    }
-    Ok(field("run_id").to_owned())
-}
-
-fn describe(error: &RedisError) -> String {
-    // The detail of a server's error is the server's text; no error holds a password.
-    error.to_string()
-}
-
 /// Runs a command and hands the reply to the core.
 async fn call(
     link: Rc<RefCell<Link>>,
     inner: Arc<Inner>,
-    mut connection: MultiplexedConnection,
+    (mut connection, is_asking): (MultiplexedConnection, bool),
     link_number: u64,
     number: u64,
     command: super::call::Command,
 ) {
-    let outcome = evaluate(&mut connection, &command).await;
+    let outcome = evaluate(&mut connection, is_asking, &command).await;
     if link.borrow().number != link_number {
         return;
     }
@@ -653,37 +590,19 @@ async fn call(
     inner.changed.notify_one();
 }
 
-/// True if another connection may bring an answer: to another server, or later.
-fn is_of_link(error: &RedisError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::ReadOnly
-                | ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::Moved
-        )
-    ) || error.is_io_error()
-        || error.is_connection_dropped()
-        || error.is_unrecoverable_error()
-}
-
 async fn evaluate(
     connection: &mut MultiplexedConnection,
+    is_asking: bool,
     command: &super::call::Command,
 ) -> Result<Value, RedisError> {
     let known = known(command.script);
-    let outcome = connection
-        .send_packed_command(&packed("EVALSHA", &known.hash, command))
-        .await
-        .and_then(Value::extract_error);
-    match outcome {
+    let by_hash = packed("EVALSHA", &known.hash, command);
+    match send(connection, &by_hash, is_asking).await {
         // Unknown scripts are loaded by their text: a restarted server has forgotten them.
-        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => connection
-            .send_packed_command(&packed("EVAL", &known.text, command))
-            .await
-            .and_then(Value::extract_error),
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            let by_text = packed("EVAL", &known.text, command);
+            send(connection, &by_text, is_asking).await
+        }
         outcome => outcome,
     }
 }

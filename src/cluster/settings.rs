@@ -108,6 +108,12 @@ pub struct Settings {
     pub policy: Policy,
     /// Most admissions of a batch.
     pub batch_max: usize,
+    /// Time for which a refusal is repeated here without asking.
+    pub reject_cache_ms: f64,
+    /// Longest time from a released seat to the call that tells it: releases of one moment go together.
+    pub release_delay_ms: f64,
+    /// Seats of the total that are held ahead, where it is the only limit; 0 for none.
+    pub lease_total: u32,
     /// Randomness for names that must be unique.
     pub entropy: [u64; 4],
 }

@@ -313,6 +313,9 @@ struct Node {
     waiting: HashMap<u64, (u128, f64)>,
     held: Vec<(u64, u128)>,
     link: u64,
+    /// As in `net`: `poll` is called when something wants it, or at the planned time.
+    is_woken: bool,
+    planned: f64,
 }
 
 /// A message on its way: due time, member, link, number, and what arrives.
@@ -329,10 +332,17 @@ struct World {
     wires: Vec<(f64, usize, u64, u64, Message)>,
     past: Server,
     delay: f64,
+    per_user: usize,
+    ahead: u32,
 }
 
 impl World {
     fn new() -> Self {
+        Self::with(0, 0.0)
+    }
+
+    /// With seats held ahead there is no limit but the total.
+    fn with(ahead: u32, reject_cache_ms: f64) -> Self {
         let nodes = (0..MEMBERS).map(|at| Node {
             core: Core::new(
                 Settings {
@@ -349,7 +359,7 @@ impl World {
                         total: TOTAL,
                         prefix: u32::MAX,
                         address: u32::MAX,
-                        user: PER_USER,
+                        user: if ahead > 0 { u32::MAX } else { PER_USER },
                         anonymous: u32::MAX,
                         anonymous_address: u32::MAX,
                         unknown: u32::MAX,
@@ -358,6 +368,9 @@ impl World {
                     },
                     policy: Policy::Closed,
                     batch_max: 4,
+                    reject_cache_ms,
+                    release_delay_ms: 20.0,
+                    lease_total: ahead,
                     entropy: [at as u64 + 1, at as u64 + 7, 3, 4],
                 },
                 0.0,
@@ -368,6 +381,8 @@ impl World {
             waiting: HashMap::new(),
             held: Vec::new(),
             link: 0,
+            is_woken: true,
+            planned: 0.0,
         });
         Self {
             now: 0.0,
@@ -377,6 +392,12 @@ impl World {
             wires: Vec::new(),
             past: Server::default(),
             delay: 1.0,
+            per_user: if ahead > 0 {
+                usize::MAX
+            } else {
+                PER_USER as usize
+            },
+            ahead,
         }
     }
 
@@ -392,10 +413,7 @@ impl World {
     fn grant(&mut self, at: usize, ticket: u64, user: u128) {
         self.nodes[at].held.push((ticket, user));
         let (of_user, total) = self.open(user);
-        assert!(
-            of_user <= PER_USER as usize,
-            "{of_user} seats of user {user}"
-        );
+        assert!(of_user <= self.per_user, "{of_user} seats of user {user}");
         assert!(total <= TOTAL as usize, "{total} seats");
     }
 
@@ -418,6 +436,7 @@ impl World {
                 Message::Reply(reply) => {
                     if self.nodes[at].link == link && self.nodes[at].is_linked {
                         self.nodes[at].core.replied(self.now, number, reply);
+                        self.nodes[at].is_woken = true;
                     }
                 }
             }
@@ -438,12 +457,20 @@ impl World {
             node.is_linked = true;
             node.link += 1;
             node.core.connected(now, "run");
+            node.is_woken = true;
         }
-        for action in node.core.poll(now) {
+        let mut actions = Vec::new();
+        if node.is_woken || now >= node.planned {
+            actions = node.core.poll(now);
+            node.planned = node.core.plan(now);
+            node.is_woken = false;
+        }
+        for action in actions {
             match action {
                 Action::Reconnect => {
                     node.is_linked = false;
                     node.linked_at = now + 30.0;
+                    node.is_woken = true;
                 }
                 Action::Call(number, command) => self.wires.push((
                     now + self.delay,
@@ -486,6 +513,7 @@ impl World {
                     is_exempt: false,
                 };
                 let (ticket, code) = self.nodes[at].core.ask(self.now, 0, &client);
+                self.nodes[at].is_woken |= self.nodes[at].core.is_urgent(self.now);
                 if code == WAIT {
                     self.nodes[at].waiting.insert(ticket, (user, self.now));
                 } else if code == GRANTED {
@@ -498,6 +526,7 @@ impl World {
                     let which = which % node.held.len();
                     let (ticket, _) = node.held.swap_remove(which);
                     node.core.release(self.now, ticket);
+                    node.is_woken |= node.core.is_urgent(self.now);
                 }
             }
             Step::Wait(ms) => self.wait(ms),
@@ -505,6 +534,7 @@ impl World {
                 self.nodes[at].is_linked = false;
                 self.nodes[at].linked_at = self.now + 30.0;
                 self.nodes[at].core.disconnected("dropped");
+                self.nodes[at].is_woken = true;
                 // The kernel still delivers it, later than what comes next.
                 let now = self.now;
                 for (due, of, ..) in &mut self.wires {
@@ -526,9 +556,18 @@ impl World {
         for node in &self.nodes {
             assert_eq!(node.core.state(), State::Up, "{}", node.core.problem());
             let seats = node.held.len() as u32;
-            assert_eq!(node.core.seats(), (seats, seats));
+            let (mine, told) = node.core.seats();
+            assert_eq!(mine, seats);
+            assert!(
+                (seats..=seats + self.ahead).contains(&told),
+                "{told} of {seats}"
+            );
         }
-        assert_eq!(self.server.total() as usize, held);
+        let spare = self.server.total() as usize - held;
+        assert!(
+            spare <= MEMBERS * self.ahead as usize,
+            "{spare} spare seats"
+        );
         let counted: u32 = self
             .server
             .places
@@ -551,6 +590,22 @@ proptest! {
         delay in 1..4u8,
     ) {
         let mut world = World::new();
+        world.delay = f64::from(delay);
+        world.wait(1500);
+        for step in &steps {
+            world.step(step);
+        }
+        world.rest();
+    }
+
+    #[test]
+    fn seats_held_ahead_and_remembered_refusals_change_no_limit(
+        steps in prop::collection::vec(step(), 1..250),
+        delay in 1..4u8,
+        ahead in 0..4u32,
+        cache in 0..150u8,
+    ) {
+        let mut world = World::with(ahead, f64::from(cache));
         world.delay = f64::from(delay);
         world.wait(1500);
         for step in &steps {
@@ -610,6 +665,7 @@ fn a_client_that_leaves_is_answered_and_its_seat_given_back() {
 fn ask(world: &mut World, at: usize, request: Request) -> Outcome {
     let now = world.now;
     let ticket = world.nodes[at].core.request(now, 0, request);
+    world.nodes[at].is_woken = true;
     for _ in 0..(5.0 * ADMIT_MS) as u32 {
         world.turn();
         let mut outcomes = world.nodes[at].core.take_outcomes().into_iter();
@@ -711,6 +767,7 @@ fn takes_go_together_and_each_has_its_own_answer() {
             world.nodes[0].core.request(now, 0, take)
         })
         .collect();
+    world.nodes[0].is_woken = true;
     let calls = world.server.takes;
     world.wait(20);
     // Three calls of at most 256.
@@ -722,4 +779,52 @@ fn takes_go_together_and_each_has_its_own_answer() {
         // The model tells the cost back.
         assert_eq!(text(&outcome.parts[1]), cost.to_string());
     }
+}
+
+#[test]
+fn seats_held_ahead_are_given_out_without_a_call_and_stay_bounded() {
+    let mut world = World::with(3, 0.0);
+    world.wait(1500);
+    world.step(&Step::Ask(0, 1));
+    world.wait(50);
+    assert_eq!(world.nodes[0].core.seats(), (1, 4));
+    // From the spare seats, at once: no answer is waited for.
+    world.step(&Step::Ask(0, 2));
+    world.step(&Step::Ask(0, 3));
+    assert!(world.nodes[0].waiting.is_empty());
+    assert_eq!(world.nodes[0].held.len(), 3);
+    world.wait(50);
+    assert_eq!(world.server.total(), 6);
+    // The others are refused: three seats are spare, as documented.
+    world.step(&Step::Ask(1, 4));
+    world.wait(50);
+    assert!(world.nodes[1].held.is_empty());
+    for _ in 0..3 {
+        world.step(&Step::Release(0, 0));
+    }
+    world.wait(100);
+    assert_eq!(world.nodes[0].core.seats(), (0, 3));
+    world.rest();
+}
+
+#[test]
+fn a_refusal_is_repeated_without_a_call_until_a_seat_is_given_back() {
+    let mut world = World::with(0, 5000.0);
+    world.wait(1500);
+    for _ in 0..3 {
+        world.step(&Step::Ask(0, 1));
+    }
+    world.wait(50);
+    assert_eq!(world.nodes[0].held.len(), 2);
+    let calls = world.nodes[0].core.counts().calls;
+    for _ in 0..50 {
+        world.step(&Step::Ask(0, 1));
+    }
+    assert!(world.nodes[0].waiting.is_empty());
+    assert_eq!(world.nodes[0].core.counts().cached, 50);
+    assert_eq!(world.nodes[0].core.counts().calls, calls);
+    world.step(&Step::Release(0, 0));
+    world.step(&Step::Ask(0, 1));
+    world.wait(50);
+    assert_eq!(world.nodes[0].held.len(), 2);
 }

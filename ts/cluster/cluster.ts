@@ -9,7 +9,12 @@ import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
 import { TimerManager } from '../timers/manager.js';
 import { ClusterLimiter, type ClusterLimiterOptions } from './limiter.js';
 import { Membership } from './membership.js';
-import { type CheckedClusterOptions, checkedCluster, type ClusterOptions } from './options.js';
+import {
+  type CheckedClusterOptions,
+  checkedCluster,
+  type ClusterOptions,
+  withoutUndefined,
+} from './options.js';
 import {
   type ClusterNode,
   clusterNodesOf,
@@ -61,9 +66,10 @@ type Listeners = { readonly [E in keyof ClusterEvents]: Set<ClusterEvents[E]> };
 /** Splits `CODE: message` of the core. */
 function errorOf(error: unknown): unknown {
   const message = error instanceof Error ? error.message : String(error);
-  const found = /^(ERR_CLUSTER_CONFLICT|ERR_CLOSED|ERR_UNSUPPORTED|ERR_INTERNAL): (.*)$/s.exec(
-    message,
-  );
+  const found =
+    /^(ERR_CLUSTER_CONFLICT|ERR_CLUSTER_CONFIG|ERR_CLOSED|ERR_UNSUPPORTED|ERR_INTERNAL): (.*)$/s.exec(
+      message,
+    );
   return found === null
     ? error
     : new PortcullisError(found[1] as 'ERR_CLUSTER_CONFLICT', found[2] ?? '', { field: 'cluster' });
@@ -102,16 +108,16 @@ export class Cluster {
 
   /**
    * @param options see `ClusterOptions`
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_UNSUPPORTED on Windows
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_CLUSTER_CONFIG for TLS or a URL that
+   * cannot be used; ERR_UNSUPPORTED on Windows
    */
   constructor(options: ClusterOptions) {
     this.#options = checkedCluster(options);
-    const { username, password, strict: _, ...rest } = this.#options;
+    const { urls, strict: _, ...rest } = this.#options;
     try {
       this.#native = new NativeCluster(this.#answers, {
-        ...rest,
-        ...(username === undefined ? {} : { username }),
-        ...(password === undefined ? {} : { password }),
+        urls: [...urls],
+        ...withoutUndefined(rest),
       });
     } catch (error) {
       throw errorOf(error);
@@ -486,6 +492,8 @@ function statsOf(name: string, figures: ClusterFigures): ClusterManagerStats {
     admissions: {
       granted: figures.granted,
       refused: figures.refused,
+      refusedByCache: figures.cached,
+      grantedAhead: figures.ahead,
       grantedByPolicy: figures.local,
       refusedByPolicy: figures.unreachable,
     },

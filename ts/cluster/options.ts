@@ -1,15 +1,42 @@
 /** Options of a cluster, checked. */
 import { hostname } from 'node:os';
-import { outOfRange, wrongType } from '../base/errors.js';
+import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
+
+/** TLS to the servers of a cluster. Texts are PEM. */
+export interface ClusterTlsOptions {
+  /**
+   * Certificates of the authorities that are trusted: 1 to 1048576 characters. Default: those of the operating
+   * system.
+   */
+  readonly ca?: string | undefined;
+  /** Certificate of this client, if the server asks for one: 1 to 1048576 characters. Default: none. */
+  readonly cert?: string | undefined;
+  /** Private key of `cert`: 1 to 1048576 characters. Default: none. */
+  readonly key?: string | undefined;
+  /** Name that the server's certificate has to carry: 1 to 255 characters. Default: the host of the URL. */
+  readonly serverName?: string | undefined;
+}
 
 /** Options of a `Cluster`. */
 export interface ClusterOptions {
   /**
-   * URL of the Redis or Valkey server: `redis://user:password@host:6379/0`, `valkey://host`, or `unix:///path`
-   * for a Unix socket.
+   * URL of the Redis or Valkey server: `redis://user:password@host:6379/0`, `valkey://host`, `rediss://host` for
+   * TLS, or `unix:///path` for a Unix socket. Either `url` or `urls` is required.
    */
-  readonly url: string;
+  readonly url?: string | undefined;
+  /**
+   * URLs of one scheme, 1 to 16: of some nodes of a Redis Cluster, or with `sentinelMaster` of the Sentinels. Used in
+   * their order. Default: `url`.
+   */
+  readonly urls?: readonly string[] | undefined;
+  /**
+   * Name of the primary that the Sentinels watch, whose URLs are in `urls`: 1 to 255 characters. A user and a
+   * password in these URLs are for the Sentinels; `username` and `password` are for the primary. Default: none.
+   */
+  readonly sentinelMaster?: string | undefined;
+  /** TLS, for URLs of the scheme `rediss:`. Default: the authorities of the operating system. */
+  readonly tls?: ClusterTlsOptions | undefined;
   /** User name, if the URL has none: 1 to 1024 characters. Default: none. */
   readonly username?: string | undefined;
   /** Password, if the URL has none: 1 to 1024 characters. Default: none. */
@@ -56,13 +83,43 @@ export interface ClusterOptions {
   readonly strict?: boolean | undefined;
   /** Most admissions of one call: whole number from 1 to 1024. Default 256. */
   readonly batchMax?: number | undefined;
+  /**
+   * Time for which a key that the cluster has refused is refused in this process without asking again, ms: 0 to
+   * 5000. It ends early when a seat of the key is given back here. Default 100.
+   */
+  readonly rejectCacheMs?: number | undefined;
+  /**
+   * Longest time from a seat that is given back to the call that tells it, ms: 0 to 1000. Admissions take it along
+   * before. Default 20.
+   */
+  readonly releaseDelayMs?: number | undefined;
+  /**
+   * Seats of `maxTotalConnections` that this process holds ahead: whole number from 0 to 1000. Used where the total is
+   * the only limit: most admissions then wait for no answer. Up to this many seats of each process may stay unused
+   * while others are refused. Default 0.
+   */
+  readonly leaseTotal?: number | undefined;
   /** Whether a server may be used that evicts keys, and with them seats. Default `false`. */
   readonly allowEviction?: boolean | undefined;
 }
 
+/** Options of which those that were `undefined` are absent. */
+type Defined<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
+  [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
+};
+
+/** Leaves out options that are `undefined`: an optional field of the core is absent. @internal */
+export function withoutUndefined<T extends object>(options: T): Defined<T> {
+  const entries = Object.entries(options) as [string, unknown][];
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as Defined<T>;
+}
+
 /** Options, complete. @internal */
 export interface CheckedClusterOptions {
-  readonly url: string;
+  readonly urls: readonly string[];
+  readonly sentinelMaster: string | undefined;
+  /** `undefined` for URLs without TLS. */
+  readonly tls: Defined<ClusterTlsOptions> | undefined;
   readonly username: string | undefined;
   readonly password: string | undefined;
   readonly prefix: string;
@@ -75,12 +132,18 @@ export interface CheckedClusterOptions {
   readonly expectedMembers: number;
   readonly limitsRevision: number;
   readonly batchMax: number;
+  readonly rejectCacheMs: number;
+  readonly releaseDelayMs: number;
+  readonly leaseTotal: number;
   readonly allowEviction: boolean;
   readonly strict: boolean;
 }
 
 const OPTIONS = [
   'url',
+  'urls',
+  'sentinelMaster',
+  'tls',
   'username',
   'password',
   'prefix',
@@ -93,18 +156,42 @@ const OPTIONS = [
   'expectedMembers',
   'limitsRevision',
   'batchMax',
+  'rejectCacheMs',
+  'releaseDelayMs',
+  'leaseTotal',
   'allowEviction',
   'strict',
 ] as const;
 const POLICIES = ['share', 'open', 'closed'] as const;
-const URL_ALLOWED = 'a URL such as redis://host:6379, valkey://host or unix:///path';
+const TLS_OPTIONS = ['ca', 'cert', 'key', 'serverName'] as const;
+const URL_ALLOWED =
+  'a URL such as redis://host:6379, valkey://host, rediss://host or unix:///path, and no others with it but of its scheme';
+const URLS_MAX = 16;
+const URL_FORM = /^(?:(redis|valkey|rediss):\/\/[^/?#]|(unix):\/\/\/.)/;
+const PEM_MAX = 2 ** 20;
 
-function checkedUrl(url: unknown): string {
-  if (typeof url !== 'string') throw wrongType('url', url, URL_ALLOWED);
-  // The value is not told: a URL may hold a password.
-  if (!/^(?:(?:redis|valkey):\/\/[^/?#]|unix:\/\/\/.)/.test(url) || url.length > 2048)
-    throw outOfRange('url', '(not shown)', URL_ALLOWED);
-  return url;
+/** Returns the URLs, and whether they ask for TLS. No value is told: a URL may hold a password. */
+function checkedUrls(options: ClusterOptions): { urls: readonly string[]; isTls: boolean } {
+  const { url, urls } = options;
+  if (urls !== undefined && url !== undefined)
+    throw outOfRange('urls', '(not shown)', 'either `url` or `urls`');
+  if (urls !== undefined && !Array.isArray(urls)) throw wrongType('urls', undefined, 'an array');
+  const field = urls === undefined ? 'url' : 'urls';
+  const all: readonly unknown[] = urls ?? [url];
+  if (all.length === 0 || all.length > URLS_MAX)
+    throw outOfRange('urls', all.length, `1 to ${URLS_MAX} URLs`);
+  const schemes = new Set<string | undefined>();
+  const checked = all.map((one) => {
+    if (typeof one !== 'string')
+      throw wrongType(field, typeof one === 'object' ? undefined : one, URL_ALLOWED);
+    const form = URL_FORM.exec(one);
+    if (form === null || one.length > 2048) throw outOfRange(field, '(not shown)', URL_ALLOWED);
+    schemes.add(form[1] ?? form[2]);
+    return one;
+  });
+  if (schemes.size > 1 || (checked.length > 1 && schemes.has('unix')))
+    throw outOfRange('urls', '(not shown)', URL_ALLOWED);
+  return { urls: checked, isTls: schemes.has('rediss') };
 }
 
 function checkedName(name: unknown): string {
@@ -115,20 +202,40 @@ function checkedName(name: unknown): string {
   return name;
 }
 
-function text(field: 'username' | 'password', value: unknown): string | undefined {
+function text(field: string, value: unknown, most = 1024, isSecret = false): string | undefined {
   if (value === undefined) return undefined;
-  if (typeof value !== 'string' || value === '' || value.length > 1024)
-    throw wrongType(
-      field,
-      field === 'password' ? undefined : value,
-      'a string of 1 to 1024 characters',
-    );
+  if (typeof value !== 'string' || value === '' || value.length > most)
+    throw wrongType(field, isSecret ? undefined : value, `a string of 1 to ${most} characters`);
   return value;
+}
+
+function checkedTls(
+  tls: ClusterTlsOptions | undefined,
+  isTls: boolean,
+): Defined<ClusterTlsOptions> | undefined {
+  if (tls === undefined) return isTls ? {} : undefined;
+  if (typeof tls !== 'object' || tls === null) throw wrongType('tls', tls, 'an object');
+  knownOptions('tls', tls, TLS_OPTIONS);
+  if (!isTls)
+    throw new PortcullisError('ERR_CLUSTER_CONFIG', 'tls needs URLs of the scheme rediss:', {
+      field: 'tls',
+    });
+  const checked = {
+    ca: text('tls.ca', tls.ca, PEM_MAX, true),
+    cert: text('tls.cert', tls.cert, PEM_MAX, true),
+    key: text('tls.key', tls.key, PEM_MAX, true),
+    serverName: text('tls.serverName', tls.serverName, 255),
+  };
+  if ((checked.cert === undefined) !== (checked.key === undefined))
+    throw new PortcullisError('ERR_CLUSTER_CONFIG', 'tls.cert and tls.key need each other', {
+      field: 'tls',
+    });
+  return withoutUndefined(checked);
 }
 
 /**
  * Checks the options of a cluster.
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_CLUSTER_CONFIG, naming the field
  * @internal
  */
 export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
@@ -136,7 +243,7 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
     throw wrongType('options', options, 'an object');
   knownOptions('Cluster', options, OPTIONS);
   const { prefix = 'pc', onUnreachable = 'share', allowEviction = false, strict = false } = options;
-  const url = checkedUrl(options.url);
+  const { urls, isTls } = checkedUrls(options);
   if (typeof prefix !== 'string') throw wrongType('prefix', prefix, 'a string');
   if (!/^[a-z0-9-]{1,32}$/.test(prefix))
     throw outOfRange('prefix', prefix, '1 to 32 characters of [a-z0-9-]');
@@ -149,9 +256,11 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
   const leaseMs = wholeNumber('leaseMs', options.leaseMs, 1000, 120_000, 6000);
   const tenth = Math.floor(leaseMs / 10);
   return {
-    url,
+    urls,
+    sentinelMaster: text('sentinelMaster', options.sentinelMaster, 255),
+    tls: checkedTls(options.tls, isTls),
     username: text('username', options.username),
-    password: text('password', options.password),
+    password: text('password', options.password, 1024, true),
     prefix,
     nodeName: checkedName(options.nodeName),
     leaseMs,
@@ -174,6 +283,9 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
     expectedMembers: wholeNumber('expectedMembers', options.expectedMembers, 0, 4096, 0),
     limitsRevision: wholeNumber('limitsRevision', options.limitsRevision, 0, 2 ** 31 - 1, 0),
     batchMax: wholeNumber('batchMax', options.batchMax, 1, 1024, 256),
+    rejectCacheMs: wholeNumber('rejectCacheMs', options.rejectCacheMs, 0, 5000, 100),
+    releaseDelayMs: wholeNumber('releaseDelayMs', options.releaseDelayMs, 0, 1000, 20),
+    leaseTotal: wholeNumber('leaseTotal', options.leaseTotal, 0, 1000, 0),
     allowEviction,
     strict,
   };

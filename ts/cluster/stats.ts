@@ -42,10 +42,15 @@ export interface ClusterManagerStats {
   readonly limitsDiffer: boolean;
   /** Latest problem with the server; `undefined` if there is none. */
   readonly problem: string | undefined;
-  /** Admissions: granted and refused by the server, and by `onUnreachable`. */
+  /**
+   * Admissions: granted and refused by the server, and by `onUnreachable`; refused since the server has just refused
+   * the same key; granted from seats that were held ahead (`leaseTotal`).
+   */
   readonly admissions: {
     readonly granted: number;
     readonly refused: number;
+    readonly refusedByCache: number;
+    readonly grantedAhead: number;
     readonly grantedByPolicy: number;
     readonly refusedByPolicy: number;
   };

@@ -165,7 +165,8 @@ const entriesOf = (values: PressureFigures['causes'] = {}): [string, number][] =
 function clusterSamples(stats: ClusterManagerStats): Sample[] {
   // Tabs and line ends separate labels on their way to the renderer.
   const name = stats.name.replaceAll(/[\t\r\n]/g, ' ');
-  const { granted, refused, grantedByPolicy, refusedByPolicy } = stats.admissions;
+  const { granted, refused, grantedAhead, refusedByCache, grantedByPolicy, refusedByPolicy } =
+    stats.admissions;
   return [
     ...STATES.map((state): Sample => [
       'clusterState',
@@ -177,6 +178,8 @@ function clusterSamples(stats: ClusterManagerStats): Sample[] {
     ['clusterWaiting', [name], stats.waiting],
     ['clusterAdmissions', [name, 'granted'], granted],
     ['clusterAdmissions', [name, 'refused'], refused],
+    ['clusterAdmissions', [name, 'granted_ahead'], grantedAhead],
+    ['clusterAdmissions', [name, 'refused_by_cache'], refusedByCache],
     ['clusterAdmissions', [name, 'granted_by_policy'], grantedByPolicy],
     ['clusterAdmissions', [name, 'refused_by_policy'], refusedByPolicy],
     ['clusterConnects', [name], stats.connects],

@@ -54,6 +54,9 @@ local function spare(j, interval, burst)
   return a + interval - interval * burst - now
 end
 local qI, bI, qU, bU = num(m[15]), num(m[16]), num(m[17]), num(m[18])
+local function take(j)
+  if j > 0 then own[j] = own[j] + 1; dirty[j] = true end
+end
 local function full(j, limit) return own[j] + others[j] >= limit end
 for p = 1, #Q, 9 do
   local a, b, c, d, e, f, g, h, flags = byte(Q, p, p + 8)
@@ -87,9 +90,7 @@ for p = 1, #Q, 9 do
     if w2 > 0 and qU > 0 then arrivals[w2] = arrivals[w2] + qU end
     mT = mT + 1
     if w > 0 then mA = mA + 1 end
-    for _, j in ipairs({ i, x, u, w }) do
-      if j > 0 then own[j] = own[j] + 1; dirty[j] = true end
-    end
+    take(i); take(x); take(u); take(w)
   end
   q = q + 1; out[q] = char(48 + code)
 end

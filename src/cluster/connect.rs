@@ -1,0 +1,447 @@
+//! Connections to the server that is responsible for a name: alone, behind Sentinels, in a Redis
+//! Cluster, over TCP, TLS or a Unix socket.
+//!
+//! Owns the way from the options to a connection. Does not own the time of an attempt, or the calls
+//! (`net`).
+
+use super::tls::{Tls, TlsOptions, is_of_certificate};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, ServerErrorKind, Value,
+};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, spawn_local};
+
+/// Servers, and the way to them. Times are in ms.
+#[derive(Clone, PartialEq)]
+pub struct Endpoint {
+    /// URLs of the server, of the Sentinels, or of some nodes of a Redis Cluster.
+    pub urls: Vec<String>,
+    /// Name of the primary that the Sentinels watch; `urls` are theirs if it is set.
+    pub sentinel_master: Option<String>,
+    /// User name at the server, if the URL has none. URLs of Sentinels hold those of the Sentinels.
+    pub username: Option<String>,
+    /// Password at the server, likewise.
+    pub password: Option<String>,
+    /// TLS; `None` if the URLs are not `rediss:`.
+    pub tls: Option<TlsOptions>,
+    /// Longest time that a connection may take.
+    pub connect_timeout_ms: f64,
+    /// True to accept a server that evicts keys.
+    pub allow_eviction: bool,
+}
+
+/// Oldest server whose scripts may write after they have read the time.
+const OLDEST: (u32, u32) = (6, 2);
+/// Servers of a Redis Cluster that one attempt asks after another.
+const REDIRECTS_MAX: usize = 5;
+const CONFIG: &str = "ERR_CLUSTER_CONFIG";
+const INCOMPATIBLE: &str = "ERR_CLUSTER_INCOMPATIBLE";
+
+/// A server and the rights there.
+#[derive(Clone)]
+struct Target {
+    address: ConnectionAddr,
+    redis: RedisConnectionInfo,
+}
+
+/// A connection that is ready for calls.
+pub(super) struct Opened {
+    pub(super) connection: MultiplexedConnection,
+    /// The task that reads and writes.
+    pub(super) driver: AbortHandle,
+    /// Identity of the server's process.
+    pub(super) run: String,
+    /// True if the name's slot is moving to this server: each command needs `ASKING`.
+    pub(super) is_asking: bool,
+}
+
+/// Makes connections to the server that holds one key.
+pub(super) struct Connector {
+    targets: Vec<Target>,
+    /// Rights at the server that Sentinels name.
+    server: RedisConnectionInfo,
+    sentinel_master: Option<String>,
+    tls: Option<Tls>,
+    timeout: Duration,
+    allow_eviction: bool,
+    key: Vec<u8>,
+}
+
+/// Checks options without connecting.
+///
+/// # Errors
+/// The option that cannot be used, with its code.
+pub fn check_endpoint(endpoint: &Endpoint) -> Result<(), String> {
+    Connector::new(endpoint, Vec::new()).map(|_| ())
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Connector {
+    /// Reads the options. `key` is the key by which a Redis Cluster finds the server.
+    ///
+    /// # Errors
+    /// The option that cannot be used, with its code.
+    pub(super) fn new(endpoint: &Endpoint, key: Vec<u8>) -> Result<Self, String> {
+        let mut targets = Vec::new();
+        for url in &endpoint.urls {
+            targets.push(target_of(url)?);
+        }
+        let mut server = match (&endpoint.sentinel_master, targets.first()) {
+            (None, Some(first)) => first.redis.clone(),
+            _ => RedisConnectionInfo::default(),
+        };
+        let add = |mut rights: RedisConnectionInfo| {
+            if let Some(username) = &endpoint.username {
+                rights = rights.set_username(username);
+            }
+            if let Some(password) = &endpoint.password {
+                rights = rights.set_password(password);
+            }
+            rights
+        };
+        server = add(server);
+        if endpoint.sentinel_master.is_none() {
+            for target in &mut targets {
+                target.redis = add(target.redis.clone());
+            }
+        }
+        let tls = match &endpoint.tls {
+            Some(options) => {
+                Some(Tls::new(options).map_err(|problem| format!("{CONFIG}: {problem}"))?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            targets,
+            server,
+            sentinel_master: endpoint.sentinel_master.clone(),
+            tls,
+            timeout: Duration::from_secs_f64(endpoint.connect_timeout_ms / 1e3),
+            allow_eviction: endpoint.allow_eviction,
+            key,
+        })
+    }
+
+    /// Connects to the server that holds the key: the first URL that leads there.
+    ///
+    /// # Errors
+    /// The problem of the last URL that was tried, but one of the options before all others.
+    pub(super) async fn open(&self) -> Result<Opened, String> {
+        let mut worst = "no URL".to_owned();
+        for target in &self.targets {
+            match self.open_by(target).await {
+                Ok(opened) => return Ok(opened),
+                Err(problem) if worst.starts_with("ERR_") && !problem.starts_with("ERR_") => {}
+                Err(problem) => worst = problem,
+            }
+        }
+        Err(worst)
+    }
+
+    async fn open_by(&self, target: &Target) -> Result<Opened, String> {
+        let Some(name) = &self.sentinel_master else {
+            return self.open_slot(target.clone()).await;
+        };
+        let address = self.within(self.primary(target, name)).await?;
+        self.open_slot(Target {
+            address,
+            redis: self.server.clone(),
+        })
+        .await
+    }
+
+    /// Ends an attempt that takes too long.
+    async fn within<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        tokio::time::timeout(self.timeout, attempt)
+            .await
+            .map_err(|_| format!("no connection within {} ms", self.timeout.as_millis()))?
+    }
+
+    /// Asks a Sentinel for the address of the primary.
+    async fn primary(&self, sentinel: &Target, name: &str) -> Result<ConnectionAddr, String> {
+        let (mut connection, driver) = self.connect(sentinel).await?;
+        let asked: Result<Option<(String, u16)>, RedisError> = redis::cmd("SENTINEL")
+            .arg("get-master-addr-by-name")
+            .arg(name)
+            .query_async(&mut connection)
+            .await;
+        driver.abort();
+        match asked.map_err(|error| describe(&error))? {
+            Some((host, port)) => Ok(ConnectionAddr::Tcp(host, port)),
+            None => Err(format!(
+                "{CONFIG}: the Sentinel watches no primary of the name sentinelMaster"
+            )),
+        }
+    }
+
+    /// Connects to a server, and follows its redirections to the one that holds the key.
+    async fn open_slot(&self, mut target: Target) -> Result<Opened, String> {
+        let mut is_asking = false;
+        for _ in 0..REDIRECTS_MAX {
+            let (opened, redirect) = self.within(self.look(&target, is_asking)).await?;
+            let Some((address, is_move)) = redirect else {
+                return Ok(opened);
+            };
+            opened.driver.abort();
+            target.address = elsewhere(&target.address, &address)?;
+            is_asking = !is_move;
+        }
+        Err("the servers of the Redis Cluster redirect to each other".to_owned())
+    }
+
+    /// Connects, and checks the server. Returns the address that it redirects to, and whether the slot
+    /// has moved there for good.
+    async fn look(
+        &self,
+        target: &Target,
+        is_asking: bool,
+    ) -> Result<(Opened, Option<(String, bool)>), String> {
+        let (mut connection, driver) = self.connect(target).await?;
+        let info: Result<String, RedisError> =
+            redis::cmd("INFO").query_async(&mut connection).await;
+        let info = info.map_err(|error| describe(&error))?;
+        let redirect = if field(&info, "redis_mode") == "cluster" {
+            redirection(&mut connection, &self.key, is_asking).await?
+        } else {
+            None
+        };
+        let run = match &redirect {
+            Some(_) => String::new(),
+            None => check_server(&info, self.allow_eviction)?,
+        };
+        let opened = Opened {
+            connection,
+            driver,
+            run,
+            is_asking,
+        };
+        Ok((opened, redirect))
+    }
+
+    async fn connect(
+        &self,
+        target: &Target,
+    ) -> Result<(MultiplexedConnection, AbortHandle), String> {
+        let stream = self.stream(&target.address).await?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&target.redis, stream, config)
+                .await
+                .map_err(|error| describe(&error))?;
+        Ok((connection, spawn_local(driver).abort_handle()))
+    }
+
+    async fn stream(&self, address: &ConnectionAddr) -> Result<Box<dyn Stream>, String> {
+        let (host, port) = match address {
+            ConnectionAddr::Tcp(host, port) => (host, *port),
+            #[cfg(unix)]
+            ConnectionAddr::Unix(path) => {
+                let socket = tokio::net::UnixStream::connect(path).await;
+                return Ok(Box::new(socket.map_err(|error| error.to_string())?));
+            }
+            _ => return Err(format!("{CONFIG}: such a URL is not supported here")),
+        };
+        // The name is resolved for each connection: a failover may have changed it.
+        let stream = TcpStream::connect((host.as_str(), port))
+            .await
+            .map_err(|error| error.to_string())?;
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let name = tls.name(host)?;
+        match tls.connector.connect(name, stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) if is_of_certificate(&error) => {
+                Err(format!("{CONFIG}: TLS of the server: {error}"))
+            }
+            Err(error) => Err(format!("TLS of the server: {error}")),
+        }
+    }
+}
+
+fn target_of(url: &str) -> Result<Target, String> {
+    // TLS is not the crate's: it cannot name a server otherwise than by its host.
+    let plain = match url.strip_prefix("rediss://") {
+        Some(rest) => format!("redis://{rest}"),
+        None => url.to_owned(),
+    };
+    let info = plain
+        .as_str()
+        .into_connection_info()
+        .map_err(|error| format!("{CONFIG}: {}", describe(&error)))?;
+    Ok(Target {
+        address: info.addr().clone(),
+        redis: info.redis_settings().clone(),
+    })
+}
+
+/// Returns the address of a redirection. Without a host it is the host that was asked.
+fn elsewhere(asked: &ConnectionAddr, address: &str) -> Result<ConnectionAddr, String> {
+    let unknown = || "the Redis Cluster redirects to no address".to_owned();
+    let (host, port) = address.rsplit_once(':').ok_or_else(unknown)?;
+    let port = port.parse().map_err(|_| unknown())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match asked {
+        ConnectionAddr::Tcp(same, _) if host.is_empty() || host == "?" => {
+            Ok(ConnectionAddr::Tcp(same.clone(), port))
+        }
+        _ => Ok(ConnectionAddr::Tcp(host.to_owned(), port)),
+    }
+}
+
+/// Asks a server of a Redis Cluster for the key; returns the redirection, if it is one.
+async fn redirection(
+    connection: &mut MultiplexedConnection,
+    key: &[u8],
+    is_asking: bool,
+) -> Result<Option<(String, bool)>, String> {
+    let mut get = redis::cmd("HGET");
+    get.arg(key).arg("g");
+    match send(connection, &get, is_asking).await {
+        Ok(_) => Ok(None),
+        Err(error) => match (error.kind(), error.redirect_node()) {
+            (ErrorKind::Server(kind), Some((address, _))) => {
+                Ok(Some((address.to_owned(), kind == ServerErrorKind::Moved)))
+            }
+            _ => Err(describe(&error)),
+        },
+    }
+}
+
+/// Sends one command, after `ASKING` if the slot is on its way to this server.
+pub(super) async fn send(
+    connection: &mut MultiplexedConnection,
+    command: &redis::Cmd,
+    is_asking: bool,
+) -> Result<Value, RedisError> {
+    if !is_asking {
+        return connection
+            .send_packed_command(command)
+            .await
+            .and_then(Value::extract_error);
+    }
+    // Together: a command of another call must not come between them.
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("ASKING").add_command(command.clone());
+    let replies = connection.send_packed_commands(&pipeline, 0, 2).await?;
+    let mut last = Value::Nil;
+    for reply in replies {
+        last = reply.extract_error()?;
+    }
+    Ok(last)
+}
+
+/// Returns a field of `INFO`.
+fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map_or("", str::trim)
+}
+
+/// Checks the server; returns the identity of its process.
+fn check_server(info: &str, allow_eviction: bool) -> Result<String, String> {
+    let version = field(info, "redis_version");
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let numbers = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if !version.is_empty() && numbers < OLDEST {
+        return Err(format!(
+            "{INCOMPATIBLE}: the server is Redis {version}, and 6.2 is the oldest that works"
+        ));
+    }
+    let policy = field(info, "maxmemory_policy");
+    if policy.starts_with("allkeys-") && field(info, "maxmemory") != "0" && !allow_eviction {
+        return Err(format!(
+            "{CONFIG}: maxmemory-policy {policy} evicts seats: use noeviction, or set allowEviction"
+        ));
+    }
+    if field(info, "role") == "slave" {
+        return Err("the server is a replica: name its primary, or use Sentinels".to_owned());
+    }
+    if field(info, "loading") == "1" {
+        return Err("the server is still loading its data".to_owned());
+    }
+    Ok(field(info, "run_id").to_owned())
+}
+
+/// Texts of a server that refuses a command for good: 7.0 and later name the user in a script's error.
+const FORBIDDEN: [&str; 4] = [
+    "can't run this command",
+    "can't access at least one of the keys",
+    "ACL failure in script",
+    "unknown command",
+];
+
+/// Describes an error: its detail is the server's text. A server that does not know a command repeats
+/// its arguments, and that of `AUTH` is a password: they are left out.
+pub(super) fn describe(error: &RedisError) -> String {
+    let whole = error.to_string();
+    let text = whole.split(", with args").next().unwrap_or_default();
+    let is_forbidden = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+        || FORBIDDEN.iter().any(|forbidden| text.contains(forbidden));
+    if is_forbidden {
+        return format!("{INCOMPATIBLE}: the server's user lacks a right: {text}");
+    }
+    text.to_owned()
+}
+
+/// True if another connection may bring an answer: to another server, or later.
+pub(super) fn is_of_link(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::ReadOnly
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+        )
+    ) || error.is_io_error()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirection_names_a_server() {
+        let asked = ConnectionAddr::Tcp("seed".into(), 1);
+        let tcp = |host: &str, port| ConnectionAddr::Tcp(host.into(), port);
+        for (address, found) in [
+            ("10.0.0.1:7000", tcp("10.0.0.1", 7000)),
+            (":7001", tcp("seed", 7001)),
+            ("?:7002", tcp("seed", 7002)),
+            ("2001:db8::1:7003", tcp("2001:db8::1", 7003)),
+        ] {
+            assert_eq!(elsewhere(&asked, address), Ok(found));
+        }
+        assert!(elsewhere(&asked, "nowhere").is_err());
+        assert!(elsewhere(&asked, "host:port").is_err());
+    }
+
+    #[test]
+    fn a_server_is_checked() {
+        let info = |more: &str| format!("# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n{more}");
+        assert_eq!(check_server(&info(""), false), Ok("abc".into()));
+        let policy = "maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n";
+        assert!(check_server(&info(policy), false).is_err_and(|text| text.starts_with(CONFIG)));
+        assert!(check_server(&info(policy), true).is_ok());
+        assert!(check_server(&info("role:slave\r\n"), false).is_err());
+        assert!(check_server(&info("loading:1\r\n"), false).is_err());
+        let old = check_server("redis_version:6.0.16\r\n", false);
+        assert!(old.is_err_and(|text| text.starts_with(INCOMPATIBLE)));
+        assert!(check_server("redis_version:6.2.0\r\nrun_id:x\r\n", false).is_ok());
+    }
+}
