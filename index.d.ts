@@ -1254,13 +1254,39 @@ declare class ClusterLimiter {
     take(key: string, cost?: number): Promise<ClusterLimiterResult>;
 }
 
+/** TLS to the servers of a cluster. Texts are PEM. */
+interface ClusterTlsOptions {
+    /**
+     * Certificates of the authorities that are trusted: 1 to 1048576 characters. Default: those of the operating
+     * system.
+     */
+    readonly ca?: string | undefined;
+    /** Certificate of this client, if the server asks for one: 1 to 1048576 characters. Default: none. */
+    readonly cert?: string | undefined;
+    /** Private key of `cert`: 1 to 1048576 characters. Default: none. */
+    readonly key?: string | undefined;
+    /** Name that the server's certificate has to carry: 1 to 255 characters. Default: the host of the URL. */
+    readonly serverName?: string | undefined;
+}
 /** Options of a `Cluster`. */
 interface ClusterOptions {
     /**
-     * URL of the Redis or Valkey server: `redis://user:password@host:6379/0`, `valkey://host`, or `unix:///path`
-     * for a Unix socket.
+     * URL of the Redis or Valkey server: `redis://user:password@host:6379/0`, `valkey://host`, `rediss://host` for
+     * TLS, or `unix:///path` for a Unix socket. Either `url` or `urls` is required. Default: none.
      */
-    readonly url: string;
+    readonly url?: string | undefined;
+    /**
+     * URLs of one scheme, 1 to 16: of some nodes of a Redis Cluster, or with `sentinelMaster` of the Sentinels. Used in
+     * their order. Default: `url`.
+     */
+    readonly urls?: readonly string[] | undefined;
+    /**
+     * Name of the primary that the Sentinels watch, whose URLs are in `urls`: 1 to 255 characters. A user and a
+     * password in these URLs are for the Sentinels; `username` and `password` are for the primary. Default: none.
+     */
+    readonly sentinelMaster?: string | undefined;
+    /** TLS, for URLs of the scheme `rediss:`. Default: the authorities of the operating system. */
+    readonly tls?: ClusterTlsOptions | undefined;
     /** User name, if the URL has none: 1 to 1024 characters. Default: none. */
     readonly username?: string | undefined;
     /** Password, if the URL has none: 1 to 1024 characters. Default: none. */
@@ -1307,6 +1333,22 @@ interface ClusterOptions {
     readonly strict?: boolean | undefined;
     /** Most admissions of one call: whole number from 1 to 1024. Default 256. */
     readonly batchMax?: number | undefined;
+    /**
+     * Time for which a key that the cluster has refused is refused in this process without asking again, ms: 0 to
+     * 5000. It ends early when a seat of the key is given back here. Default 100.
+     */
+    readonly rejectCacheMs?: number | undefined;
+    /**
+     * Longest time from a seat that is given back to the call that tells it, ms: 0 to 1000. Admissions take it along
+     * before. Default 20.
+     */
+    readonly releaseDelayMs?: number | undefined;
+    /**
+     * Seats of `maxTotalConnections` that this process holds ahead: whole number from 0 to 1000. Used where the total is
+     * the only limit: most admissions then wait for no answer. Up to this many seats of each process may stay unused
+     * while others are refused. Default 0.
+     */
+    readonly leaseTotal?: number | undefined;
     /** Whether a server may be used that evicts keys, and with them seats. Default `false`. */
     readonly allowEviction?: boolean | undefined;
 }
@@ -1366,10 +1408,15 @@ interface ClusterManagerStats {
     readonly limitsDiffer: boolean;
     /** Latest problem with the server; `undefined` if there is none. */
     readonly problem: string | undefined;
-    /** Admissions: granted and refused by the server, and by `onUnreachable`. */
+    /**
+     * Admissions: granted and refused by the server, and by `onUnreachable`; refused since the server has just refused
+     * the same key; granted from seats that were held ahead (`leaseTotal`).
+     */
     readonly admissions: {
         readonly granted: number;
         readonly refused: number;
+        readonly refusedByCache: number;
+        readonly grantedAhead: number;
         readonly grantedByPolicy: number;
         readonly refusedByPolicy: number;
     };
@@ -1448,7 +1495,8 @@ declare class Cluster {
     #private;
     /**
      * @param options see `ClusterOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_UNSUPPORTED on Windows
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_CLUSTER_CONFIG for TLS or a URL that
+     * cannot be used; ERR_UNSUPPORTED on Windows
      */
     constructor(options: ClusterOptions);
     /**
@@ -5360,4 +5408,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { Cluster, ClusterLimiter, CompositeRateLimiter, ConnectionManager, Counter, CounterSeries, Gauge, GaugeSeries, GracefulShutdown, Histogram, HistogramSeries, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RateLimiter, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

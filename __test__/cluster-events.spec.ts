@@ -428,7 +428,13 @@ describe.skipIf(SERVER === undefined)('rates over all processes', () => {
 describe.skipIf(SERVER === undefined)('calls that cannot wait', () => {
   it('are optimistic: a client that the cluster refuses afterwards is closed', async () => {
     const { url } = await server();
-    const options = { url, leaseMs: LEASE_MS, onUnreachable: 'closed' as const };
+    // Without the memory of refusals: each client is decided by the server.
+    const options = {
+      url,
+      leaseMs: LEASE_MS,
+      onUnreachable: 'closed' as const,
+      rejectCacheMs: 0,
+    };
     const limits = { maxConnectionsPerUser: 1, maxTotalConnections: 3 };
     const peer = new Peer({ options, limits });
     ends.push(() => peer.end());

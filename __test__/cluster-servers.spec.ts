@@ -142,7 +142,8 @@ describe.skipIf(SERVER === undefined)('one server', () => {
     ['other keys', 'resetkeys', '~other:*'],
   ])('ready() tells of an ACL user with %s, and never of its password', async (_, ...less) => {
     const server = await redis();
-    const rights = '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +hincrby +time +del +unlink +get +set +xadd +xread +xrange +xrevrange +zadd +zcard +zscore +zscan +zremrangebyscore';
+    const rights =
+      '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +hincrby +time +del +unlink +get +set +xadd +xread +xrange +xrevrange +zadd +zcard +zscore +zscan +zremrangebyscore';
     await withClient(server.port, (client) =>
       client.call('ACL', 'SETUSER', 'ada', 'on', '>hidden', '~{pc*', ...rights.split(' '), ...less),
     );

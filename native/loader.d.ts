@@ -152,8 +152,12 @@ export declare class TrustedProxies {
 
 /** Options of a cluster, checked by JavaScript. */
 export interface ClusterConfig {
-  /** URL of the server. */
-  url: string
+  /** URLs of the server, of the Sentinels, or of nodes of a Redis Cluster. */
+  urls: Array<string>
+  /** Name of the primary that the Sentinels watch. */
+  sentinelMaster?: string
+  /** TLS, for `rediss:`. */
+  tls?: ClusterTls
   /** User name. */
   username?: string
   /** Password. */
@@ -178,6 +182,12 @@ export interface ClusterConfig {
   policy: number
   /** Most admissions of a batch. */
   batchMax: number
+  /** Time for which a refusal is repeated without asking, ms. */
+  rejectCacheMs: number
+  /** Longest time from a released seat to the call that tells it, ms. */
+  releaseDelayMs: number
+  /** Seats of the total that are held ahead. */
+  leaseTotal: number
   /** True to accept a server that evicts keys. */
   allowEviction: boolean
 }
@@ -215,6 +225,10 @@ export interface ClusterFigures {
   granted: number
   /** Admissions that the server refused. */
   refused: number
+  /** Admissions refused since the server had just refused the same key. */
+  cached: number
+  /** Admissions from seats that were held ahead. */
+  ahead: number
   /** Admissions that the policy granted. */
   local: number
   /** Admissions that the policy refused. */
@@ -247,6 +261,18 @@ export interface ClusterMail {
   code: number
   /** The parts; the first of news is their kind. */
   parts: Array<string>
+}
+
+/** TLS to the servers; texts are PEM. */
+export interface ClusterTls {
+  /** Authorities that are trusted. */
+  ca?: string
+  /** Certificate of this client. */
+  cert?: string
+  /** Its private key. */
+  key?: string
+  /** Name in the server's certificate. */
+  serverName?: string
 }
 
 /** Creates a connection table over the index of that name, or over an index of its own. */

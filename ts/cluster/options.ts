@@ -22,7 +22,7 @@ export interface ClusterTlsOptions {
 export interface ClusterOptions {
   /**
    * URL of the Redis or Valkey server: `redis://user:password@host:6379/0`, `valkey://host`, `rediss://host` for
-   * TLS, or `unix:///path` for a Unix socket. Either `url` or `urls` is required.
+   * TLS, or `unix:///path` for a Unix socket. Either `url` or `urls` is required. Default: none.
    */
   readonly url?: string | undefined;
   /**
