@@ -38,9 +38,12 @@ const ONCE = [
 /** The longest, which begin first: no worker is left alone with one of them at the end. */
 const LONGEST = [
   'soak',
+  'page-servers',
+  'cluster-events',
+  'cluster-servers',
+  'cluster',
   'limits',
   'page-browser',
-  'page-servers',
   'timers-host',
   'resources',
   'contract',
