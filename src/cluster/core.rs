@@ -1428,6 +1428,17 @@ impl Core {
         let Some(at) = self.find(one.ticket) else {
             return;
         };
+        // Seats that were asked for ahead may have filled the total: they are for such a client.
+        if code == i32::from(reject_cache::TOTAL) && self.gives_ahead(at) {
+            self.counts.granted += 1;
+            let port = self.tickets[at].port;
+            self.answers.push(Answer {
+                port,
+                ticket: one.ticket,
+                code: GRANTED,
+            });
+            return;
+        }
         if is_granted {
             let is_wanted = self.tickets[at].is_awaited;
             for key in one.keys.into_iter().flatten() {

@@ -7,11 +7,11 @@ mod algorithm;
 mod fixed_window;
 mod gcra;
 mod key;
-mod limiter;
+mod rate_limiter;
 mod sliding_window;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use algorithm::{Answer, Quota, Reading};
-pub use limiter::{Counts, Kind, Limiter, Settings};
+pub use rate_limiter::{Counts, Kind, Limiter, Settings};

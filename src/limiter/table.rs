@@ -495,7 +495,7 @@ mod tests {
     /// The keys of the latest `few` events are known.
     fn check_few(table: &Table<Gcra>, latest: u32, few: u32) {
         let oldest = latest.saturating_sub(few);
-        if latest % 97 == 0 {
+        if latest.is_multiple_of(97) {
             for name in oldest..=latest {
                 assert_ne!(table.find(key(name)), NONE, "{name} of {latest}");
             }

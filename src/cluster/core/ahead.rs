@@ -99,6 +99,11 @@ impl Core {
         true
     }
 
+    /// Gives a spare seat to a client that the server has refused, if it still waits.
+    pub(super) fn gives_ahead(&mut self, at: usize) -> bool {
+        self.tickets[at].is_awaited && self.take_ahead(at)
+    }
+
     /// Returns the number of seats to ask for ahead.
     pub(super) fn ahead_to_ask(&self, now: f64) -> u32 {
         let max = self.ahead_max();
