@@ -183,7 +183,7 @@ describe('validateHeaders', () => {
       for (const value of right)
         for (const headers of [{ [name]: value }, [name, value], new Map([[name, value]])])
           expect({ ...validateHeaders(headers) }, `${name}: ${value}`).toEqual({ [name]: value });
-      // Of a right and a wrong value, readers may take either.
+      // Readers may take either of a right and a wrong value.
       expect(codes([name, right[0], name, wrong[0]]), name).toEqual([
         'ERR_HEADER_SYNTAX',
         'ERR_HEADER_SYNTAX',

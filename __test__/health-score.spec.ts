@@ -169,7 +169,9 @@ describe('the health score', () => {
     const { metrics, timers } = fixture(machine);
     const report = metrics.generateReport();
     expect([report.healthy, report.metrics.healthScore]).toEqual([true, 100]);
-    expect(report.findings).toMatchObject([{ id: 'stall_busy', severity: 'warning' }]);
+    // The memory of the machine that runs the test may give a finding of its own.
+    const ofStalls = report.findings.filter(({ id }) => id.startsWith('stall'));
+    expect(ofStalls).toMatchObject([{ id: 'stall_busy', severity: 'warning' }]);
     timers.close();
   });
 

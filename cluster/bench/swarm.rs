@@ -4,7 +4,10 @@
 //!
 //! Arguments: the server's port, members, lease in ms.
 #![expect(clippy::print_stdout, reason = "its output is what the command reads")]
-#![expect(clippy::disallowed_methods, reason = "it measures a real server in real time")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it measures a real server in real time"
+)]
 
 use portcullis::cluster::{
     Action, ClusterLimits, Command, Core, Policy, Reply, SCRIPTS, Script, Settings, State,

@@ -28,7 +28,7 @@ pub(super) struct Event {
     pub(super) data: Vec<u8>,
 }
 
-/// What a reply of the stream means.
+/// Meaning of a reply of the stream.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
     pub(super) events: Vec<Event>,

@@ -336,7 +336,7 @@ class ElysiaAdapter {
   }
 
   #peerOf(request: Request): string {
-    // Of a test server, the first request comes before any hook has shown the server.
+    // The first request of a test server comes before any hook has shown the server.
     const running = (this.#app as Partial<ListeningElysia> | undefined)?.server ?? undefined;
     const server = this.#listening ?? (running as RawServer | undefined);
     return server === undefined ? '' : bunPeer(server, request);

@@ -49,7 +49,7 @@ export interface TokenAuth {
   /** The place of the roles, as the verifier's option of this name. Default `roles`. */
   readonly rolesPath?: string | readonly string[] | undefined;
   /**
-   * What happens to a socket when its token expires or is revoked: `close` closes it with 1008
+   * Treatment of a socket whose token has expired or was revoked: `close` closes it with 1008
    * `token_expired` or `token_revoked`, `notify` only calls `onTokenEnd`, `ignore` does nothing.
    * Default `close`.
    */

@@ -76,7 +76,7 @@ export interface OpenTelemetryProducer {
   collect(): Promise<ProducedMetrics>;
 }
 
-/** Everything that one collection is made of. @internal */
+/** Inputs of one collection. @internal */
 export interface Collected {
   readonly scalars: Readonly<Record<string, number | null>>;
   readonly samples: readonly Sample[];

@@ -44,7 +44,7 @@ export class SharedRevocations {
   readonly #leaseMs: number;
   /** Every revocation that is held here, with the time at which the server may drop it: a server that lost it gets it again. */
   readonly #held = new Map<string, number>();
-  /** Those that the server has not confirmed; `true` for those that no process has been told of. */
+  /** Revocations that the server has not confirmed; `true` for those that no process knows of yet. */
   readonly #unsaved = new Map<string, boolean>();
   readonly #ready: Promise<void>;
   #isRead = false;
