@@ -266,11 +266,18 @@ describe.skipIf(SERVER === undefined)('revocations', () => {
     const two = tokenOf({ sub: 'bob', jti: '2', exp, iat: exp - 700 });
     const check = (token: string): Promise<unknown> =>
       peer.run(`return own.v.check(${JSON.stringify(token)})`);
+    // Guards listen so, to end the sockets of revoked tokens.
+    const ended: boolean[] = [];
+    type Listener = (isRevoked: (claims: object) => boolean) => void;
+    (verifier as unknown as { onRevocation(listener: Listener): void }).onRevocation((isRevoked) =>
+      ended.push(isRevoked({ sub: 'bob', jti: '2', exp, iat: exp - 700 })),
+    );
     expect([await check(one), await check(two)]).toEqual([null, null]);
     verifier.revoke({ jti: '1', exp });
     await until(async () => (await check(one)) === 'ERR_TOKEN_REVOKED');
     await peer.run(`own.v.notBefore('bob', ${exp})`);
     await until(() => verifier.check(two) === 'ERR_TOKEN_REVOKED');
+    expect(ended).toEqual([false, true]);
     await until(() => verifier.snapshot().shared?.unsaved === 0);
     const port = Number(new URL(url).port);
     await withClient(port, (client) => client.call('FLUSHALL'));
@@ -285,6 +292,36 @@ describe.skipIf(SERVER === undefined)('revocations', () => {
         'ERR_TOKEN_REVOKED',
       );
     expect(cluster.snapshot().managers).toEqual([]);
+  });
+
+  it('reach each issuer of a verifier', async () => {
+    const { url } = await server();
+    const cluster = new Cluster({ url, leaseMs: LEASE_MS });
+    ends.push(() => cluster.close());
+    const common = { algorithms: ['HS256'], keys: { secret: SECRET } } as const;
+    const [one, several] = [
+      new TokenVerifier({ ...common, cluster }),
+      new TokenVerifier({
+        issuers: ['a', 'b'].map((issuer) => ({ ...common, issuer })),
+        cluster,
+      }),
+    ];
+    ends.push(() => one.close());
+    ends.push(() => several.close());
+    expect([await one.ready(), await several.ready()]).toEqual([true, true]);
+    const exp = Math.floor(Date.now() / 1000) + 600;
+    const token = tokenOf({ iss: 'b', sub: 'ada', jti: '3', exp, iat: exp - 700 });
+    expect(several.check(token)).toBeUndefined();
+    one.revoke({ issuer: 'b', jti: '3', exp });
+    await until(() => several.check(token) === 'ERR_TOKEN_REVOKED');
+    expect(several.snapshot()).toMatchObject({ shared: { isRead: true, unsaved: 0 } });
+    expect(
+      () =>
+        new TokenVerifier({
+          issuers: [{ ...common, issuer: 'a', cluster }],
+          algorithms: ['HS256'],
+        }),
+    ).toThrow('issuers[0].cluster');
   });
 });
 

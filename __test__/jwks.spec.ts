@@ -219,6 +219,12 @@ describe('a fetched key set', () => {
     expect(requests).toHaveLength(2);
   });
 
+  it('may begin with a byte order mark', async () => {
+    handler = json(`\ufeff${JSON.stringify(ONE)}`);
+    expect(codeOf(await remote().authenticate(signed(first, 'one')))).toBe('accepted');
+    expect(errors).toEqual([]);
+  });
+
   it('makes a batch wait for it', async () => {
     const verifier = remote();
     expect(
@@ -304,7 +310,6 @@ describe('a server that misbehaves', () => {
       (_, response) => void response.writeHead(200).end(Buffer.from([0xff, 0xfe, 0x7b])),
       'is not UTF-8',
     ],
-    ['with a byte order mark', json(`\ufeff${JSON.stringify(ONE)}`), 'is not a JWK set'],
     ['by hanging up', (request) => void request.socket.destroy(), 'could not be fetched'],
     [
       'by hanging up in the middle',

@@ -164,7 +164,8 @@ async function readText(
     chunks.push(value);
   }
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks));
+    // A byte order mark, as editors write it into files, is skipped.
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
   } catch {
     throw new JwksProblem('is not UTF-8');
   }
