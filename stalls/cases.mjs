@@ -40,7 +40,7 @@ const worker = { thread: 'worker' };
 /** @type {readonly Case[]} */
 export const CASES = [
   one('busy-60', 'below the threshold', 'busy:60', []),
-  one('busy-112', 'just above the threshold', 'busy:112', busy, short),
+  one('busy-112', 'just above the threshold', 'busy:112', busy),
   one('busy-302', 'a loop without end', 'busy:302', busy, short),
   one('busy-1000', 'a loop without end', 'busy:1000', busy),
   one('busy-3000', 'a loop without end', 'busy:3000', busy),
@@ -50,25 +50,18 @@ export const CASES = [
   one('wait-1000', '`Atomics.wait`', 'wait:1000', blocked),
   one('exec-300', '`execSync`', 'exec:300', blocked, short),
   one('exec-1000', '`execSync`', 'exec:1000', blocked),
-  one('read-300', '`readFileSync` of a pipe', 'read:300', blocked, { ...short, needs: 'mkfifo' }),
+  one('read-300', '`readFileSync` of a pipe', 'read:300', blocked, { needs: 'mkfifo' }),
   one('gc-200', 'garbage collections', 'gc:200', byCpu, short),
   one('gc-1000', 'garbage collections', 'gc:1000', byCpu),
-  one(
-    'gc-then-busy',
-    'a collection, then busy in the same turn',
-    'collect:0,busy:302',
-    busy,
-    short,
-  ),
+  one('gc-then-busy', 'a collection, then busy in the same turn', 'collect:0,busy:302', busy),
   one('gc-gap-busy', 'busy after a collection and a pause', 'collect:0 gap:300 busy:302', [
     ...byCpu,
     ...busy,
   ]),
-  one('stop-idle', 'SIGSTOP while the loop is idle', 'stopped:1000', [], short),
+  one('stop-idle', 'SIGSTOP while the loop is idle', 'stopped:1000', []),
   one('stop-busy', 'SIGSTOP while it is busy', 'busystop:302', busy, short),
   one('stop-wait', 'SIGSTOP, and busy 300 ms later', 'stopped:1000 gap:300 busy:302', busy),
   one('starved-300', 'busy among other processes on one CPU', 'starved:300', ['starved'], {
-    ...short,
     needs: 'taskset',
   }),
   one('starved-1000', 'busy among other processes on one CPU', 'starved:1000', ['starved'], {
@@ -81,13 +74,8 @@ export const CASES = [
   one('lively-busy-150', 'busy, while timers run', 'busy:150', busy, { ...lively, ...short }),
   one('lively-busy-302', 'busy, while timers run', 'busy:302', busy, lively),
   one('lively-wait-302', '`Atomics.wait`, while timers run', 'wait:302', blocked, lively),
-  one('start-busy', 'busy as soon as the monitor exists', 'busy:302', busy, {
-    before: 'start',
-    ...short,
-  }),
-  one('twice-1', 'two blocks, 1 ms between', 'busy:302 gap:1 busy:302', busy, {
-    ...short,
-  }),
+  one('start-busy', 'busy as soon as the monitor exists', 'busy:302', busy, { before: 'start' }),
+  one('twice-1', 'two blocks, 1 ms between', 'busy:302 gap:1 busy:302', busy),
   one('twice-20', 'two blocks, 20 ms between', 'busy:302 gap:20 wait:302', ['busy', 'blocked'], {}),
   one('worker-busy', 'busy in a worker', 'busy:302', busy, { ...worker, ...short }),
   one('worker-wait', '`Atomics.wait` in a worker', 'wait:302', blocked, worker),
