@@ -35,6 +35,8 @@ const ONCE = [
   'start',
   'types',
 ].map(pathOf);
+/** Specs that ask what a new process is, or that change what others read: each has a process of its own. */
+const ALONE = ['what-if'].map(pathOf);
 /** The longest, which begin first: no worker is left alone with one of them at the end. */
 const LONGEST = [
   'soak',
@@ -56,7 +58,7 @@ const LONGEST = [
   'admission-hosts',
 ].map(pathOf);
 
-const missing = [...ONCE, ...LONGEST].filter((path) => !existsSync(path));
+const missing = [...ONCE, ...ALONE, ...LONGEST].filter((path) => !existsSync(path));
 if (missing.length > 0) throw new Error(`vitest.config.ts names ${missing.join()}, which is gone`);
 
 class LongestFirst extends BaseSequencer {
@@ -69,30 +71,34 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
-const servers = { name: 'servers', include: ONCE };
 const isBun = 'bun' in process.versions;
 /** Specs that take half a minute: on Bun they run in the long form, which `.ci/run` asks for. */
 const LONG_ON_BUN = ['cluster-events'].map(pathOf);
 const isShort = isBun && process.env['PORTCULLIS_LONG'] !== '1';
 if (isShort) console.log(`left to PORTCULLIS_LONG=1 on Bun: ${LONG_ON_BUN.join()}`);
-/** Everything else: the library inside an engine, on Node and on Bun. */
+const left = isShort ? LONG_ON_BUN : [];
+/** The library inside an engine, on Node and on Bun. */
 const engine = {
   name: 'engine',
   include: ['__test__/**/*.spec.ts'],
-  exclude: isShort ? [...ONCE, ...LONG_ON_BUN] : ONCE,
+  exclude: [...ONCE, ...ALONE, ...left],
+  // A worker runs one spec after the other: to load the library again for each took a third of the time.
+  isolate: false,
 };
+const alone = { name: 'alone', include: ALONE };
+const servers = { name: 'servers', include: ONCE };
 
 export default defineConfig({
   test: {
     pool: 'forks',
-    // Many specs wait more than they compute: four keep two cores busy.
-    maxWorkers: 4,
+    // Many specs wait more than they compute: six keep two cores busy.
+    maxWorkers: 6,
     sequence: { sequencer: LongestFirst },
     // These end what has failed, and decide nothing else: long enough for a busy machine.
     testTimeout: 60_000,
     hookTimeout: 60_000,
     expect: { poll: { timeout: 20_000 } },
-    projects: (isBun ? [engine] : [engine, servers]).map((test) => ({
+    projects: (isBun ? [engine, alone] : [engine, alone, servers]).map((test) => ({
       extends: true,
       test,
     })),

@@ -277,6 +277,7 @@ describe.skipIf(SERVER === undefined)('the threads of a process', () => {
     );
     expect([stderr, status]).toEqual(['', 0]);
     expect(JSON.parse(stdout)).toEqual({
+      held: [true, true, true],
       members: 1,
       isFull: true,
       refused: [null, 'user_limit', 'user_limit'],

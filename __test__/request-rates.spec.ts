@@ -176,6 +176,11 @@ describe('rates of requests', () => {
     expect(Number(response.headers.get('x-ratelimit-reset'))).toBeGreaterThan(1.7e9);
     // A window that is no whole number of seconds has no `w`.
     expect(response.headers.get('ratelimit-policy')).toBe('"ip";q=5;w=5, "route";q=3');
+    // Sums of times of a clock with fractions are rounded: 60 s do not become 61.
+    const { clock, send: once } = fetcher({ perIp: { limit: 1, windowMs: 60_000 } });
+    clock.advance(50_133.1223791365);
+    expect(once().headers.get('ratelimit')).toBe('"ip";r=0;t=60');
+    expect(headersOf(once(), 'ratelimit', 'retry-after')).toEqual(['"ip";r=0;t=60', '60']);
   });
 
   it('only observe where asked, and tell each refusal', () => {

@@ -136,3 +136,9 @@ const ringing = (wake: () => void, atMs: number) => (): void => {
 
 /** Returns wall-clock time, ms since 1970, for timestamps in reports. */
 export const wallClockMs = (): number => globalThis.Date.now();
+
+/**
+ * Returns a wait in whole ms, rounded up, for messages to clients. Less than a microsecond above a
+ * whole number is the rounding of a sum of times: a minute does not become 61 seconds.
+ */
+export const wholeMs = (ms: number): number => Math.max(0, Math.ceil(ms - 0.001));

@@ -1,4 +1,5 @@
 /** Rates over all processes, for requests, messages, logins: whatever has a key. */
+import { wholeMs } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { Membership } from './membership.js';
@@ -138,8 +139,8 @@ export class ClusterLimiter {
       success,
       remaining: Math.max(0, Math.floor(burst - (next - now) / intervalMs + 1e-6)),
       limit: burst,
-      resetMs: Math.ceil(next - now),
-      retryAfterMs: success ? 0 : Math.max(1, Math.ceil(lateMs)),
+      resetMs: wholeMs(next - now),
+      retryAfterMs: success ? 0 : Math.max(1, wholeMs(lateMs)),
     };
   }
 

@@ -1,4 +1,5 @@
 /** Refusals: their codes and texts, and their counts. */
+import { wholeMs } from '../base/clock.js';
 import type { Hooks } from '../base/hooks.js';
 import type { PressureCause } from '../resources/pressure.js';
 
@@ -135,7 +136,7 @@ function refusalOf(code: RefusalCode, retryAfterMs: number, cause?: PressureCaus
     success: false,
     reason: REASONS[code],
     code,
-    retryAfterMs: Math.max(1, Math.ceil(retryAfterMs)),
+    retryAfterMs: Math.max(1, wholeMs(retryAfterMs)),
     ...(cause === undefined ? {} : { cause }),
   };
 }

@@ -3,6 +3,7 @@
  * hosts. A request in flight holds its seat, its deadline and its signal.
  */
 import { clientKeyOf } from '../base/address.js';
+import { wholeMs } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { Checked } from '../resources/limits.js';
@@ -329,7 +330,7 @@ export class RequestLimiter {
   #standard(code: Exclude<RequestRefusalCode, RateRefusalCode>): Answer {
     const [status, message] = REFUSALS[code];
     const retry = status === 503 || status === 429 || status === 408;
-    const retryAfterMs = Math.ceil(this.#retryAfterMs(code));
+    const retryAfterMs = wholeMs(this.#retryAfterMs(code));
     const headers: Record<string, string> = retry
       ? { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) }
       : {};

@@ -1,6 +1,6 @@
 /** Rates of HTTP requests, decided in one place for all hosts; the header fields that tell them. */
 import { clientKeyOf } from '../base/address.js';
-import { type Clock, wallClockMs } from '../base/clock.js';
+import { type Clock, wallClockMs, wholeMs } from '../base/clock.js';
 import { Hooks } from '../base/hooks.js';
 import type { RateLimiter } from '../limiter/limiter.js';
 import { checkedCost } from '../limiter/options.js';
@@ -261,7 +261,7 @@ export class RequestRateLimiter {
   ): RatedOutcome {
     const { scope } = refused;
     const headers = this.#headersOf([...taken, refused], results);
-    const retryAfterMs = Math.ceil(result.retryAfterMs);
+    const retryAfterMs = wholeMs(result.retryAfterMs);
     // A cost above the limit is never admitted: no retry helps.
     const retry = Number.isFinite(retryAfterMs);
     const answer = answerWith(
@@ -287,7 +287,7 @@ export class RequestRateLimiter {
     const { headers: kinds } = this.#rates;
     if (kinds.size === 0 || applied.length === 0) return {};
     const headers: Record<string, string> = {};
-    const seconds = (ms: number): number => Math.ceil(ms / 1000);
+    const seconds = (ms: number): number => Math.ceil(wholeMs(ms) / 1000);
     if (kinds.has('ratelimit')) {
       headers['ratelimit-policy'] = applied
         .map(({ scope, limiter }) => {
@@ -340,7 +340,7 @@ export class RequestRateLimiter {
       const { remaining, retryAfterMs } = result;
       const limit = `${limiter.limit} in ${limiter.windowMs} ms by ${scope}`;
       const reason = wouldRefuse
-        ? `${limit}: ${remaining} left, a retry is admitted after ${Math.ceil(retryAfterMs)} ms`
+        ? `${limit}: ${remaining} left, a retry is admitted after ${wholeMs(retryAfterMs)} ms`
         : `${limit}: ${remaining} left`;
       return [{ scope, key: name, wouldRefuse, reason, result }];
     });
