@@ -10,6 +10,7 @@ const run = (script: string, ...args: string[]): SpawnSyncReturns<string> =>
 describe.each([
   ['npm run soak', 'scripts/soak.mjs'],
   ['npm run load', 'scripts/load.mjs'],
+  ['npm run load:slices', 'scripts/load-slices.mjs'],
   ['npm run bench', 'bench/run.mjs'],
   ['npm run pack:check', 'scripts/pack/check.mjs'],
   ['npm run site', 'site/build.mjs'],

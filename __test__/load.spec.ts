@@ -19,6 +19,12 @@ function load(
   });
 }
 
+interface Interval {
+  readonly median: number;
+  readonly low: number;
+  readonly high: number;
+}
+
 interface Figures {
   readonly connected: number;
   readonly left: number;
@@ -84,6 +90,20 @@ describe.each(inFull(['bun'], ['bun', 'node']))('npm run load, on %s', (host) =>
       expect(readFileSync(join(folder, `load-${host}.svg`), 'utf8')).toMatch(/^<svg .*<\/svg>\n$/s);
     },
   );
+});
+
+describe('npm run load:slices', () => {
+  it('compares both servers, and loses nothing', { timeout: 120_000 }, async () => {
+    const command = ['scripts/load-slices.mjs', '--smoke', '--host', 'bun', '--results', folder];
+    const { status, stderr } = spawnSync('node', command, { encoding: 'utf8' });
+    expect([status, stderr]).toEqual([0, '']);
+    const { rows, beyondKb } = JSON.parse(
+      readFileSync(join(folder, 'load-slices-bun.json'), 'utf8'),
+    ) as { rows: { ratio: Interval }[]; beyondKb: Interval };
+    expect(rows).toHaveLength(6);
+    for (const { median, low, high } of [...rows.map(({ ratio }) => ratio), beyondKb])
+      expect([median, low <= median && median <= high]).toEqual([expect.any(Number), true]);
+  });
 });
 
 describe('npm run load', () => {

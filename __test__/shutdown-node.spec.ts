@@ -133,8 +133,8 @@ describe.skipIf(BUN).each(Object.entries(HOSTS))(
       const shutdown = new GracefulShutdown({
         preDrainDelayMs: 0,
         drainWindowMs: 0,
-        closeTimeoutMs: 50,
-        deadlineMs: 300,
+        closeTimeoutMs: 500,
+        deadlineMs: 700,
         closeCode: 1012,
       });
       const result = await shutdown.add(drainable).shutdown();

@@ -180,6 +180,7 @@ const tally = (statuses: number[]): Record<string, number> =>
   );
 
 async function connectAll({ inFlight }: { inFlight: number }) {
+  peers.length = 0;
   const handshakes = Array.from({ length: count }, (_, index) =>
     handshakeOf(tokenOf(`user-${index}`)),
   );
@@ -282,10 +283,18 @@ async function burst({ inFlight, ms }: { inFlight: number; ms: number }) {
 }
 
 /**
- * Connects clients that must be refused: half with a forged token, half from an address that is
- * full.
+ * Connects clients that must be refused, from the addresses that are full; every second one has a
+ * forged token. `stranger` is an address with room: all of its clients have forged tokens.
  */
-async function flood({ total, inFlight }: { total: number; inFlight: number }) {
+async function flood({
+  total,
+  inFlight,
+  stranger,
+}: {
+  total: number;
+  inFlight: number;
+  stranger?: string;
+}) {
   const good = handshakeOf(tokenOf('stranger'));
   const forged = handshakeOf(
     tokenOf('stranger', 'the secret of somebody else, of thirty-two bytes'),
@@ -302,8 +311,8 @@ async function flood({ total, inFlight }: { total: number; inFlight: number }) {
       over();
     };
     connect(
-      new Peer(index % count, told, index % 2 === 0 ? good : forged),
-      hosts[index % hosts.length]!,
+      new Peer(index % count, told, stranger === undefined && index % 2 === 0 ? good : forged),
+      stranger ?? hosts[index % hosts.length]!,
     );
   });
   times.sort();

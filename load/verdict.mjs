@@ -176,7 +176,7 @@ const FIGURES = [
 ];
 
 /** Aligns rows in columns: the first column to the left, the others to the right. */
-function columns(rows) {
+export function columns(rows) {
   const widths = rows[0].map((_, at) => Math.max(...rows.map((row) => row[at].length)));
   return rows
     .map((row) =>

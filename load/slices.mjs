@@ -1,0 +1,172 @@
+// Measures two contestants beside each other: both live, in slices of about a second in turn. What
+// disturbs the machine for longer than a slice disturbs both, and the ratio of a pair stays.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startClients, startServer } from './processes.mjs';
+
+const CONNECTING = 64;
+const IN_FLIGHT = 256;
+const FLOODING = 64;
+/** An address of no client. */
+const STRANGER = '127.0.9.9';
+const PATIENCE_MS = 5000;
+
+/** The server of a contestant with its clients, which stay for the whole run. */
+class Rival {
+  #server;
+  #clients;
+  #settings;
+
+  constructor(server, clients, settings) {
+    this.#server = server;
+    this.#clients = clients;
+    this.#settings = settings;
+  }
+
+  static async start(host, contestant, settings) {
+    const server = startServer(host, contestant, settings.connections);
+    let clients;
+    try {
+      const { port } = await server.hello;
+      clients = startClients(port, settings.connections);
+      await clients.hello;
+      return new Rival(server, clients, settings);
+    } catch (error) {
+      await clients?.end();
+      await server.end();
+      throw error;
+    }
+  }
+
+  figures() {
+    return this.#server.ask({});
+  }
+
+  async end() {
+    await this.#clients.end();
+    await this.#server.end();
+  }
+
+  /** Waits until the server counts `seats`. */
+  async #settled(seats) {
+    const endMs = performance.now() + PATIENCE_MS;
+    while ((await this.figures()).seats !== seats) {
+      if (performance.now() > endMs) throw new Error(`the server does not count ${seats} seats`);
+      await sleep(10);
+    }
+  }
+
+  /** Runs a phase; returns its result, and the server's CPU time for one of `count(result)`. */
+  async #slice(phase, options, count) {
+    const before = await this.figures();
+    const { result } = await this.#clients.ask({ phase, options });
+    const after = await this.figures();
+    const wrong = result.wrong.answers + result.wrong.lost;
+    if (wrong > 0) throw new Error(`${wrong} messages were lost or wrong`);
+    const done = count(result);
+    return { ...result, cpuMicros: ((after.cpuSeconds - before.cpuSeconds) / done) * 1e6 };
+  }
+
+  async connect() {
+    const { connections } = this.#settings;
+    const slice = await this.#slice('connect', { inFlight: CONNECTING }, ({ open }) => open);
+    if (slice.open !== connections) throw new Error(`${slice.open} of ${connections} connected`);
+    return { ...slice, perSecond: connections / slice.seconds };
+  }
+
+  messages() {
+    const options = { inFlight: IN_FLIGHT, ms: this.#settings.sliceMs };
+    return this.#slice('burst', options, ({ answered }) => answered);
+  }
+
+  /** Connects clients that must be refused with `status`. */
+  async refusals(status, options) {
+    const { refusals: total } = this.#settings;
+    const asked = { total, inFlight: FLOODING, ...options };
+    const slice = await this.#slice('flood', asked, ({ statuses }) => statuses[status] ?? 0);
+    if (slice.statuses[status] !== total)
+      throw new Error(`not ${total} times ${status}: ${JSON.stringify(slice.statuses)}`);
+    return slice;
+  }
+
+  async leave() {
+    const { connections } = this.#settings;
+    const slice = await this.#slice('leave', {}, () => connections);
+    await this.#settled(0);
+    return slice;
+  }
+}
+
+/** The slices of a round, each with the contestants that take it. */
+const SLICES = [
+  ['connect', (rival) => rival.connect()],
+  ['messages', (rival) => rival.messages()],
+  ['full', (rival) => rival.refusals(429), 'guarded'],
+  ['forged', (rival) => rival.refusals(401, { stranger: STRANGER }), 'guarded'],
+  ['leave', (rival) => rival.leave()],
+];
+
+/** Runs one round: each slice by one contestant after the other. */
+async function roundOf(rivals, names, tell) {
+  const figures = Object.fromEntries(names.map((name) => [name, {}]));
+  for (const [title, run, guarded] of SLICES) {
+    for (const name of names) {
+      if (guarded !== undefined && name === 'bare') continue;
+      tell(`${name} ${title}`);
+      figures[name][title] = await run(rivals[name]);
+    }
+  }
+  return figures;
+}
+
+/**
+ * Measures the memory of idle connections in processes of their own.
+ * @returns bytes of a connection
+ */
+async function memoryOf(host, contestant, settings) {
+  const rival = await Rival.start(host, contestant, settings);
+  try {
+    await sleep(settings.settleMs);
+    const empty = await rival.figures();
+    await rival.connect();
+    await sleep(settings.idleMs);
+    return ((await rival.figures()).rssBytes - empty.rssBytes) / settings.connections;
+  } finally {
+    await rival.end();
+  }
+}
+
+/**
+ * Measures two contestants on a host.
+ * @param names the contestants; `bare` is the first
+ * @param tell is called with the slice under way
+ * @returns `rounds`, each with the figures by contestant and slice, and `memory`, each with the
+ *   bytes of a connection by contestant
+ */
+export async function measureSlices(host, names, settings, tell) {
+  const rivals = {};
+  const rounds = [];
+  try {
+    for (const name of names) rivals[name] = await Rival.start(host, name, settings);
+    // The first round loads and compiles the code of both.
+    for (let round = -1; round < settings.rounds; round++) {
+      // The one that is first in a round is second in the next.
+      const order = round % 2 === 0 ? names : names.toReversed();
+      const figures = await roundOf(rivals, order, (slice) =>
+        tell(`round ${round + 1} of ${settings.rounds}: ${slice}`),
+      );
+      if (round >= 0) rounds.push(figures);
+    }
+  } finally {
+    for (const rival of Object.values(rivals)) await rival.end();
+  }
+  const memory = [];
+  for (let pair = 0; pair < settings.memoryPairs; pair++) {
+    const bytes = {};
+    for (const name of pair % 2 === 0 ? names : names.toReversed()) {
+      tell(`memory, pair ${pair + 1} of ${settings.memoryPairs}: ${name}`);
+      bytes[name] = await memoryOf(host, name, settings);
+    }
+    memory.push(bytes);
+  }
+  return { rounds, memory };
+}

@@ -1,0 +1,172 @@
+// npm run load:slices: portcullis with every feature on beside a bare server, both live, in slices
+// of about a second in turn. Prints medians of paired ratios of CPU time, with 95 % intervals.
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { interval, judgeMost } from '../load/interval.mjs';
+import { arePinned, filesProblem } from '../load/processes.mjs';
+import { HOSTS } from '../load/settings.mjs';
+import { measureSlices } from '../load/slices.mjs';
+import { columns, median } from '../load/verdict.mjs';
+import { readOptions } from './lib/options.mjs';
+import { build, fail, root } from './lib/project.mjs';
+
+const FULL = {
+  connections: 10_000,
+  rounds: 20,
+  memoryPairs: 7,
+  sliceMs: 1000,
+  refusals: 10_000,
+  settleMs: 500,
+  idleMs: 2000,
+};
+/** For the tests: too short for any figure. */
+const SMOKE = {
+  connections: 50,
+  rounds: 2,
+  memoryPairs: 1,
+  sliceMs: 100,
+  refusals: 50,
+  settleMs: 50,
+  idleMs: 0,
+};
+const USAGE = `npm run load:slices -- [options]
+  --host bun|node    one of the two hosts only
+  --connections N    live clients of each server, 20 to 60000 (default ${FULL.connections})
+  --rounds N         pairs of slices, 2 to 999 (default ${FULL.rounds})
+  --smoke            the shortest form, for the tests
+  --results FOLDER   where the JSON goes (default bench/results; none with --smoke)
+  --strict           fails if a target is missed`;
+const given = readOptions(USAGE, {
+  host: { type: 'string', of: HOSTS },
+  connections: { type: 'integer', least: 20, most: 60_000 },
+  rounds: { type: 'integer', least: 2, most: 999 },
+  smoke: { type: 'boolean', default: false },
+  results: { type: 'string' },
+  strict: { type: 'boolean', default: false },
+});
+const settings = { ...(given.smoke ? SMOKE : FULL) };
+for (const name of ['connections', 'rounds'])
+  if (given[name] !== undefined) settings[name] = given[name];
+const results = given.results ?? (given.smoke ? undefined : 'bench/results');
+const NAMES = ['bare', 'portcullis'];
+
+if (process.platform !== 'linux')
+  fail('clients need the many loopback addresses of Linux: run it there.');
+const problem = filesProblem(settings.connections);
+if (problem !== undefined) fail(problem);
+build();
+
+const cpuOf = (title) => (figures) => figures[title].cpuMicros;
+/** Ratios of portcullis to bare, with the most that each may be. */
+const TARGETS = [
+  {
+    title: 'CPU of a connect, of bare',
+    ours: cpuOf('connect'),
+    bares: cpuOf('connect'),
+    unit: 'us',
+    most: 1 / 0.88,
+    aim: 1 / 0.95,
+  },
+  {
+    title: 'wall clock of a connect, of bare',
+    ours: ({ connect }) => 1e6 / connect.perSecond,
+    bares: ({ connect }) => 1e6 / connect.perSecond,
+    unit: 'us',
+    most: 1 / 0.88,
+    aim: 1 / 0.95,
+  },
+  {
+    title: 'CPU of a message, of bare',
+    ours: cpuOf('messages'),
+    bares: cpuOf('messages'),
+    unit: 'us',
+    most: 1.05,
+    aim: 1.02,
+  },
+  {
+    title: 'CPU of a disconnect, of bare',
+    ours: cpuOf('leave'),
+    bares: cpuOf('leave'),
+    unit: 'us',
+  },
+  {
+    title: 'CPU of a refusal, address full, of an accepted connect of bare',
+    ours: cpuOf('full'),
+    bares: cpuOf('connect'),
+    unit: 'us',
+    most: 0.7,
+    aim: 0.5,
+  },
+  {
+    title: 'CPU of a refusal, forged token, of an accepted connect of bare',
+    ours: cpuOf('forged'),
+    bares: cpuOf('connect'),
+    unit: 'us',
+    most: 0.7,
+    aim: 0.5,
+  },
+];
+
+function judged({ title, ours, bares, unit, most, aim }, rounds) {
+  const ratio = interval(rounds.map(({ bare, portcullis }) => ours(portcullis) / bares(bare)));
+  return {
+    title,
+    unit,
+    bare: median(rounds.map(({ bare }) => bares(bare))),
+    portcullis: median(rounds.map(({ portcullis }) => ours(portcullis))),
+    ratio,
+    most,
+    aim,
+    verdict: most === undefined ? '' : judgeMost(ratio, most),
+  };
+}
+
+const bound = (value) => (value === undefined ? '' : `<= ${value.toFixed(2)}`);
+const tableOf = (rows) =>
+  columns([
+    ['', 'bare', 'portcullis', 'ratio', '95 %', 'must', 'aim', ''],
+    ...rows.map(({ title, unit, bare, portcullis, ratio, most, aim, verdict }) => [
+      title,
+      `${bare.toFixed(1)} ${unit}`,
+      `${portcullis.toFixed(1)} ${unit}`,
+      `${ratio.median.toFixed(3)} x`,
+      `${ratio.low.toFixed(3)} to ${ratio.high.toFixed(3)}`,
+      bound(most),
+      bound(aim),
+      verdict,
+    ]),
+  ]);
+
+/** The most that a connection may take beyond that of bare, and the aim; KB. */
+const MEMORY = { most: 0.6, aim: 0.4 };
+function memoryText(memory) {
+  const beyond = interval(memory.map(({ bare, portcullis }) => (portcullis - bare) / 1024));
+  const of = (name) => (median(memory.map((pair) => pair[name])) / 1024).toFixed(2);
+  return {
+    beyond,
+    text: `memory of an idle connection: bare ${of('bare')} KB, portcullis ${of('portcullis')} KB; beyond bare ${beyond.median.toFixed(2)} KB (95 %: ${beyond.low.toFixed(2)} to ${beyond.high.toFixed(2)}), must <= ${MEMORY.most}, aim <= ${MEMORY.aim}: ${judgeMost(beyond, MEMORY.most)}`,
+  };
+}
+
+console.log(
+  `${settings.connections} connections of each server, ${settings.rounds} rounds; ${arePinned ? 'servers on one core, clients on the other' : 'servers and clients share all cores'}`,
+);
+const verdicts = [];
+for (const host of given.host === undefined ? HOSTS : [given.host]) {
+  const isTerminal = process.stdout.isTTY === true;
+  const tell = (text) => isTerminal && process.stdout.write(`\r\x1b[K${host} ${text}`);
+  const { rounds, memory } = await measureSlices(host, NAMES, settings, tell);
+  if (isTerminal) process.stdout.write('\r\x1b[K');
+  const rows = TARGETS.map((target) => judged(target, rounds));
+  const { beyond, text } = memoryText(memory);
+  verdicts.push(...rows.map(({ verdict }) => verdict), judgeMost(beyond, MEMORY.most));
+  console.log(`\n${host}\n\n${tableOf(rows)}\n${text}`);
+  if (results === undefined) continue;
+  mkdirSync(resolve(root, results), { recursive: true });
+  writeFileSync(
+    join(resolve(root, results), `load-slices-${host}.json`),
+    `${JSON.stringify({ host, settings, rows, beyondKb: beyond }, null, 2)}\n`,
+  );
+}
+if (settings.connections < 1000) console.log('Short slices: these are no figures to quote.');
+if (given.strict && verdicts.includes('MISSED')) process.exitCode = 1;
