@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type TokenKey, TokenVerifier } from '../dist/index.js';
 import { claimRows } from './fixtures/matrix/claim-rows.js';
 import { formRows } from './fixtures/matrix/form-rows.js';
@@ -12,6 +12,7 @@ import {
   LIBRARIES,
   type Library,
   type MatrixAlgorithm,
+  NOW,
   type Row,
 } from './fixtures/matrix/row.js';
 import { othersFor } from './fixtures/other-verifiers.js';
@@ -32,7 +33,10 @@ function verifiersFor(alg: MatrixAlgorithm) {
 const verifiers = new Map(
   (Object.keys(KEYS) as MatrixAlgorithm[]).map((alg) => [alg, verifiersFor(alg)]),
 );
+// A slow machine must not change what is three seconds away.
+beforeAll(() => void vi.useFakeTimers({ toFake: ['Date'], now: NOW * 1000 }));
 afterAll(() => {
+  vi.useRealTimers();
   for (const { ours } of verifiers.values()) ours.close();
 });
 
