@@ -412,7 +412,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
           : 'each issuer of this verifier has its own keys',
         { field: this.#issuers === undefined ? 'jwks' : 'issuers' },
       );
-    this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'nothing');
+    this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'chosen');
   }
 
   /**
@@ -497,7 +497,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     if ((keys === undefined) === (jwks === undefined))
       throw wrongType('keys', keys, 'given, or jwks, and not both');
     if (keys !== undefined) {
-      this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'nothing');
+      this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'chosen');
       return undefined;
     }
     if (typeof jwks !== 'object' || jwks === null)
@@ -505,7 +505,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     if (!('url' in jwks) && !('discovery' in jwks)) {
       const set = (jwks as Partial<TokenJwkSet>).keys;
       if (!Array.isArray(set)) throw wrongType('jwks.keys', set, 'an array of JWKs');
-      this.#load('jwks.keys', set, coreJwkSet(set), 'foreign');
+      this.#load('jwks.keys', set, coreJwkSet(set), 'published');
       return undefined;
     }
     if ('discovery' in jwks && this.#issuer === undefined)
@@ -521,8 +521,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     });
   }
 
-  #load(field: string, keys: unknown, set: string, tolerance: 'nothing' | 'foreign'): void {
-    const { problem, index, skipped, lenient } = this.#core.load(set, tolerance, KEYS_MAX);
+  #load(field: string, keys: unknown, set: string, source: 'chosen' | 'published'): void {
+    const { problem, index, skipped, lenient } = this.#core.load(set, source, KEYS_MAX);
     if (problem !== undefined) throw invalidKey(fieldOfKey(field, keys, index), problem);
     this.#lenientKeys = lenient;
     this.#skippedKeys = skipped;
@@ -538,7 +538,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       this.#core.forgetKeys();
       this.#lenientKeys = 0;
     } else {
-      const { problem, skipped, lenient } = this.#core.load(set, 'unusable', maxKeys);
+      const { problem, skipped, lenient } = this.#core.load(set, 'fetched', maxKeys);
       if (problem !== undefined) return problem;
       this.#lenientKeys = lenient;
       this.#skippedKeys = skipped;
