@@ -5157,8 +5157,8 @@ interface TokenVerifierOptions {
     /** The keys. One of `keys`, `jwks` and `issuers` is required. Default: none. */
     readonly keys?: TokenKey | readonly TokenKey[] | undefined;
     /**
-     * A key set, of which keys for other purposes are skipped; or the address to fetch it from.
-     * Default: none.
+     * A key set, or the address to fetch it from. Keys that cannot be used are skipped, and
+     * `snapshot().skippedKeys` says why. Default: none.
      */
     readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
     /**

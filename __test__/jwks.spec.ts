@@ -421,5 +421,5 @@ it('addresses must be https, except on the same machine', () => {
   }
   expect(field({ url: 'https://a/', cooldownMs: -1 })).toBe('jwks.cooldownMs');
   expect(field({ url: 'https://a/', maxBytes: 2 ** 30 })).toBe('jwks.maxBytes');
-  expect(field({ url: 'https://a/', coolDownMs: 1 })).toBe('coolDownMs');
+  expect(field({ url: 'https://a/', coolDownMs: 1 })).toBe('jwks.coolDownMs');
 });

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { importJWK, jwtVerify } from 'jose';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
+  Cluster,
   type PortcullisError,
   TimerManager,
   type TokenAlgorithm,
@@ -572,7 +573,7 @@ describe('several issuers', () => {
     expect(codeOf(verifier.safeVerify(ofA({})))).toBe('ERR_TOKEN_REVOKED');
   });
 
-  it('refuse options that contradict each other, and leave no verifier behind', () => {
+  it('refuse options that contradict each other', () => {
     const field = (options: object): unknown => {
       try {
         new TokenVerifier(options as TokenVerifierOptions).close();
@@ -588,9 +589,94 @@ describe('several issuers', () => {
     );
     expect(field({ algorithms, issuer: 'a', issuers: [one('a', '/a')] })).toBe('issuer');
     expect(field({ algorithms, keys: ec.publicKey, issuers: [one('a', '/a')] })).toBe('keys');
-    expect(field({ issuers: [one('a', '/a')] })).toBe('algorithms');
+    expect(field({ issuers: [one('a', '/a')] })).toBe('issuers[0].algorithms');
     expect(field({ algorithms, issuers: [one('a', '/a', { issuers: [] })] })).toBe(
       'issuers[0].issuers',
     );
+  });
+
+  it('name a wrong option where it stands, and leave no verifier open', () => {
+    const wrong: readonly (readonly [object, string, string])[] = [
+      [{ algorithms: ['none'] }, 'algorithms[0]', 'ERR_OUT_OF_RANGE'],
+      [{ keys: ec.privateKey }, 'keys', 'ERR_INVALID_KEY'],
+      [{ keys: [ec.publicKey, 5] }, 'keys[1]', 'ERR_INVALID_ARG_TYPE'],
+      [{ keys: [{ secret: 'x', kit: 'a' }] }, 'keys[0].kit', 'ERR_UNKNOWN_OPTION'],
+      [{ jwks: 5 }, 'jwks', 'ERR_INVALID_ARG_TYPE'],
+      [{ jwks: { keys: [5] } }, 'jwks.keys', 'ERR_INVALID_KEY'],
+      [{ jwks: { url: 'ftp://a/' } }, 'jwks.url', 'ERR_OUT_OF_RANGE'],
+      [{ jwks: { url: 'https://a/', cooldown: 5 } }, 'jwks.cooldown', 'ERR_UNKNOWN_OPTION'],
+      [{ issuer: [] }, 'issuer', 'ERR_OUT_OF_RANGE'],
+      [{ issuer: ['a', 5] }, 'issuer[1]', 'ERR_INVALID_ARG_TYPE'],
+      [{ audience: 5 }, 'audience', 'ERR_INVALID_ARG_TYPE'],
+      [{ subject: '' }, 'subject', 'ERR_INVALID_ARG_TYPE'],
+      [{ nonce: [] }, 'nonce', 'ERR_OUT_OF_RANGE'],
+      [{ scope: 5 }, 'scope', 'ERR_INVALID_ARG_TYPE'],
+      [{ roles: [''] }, 'roles[0]', 'ERR_INVALID_ARG_TYPE'],
+      [{ rolesPath: 5 }, 'rolesPath', 'ERR_INVALID_ARG_TYPE'],
+      [{ replay: { maxEntries: 0 } }, 'replay.maxEntries', 'ERR_OUT_OF_RANGE'],
+      [{ replay: { max: 1 } }, 'replay.max', 'ERR_UNKNOWN_OPTION'],
+      [{ requiredClaims: [5] }, 'requiredClaims[0]', 'ERR_INVALID_ARG_TYPE'],
+      [{ maxAgeSeconds: 0 }, 'maxAgeSeconds', 'ERR_OUT_OF_RANGE'],
+      [{ clockToleranceSeconds: '5' }, 'clockToleranceSeconds', 'ERR_INVALID_ARG_TYPE'],
+      [{ typ: 5 }, 'typ', 'ERR_INVALID_ARG_TYPE'],
+      [{ allowedCritical: ['b64'] }, 'allowedCritical[0]', 'ERR_OUT_OF_RANGE'],
+      [{ refuseEmbeddedKeys: 1 }, 'refuseEmbeddedKeys', 'ERR_INVALID_ARG_TYPE'],
+      [{ maxTokenBytes: 1 }, 'maxTokenBytes', 'ERR_OUT_OF_RANGE'],
+      [{ maxClaimsDepth: 65 }, 'maxClaimsDepth', 'ERR_OUT_OF_RANGE'],
+      [{ cacheSize: -1 }, 'cacheSize', 'ERR_OUT_OF_RANGE'],
+      [{ maxRevocations: -1 }, 'maxRevocations', 'ERR_OUT_OF_RANGE'],
+      [{ timers: {} }, 'timers', 'ERR_INVALID_ARG_TYPE'],
+      [{ algorithm: 'ES256' }, 'algorithm', 'ERR_UNKNOWN_OPTION'],
+    ];
+    const thrown = (options: object): unknown => {
+      try {
+        return new TokenVerifier(options as TokenVerifierOptions);
+      } catch (error) {
+        return error;
+      }
+    };
+    const closed = vi.spyOn(TokenVerifier.prototype, 'close');
+    const first = one('https://a/', '/a', { algorithms: ['ES256'], timers });
+    for (const [options, field, code] of wrong) {
+      closed.mockClear();
+      const second = { algorithms: ['ES256'], issuer: 'https://b/', ...options };
+      const keys = 'keys' in options || 'jwks' in options ? {} : { keys: ec.publicKey };
+      const named = thrown({ issuers: [first, { ...second, ...keys }] });
+      expect(named).toMatchObject({ code, field: `issuers[1].${field}` });
+      expect((named as Error).message).toContain(`issuers[1].${field}`);
+      const kind = { ERR_OUT_OF_RANGE: RangeError, ERR_INVALID_KEY: Error }[code] ?? TypeError;
+      expect(named).toBeInstanceOf(kind);
+      // The verifier of the first issuer was made before.
+      expect(closed).toHaveBeenCalledTimes(1);
+      if ('keys' in options || 'jwks' in options || 'issuer' in options) continue;
+      // The same option beside the issuers is named by itself.
+      const shared = { issuer: 'https://a/', keys: ec.publicKey };
+      const algorithms = { algorithms: ['ES256'] };
+      expect(thrown({ ...algorithms, issuers: [shared], ...options })).toMatchObject({
+        code,
+        field,
+      });
+    }
+    closed.mockRestore();
+    expect(timers.getActiveTimersCount()).toBe(0);
+  });
+
+  it('close what they have made if they cannot join their cluster', () => {
+    const cluster = new Cluster({ url: 'redis://127.0.0.1:1' });
+    cluster.close();
+    const closed = vi.spyOn(TokenVerifier.prototype, 'close');
+    const algorithms = ['ES256'] as const;
+    const of = (name: string): object => one(`https://${name}/`, `/${name}`, { algorithms });
+    const failed = expect.objectContaining({ code: 'ERR_CLOSED' }) as PortcullisError;
+    expect(() => new TokenVerifier({ cluster, timers, issuers: [of('a'), of('b')] })).toThrow(
+      failed,
+    );
+    // The verifier itself, and that of each issuer.
+    expect(closed).toHaveBeenCalledTimes(3);
+    closed.mockRestore();
+    expect(() => new TokenVerifier({ cluster, timers, algorithms, keys: ec.publicKey })).toThrow(
+      failed,
+    );
+    expect(timers.getActiveTimersCount()).toBe(0);
   });
 });

@@ -2,7 +2,7 @@ import { createPublicKey, createSecretKey, generateKeyPairSync, type KeyObject }
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { Elysia } from 'elysia';
-import { jwtVerify } from 'jose';
+import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   InputValidationError,
@@ -502,7 +502,7 @@ describe('keys', () => {
     ).toMatchObject({ code: 'ERR_INVALID_KEY', field: 'keys[4]' });
   });
 
-  it('of a set may be for other purposes, but not broken', () => {
+  it('of a set that cannot be used are skipped, and an unusable set says why of each', async () => {
     const set = (...keys: TokenJwk[]): TokenVerifier =>
       new TokenVerifier({ algorithms: ['ES256'], jwks: { keys } });
     const mixed = set(
@@ -514,12 +514,36 @@ describe('keys', () => {
     expect(codeOf(mixed.safeVerify(token({}, p256.privateKey, 'ES256', { kid: 'sig' })))).toBe(
       'accepted',
     );
-    expect(thrown(() => set({ ...jwk, use: 'enc' })).message).toContain(
-      'no key that the verifier can use',
-    );
-    expect(thrown(() => set(jwk, { ...jwk, alg: 'HS256' }))).toMatchObject({
-      field: 'jwks.keys[1]',
-    });
+    const good = token({}, p256.privateKey, 'ES256', { kid: 'good' });
+    const broken: readonly (readonly [unknown, string])[] = [
+      [{ ...jwk, alg: 'HS256' }, 'does not fit its alg'],
+      [{ ...jwk, y: jwk.x }, 'not a point'],
+      [{ ...jwk, x: undefined }, 'not a key'],
+      [{ ...jwk, use: 'sig', key_ops: ['verify', 'encrypt'] }, 'contradicts itself'],
+      [{ ...jwk, kid: 5 }, 'not a key'],
+      [{ ...jwk, kid: '' }, 'kid that is not'],
+      [{ kty: 'RSA', n: 'AQ', e: 'AQAB' }, "none of the verifier's algorithms"],
+      [null, 'not a key'],
+    ];
+    for (const [key, words] of broken) {
+      const keys = [key, { ...jwk, kid: 'good' }] as TokenJwk[];
+      const verifier = set(...keys);
+      expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
+      const problem = expect.stringContaining(words) as string;
+      expect(verifier.snapshot()).toMatchObject({ keys: 1, skippedKeys: [{ index: 0, problem }] });
+      // A broken key of a set is no matter to jose either, which takes objects only.
+      if (key !== null)
+        await jwtVerify(good, createLocalJWKSet({ keys } as unknown as JSONWebKeySet));
+      expect(thrown(() => set(key as TokenJwk))).toMatchObject({
+        code: 'ERR_INVALID_KEY',
+        field: 'jwks.keys',
+        message: expect.stringMatching(/^jwks\.keys has no key that the verifier can use: key 0 /),
+      });
+    }
+    const all = thrown(() => set(...(broken.map(([key]) => key) as TokenJwk[]))).message;
+    for (const [at, [, words]] of broken.entries())
+      expect(all).toMatch(new RegExp(`key ${at} [^;]*${words}`));
+    expect(thrown(() => set())).toMatchObject({ code: 'ERR_INVALID_KEY', field: 'jwks.keys' });
     expect(
       thrown(() => set(...Array.from({ length: 1001 }, (_, at) => ({ ...jwk, kid: String(at) }))))
         .message,

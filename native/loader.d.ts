@@ -108,10 +108,11 @@ export declare class TokenCore {
   /** Returns the functions of the hot path, bound to this core. */
   bound(): { check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; deadline(): number }
   /**
-   * Replaces all keys at once; a refused set leaves the keys as they are. `tolerance` says which
-   * keys may be left out: `nothing`, `foreign` (keys for another purpose), `unusable`.
+   * Replaces all keys at once; a refused set leaves the keys as they are. `source` says where they
+   * come from: `chosen` keys must all be usable; of those that an issuer has `published`, and of a
+   * `fetched` set, the others are left out.
    */
-  load(set: string, tolerance: 'nothing' | 'foreign' | 'unusable', maxKeys: number): KeysLoaded
+  load(set: string, source: 'chosen' | 'published' | 'fetched', maxKeys: number): KeysLoaded
   /** Removes all keys. */
   forgetKeys(): void
   /** Returns the number of keys. */

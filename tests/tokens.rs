@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Validation, crypto, decode, get_current_timestamp};
 use portcullis::tokens::{
-    Algorithm, Algorithms, ClaimName, KeySet, Policy, Scratch, Tolerance, Verifier,
+    Algorithm, Algorithms, ClaimName, KeySet, KeySource, Policy, Scratch, Verifier,
 };
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ fn signed(header: &[u8], claims: &[u8]) -> Vec<u8> {
 }
 
 fn keys(text: &str, algorithm: Algorithm) -> KeySet {
-    let loaded = KeySet::load(text, Algorithms::of(&[algorithm]), Tolerance::Nothing, 100);
+    let loaded = KeySet::load(text, Algorithms::of(&[algorithm]), KeySource::Chosen, 100);
     assert!(loaded.is_ok(), "the keys are good");
     loaded.map_or_else(|_| KeySet::empty(), |loaded| loaded.set)
 }
@@ -184,7 +184,7 @@ proptest! {
 
     #[test]
     fn any_text_is_a_key_set_or_is_refused(text in "[ -~]{0,200}") {
-        let _ = KeySet::load(&text, Algorithms::of(&Algorithm::ALL), Tolerance::Unusable, 100);
+        let _ = KeySet::load(&text, Algorithms::of(&Algorithm::ALL), KeySource::Fetched, 100);
     }
 
     #[test]
@@ -196,7 +196,7 @@ proptest! {
     ) {
         let [n, e, x, k] = [0, 1, 2, 3].map(|at| URL_SAFE_NO_PAD.encode(&numbers[at]));
         let text = format!(r#"{{"keys":[{{"kty":"{kty}","crv":"{crv}","alg":"{alg}","n":"{n}","e":"{e}","x":"{x}","y":"{x}","k":"{k}"}}]}}"#);
-        let _ = KeySet::load(&text, Algorithms::of(&Algorithm::ALL), Tolerance::Nothing, 100);
+        let _ = KeySet::load(&text, Algorithms::of(&Algorithm::ALL), KeySource::Chosen, 100);
     }
 }
 

@@ -2,7 +2,7 @@
 //! holds the header's lines as a client sends them; lines of one name are joined, as hosts do.
 
 use portcullis::connections::{Address, TrustedProxies};
-use portcullis::tokens::{Algorithm, Algorithms, KeySet, Policy, Scratch, Tolerance, Verifier};
+use portcullis::tokens::{Algorithm, Algorithms, KeySet, KeySource, Policy, Scratch, Verifier};
 use std::sync::LazyLock;
 
 static PROXIES: LazyLock<TrustedProxies> = LazyLock::new(|| {
@@ -15,7 +15,7 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let allowed = Algorithms::of(&[Algorithm::HS256]);
     let key = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA";
     let set = format!(r#"{{"keys":[{{"kty":"oct","k":"{key}"}}]}}"#);
-    let keys = KeySet::load(&set, allowed, Tolerance::Nothing, 100);
+    let keys = KeySet::load(&set, allowed, KeySource::Chosen, 100);
     let policy = Policy {
         algorithms: allowed,
         ..Policy::default()

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Validation, crypto, decode};
 use libfuzzer_sys::fuzz_target;
-use portcullis::tokens::{Algorithm, Algorithms, KeySet, Policy, Scratch, Tolerance, Verifier};
+use portcullis::tokens::{Algorithm, Algorithms, KeySet, KeySource, Policy, Scratch, Verifier};
 use std::sync::LazyLock;
 
 const SECRET: [u8; 32] = [7; 32];
@@ -18,7 +18,7 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
         URL_SAFE_NO_PAD.encode(SECRET)
     );
     let allowed = Algorithms::of(&[Algorithm::HS256]);
-    let keys = KeySet::load(&set, allowed, Tolerance::Nothing, 100)
+    let keys = KeySet::load(&set, allowed, KeySource::Chosen, 100)
         .ok()
         .expect("a key");
     let policy = Policy {

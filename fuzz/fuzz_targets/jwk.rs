@@ -3,10 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::tokens::{Algorithm, Algorithms, KeySet, Policy, Scratch, Tolerance, Verifier};
+use portcullis::tokens::{Algorithm, Algorithms, KeySet, KeySource, Policy, Scratch, Verifier};
 
 fuzz_target!(|text: &str| {
-    for tolerance in [Tolerance::Nothing, Tolerance::Foreign, Tolerance::Unusable] {
+    for source in [KeySource::Chosen, KeySource::Published, KeySource::Fetched] {
         for allowed in [
             &Algorithm::ALL[..],
             &[Algorithm::HS256],
@@ -15,7 +15,7 @@ fuzz_target!(|text: &str| {
             &[Algorithm::EdDSA],
         ] {
             let allowed = Algorithms::of(allowed);
-            if let Ok(loaded) = KeySet::load(text, allowed, tolerance, 100) {
+            if let Ok(loaded) = KeySet::load(text, allowed, source, 100) {
                 assert!((1..=100).contains(&loaded.set.len()));
                 let verifier = Verifier::new(
                     Policy {

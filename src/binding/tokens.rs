@@ -8,7 +8,7 @@ use super::args::Args;
 use super::bound::{BoundFunction, NumberFunction, bind, bound_function};
 use super::memory::InvalidCall;
 use super::token_policy::TokenPolicy;
-use crate::tokens::{Algorithm, KeySet, Policy, Refused, Scratch, SetProblem, Tolerance, Verifier};
+use crate::tokens::{Algorithm, KeySet, KeySource, Policy, Refused, Scratch, SetProblem, Verifier};
 use crate::validators::Failure;
 use napi::bindgen_prelude::{
     AsyncTask, Buffer, Either, Env, Object, Task, Uint32Array, Utf16String,
@@ -157,22 +157,23 @@ impl TokenCore {
         Ok(object)
     }
 
-    /// Replaces all keys at once; a refused set leaves the keys as they are. `tolerance` says which
-    /// keys may be left out: `nothing`, `foreign` (keys for another purpose), `unusable`.
+    /// Replaces all keys at once; a refused set leaves the keys as they are. `source` says where they
+    /// come from: `chosen` keys must all be usable; of those that an issuer has `published`, and of a
+    /// `fetched` set, the others are left out.
     #[napi(catch_unwind)]
     pub fn load(
         &self,
         set: String,
-        #[napi(ts_arg_type = "'nothing' | 'foreign' | 'unusable'")] tolerance: String,
+        #[napi(ts_arg_type = "'chosen' | 'published' | 'fetched'")] source: String,
         max_keys: u32,
     ) -> KeysLoaded {
-        let tolerance = match tolerance.as_str() {
-            "unusable" => Tolerance::Unusable,
-            "foreign" => Tolerance::Foreign,
-            _ => Tolerance::Nothing,
+        let source = match source.as_str() {
+            "fetched" => KeySource::Fetched,
+            "published" => KeySource::Published,
+            _ => KeySource::Chosen,
         };
         let algorithms = self.verifier.policy().algorithms;
-        match KeySet::load(&set, algorithms, tolerance, max_keys as usize) {
+        match KeySet::load(&set, algorithms, source, max_keys as usize) {
             Ok(loaded) => {
                 let count = loaded.set.len() as u32;
                 self.verifier.set_keys(loaded.set);

@@ -54,21 +54,6 @@ pub enum KeyProblem {
     Point,
 }
 
-impl KeyProblem {
-    /// True if the key is fine for another purpose: a key set may contain such keys.
-    #[must_use]
-    pub const fn is_foreign(self) -> bool {
-        matches!(
-            self,
-            Self::Unsupported
-                | Self::Use
-                | Self::Operations
-                | Self::UnknownAlgorithm
-                | Self::NotAllowed
-        )
-    }
-}
-
 /// A refused key, by its place in the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyError {

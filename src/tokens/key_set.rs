@@ -74,23 +74,23 @@ fn list(skipped: &[KeyError]) -> String {
     text
 }
 
-/// Which keys may be left out of a set.
+/// Where keys come from. It decides whether keys may be left out, and in which forms they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tolerance {
-    /// None: each key was given on purpose.
-    Nothing,
-    /// Keys for another purpose.
-    Foreign,
-    /// Every key that cannot be used: one bad key of an issuer must not lock out all users.
-    Unusable,
+pub enum KeySource {
+    /// The application, which has chosen each key: a bad one is its mistake, and none is left out.
+    Chosen,
+    /// An issuer, whose set the application has at hand: one bad key must not lock out all users, so
+    /// every key that cannot be used is left out.
+    Published,
+    /// An issuer, whose set is fetched: as `Published`, and a later version may have further keys.
+    Fetched,
 }
 
-impl Tolerance {
-    const fn allows(self, problem: KeyProblem) -> bool {
+impl KeySource {
+    const fn encoding(self) -> Encoding {
         match self {
-            Self::Nothing => false,
-            Self::Foreign => problem.is_foreign(),
-            Self::Unusable => true,
+            Self::Chosen => Encoding::Canonical,
+            Self::Published | Self::Fetched => Encoding::Published,
         }
     }
 }
@@ -166,7 +166,7 @@ impl KeySet {
     pub fn load(
         text: &str,
         allowed: Algorithms,
-        tolerance: Tolerance,
+        source: KeySource,
         max_keys: usize,
     ) -> Result<Loaded, SetProblem> {
         let max_keys = max_keys.min(KEYS_MAX);
@@ -177,23 +177,19 @@ impl KeySet {
         if raw.len() > max_keys {
             return Err(SetProblem::TooLarge(max_keys));
         }
-        let encoding = match tolerance {
-            Tolerance::Nothing => Encoding::Canonical,
-            Tolerance::Foreign | Tolerance::Unusable => Encoding::Published,
-        };
         let mut set = Self::empty();
-        set.is_fetched = tolerance == Tolerance::Unusable;
+        set.is_fetched = source == KeySource::Fetched;
         let (mut skipped, mut lenient) = (Vec::new(), 0);
         for (index, raw) in raw.into_iter().enumerate() {
             let added = raw
                 .ok_or(KeyProblem::Malformed)
-                .and_then(|raw| prepare(&raw, allowed, encoding))
+                .and_then(|raw| prepare(&raw, allowed, source.encoding()))
                 .and_then(|key| set.add(key));
             match added {
                 Ok(is_lenient) => lenient += usize::from(is_lenient),
                 Err(problem) => {
                     let error = KeyError { index, problem };
-                    if !tolerance.allows(problem) {
+                    if source == KeySource::Chosen {
                         return Err(SetProblem::Key(error));
                     }
                     skipped.push(error);

@@ -34,7 +34,7 @@ mod weak_keys;
 
 pub use algorithm::{Algorithm, Algorithms};
 pub use key_problem::{KeyError, KeyProblem};
-pub use key_set::{KEYS_MAX, KeySet, Loaded, SetProblem, Tolerance};
+pub use key_set::{KEYS_MAX, KeySet, KeySource, Loaded, SetProblem};
 pub use policy::{ClaimName, Policy, Refused, TypRule};
 pub use revocation::{Revocations, RevocationsFull};
 pub use verifier::{Scratch, Verifier};

@@ -181,3 +181,23 @@ export function outOfRange(field: string, value: unknown, allowed: string): Port
     allowed,
   });
 }
+
+/**
+ * Returns an error about an option as one about the option at a path, such as `issuers[0].`. Any
+ * other error is returned as it is.
+ * @internal
+ */
+export function underPath(path: string, error: unknown): unknown {
+  if (!(error instanceof PortcullisError) || error.field === undefined) return error;
+  const { code, field, value, allowed, message } = error;
+  const details: ErrorDetails = {
+    field: path + field,
+    ...(value !== undefined && { value }),
+    ...(allowed !== undefined && { allowed }),
+  };
+  const text = message.startsWith(field) ? path + message : `${path}${field}: ${message}`;
+  if (code === 'ERR_OUT_OF_RANGE') return new ArgumentRangeError(text, details);
+  return code === 'ERR_INVALID_ARG_TYPE' || code === 'ERR_UNKNOWN_OPTION'
+    ? new ArgumentTypeError(code, text, details)
+    : new PortcullisError(code, text, details);
+}

@@ -58,10 +58,17 @@ export function namedFunctions(
 /**
  * Refuses an object with an unknown option. The message suggests the most similar known one.
  *
+ * @param owner the class or the field that has the options
+ * @param path goes before the option's name in the error's field, such as `jwks.`
  * @throws ERR_UNKNOWN_OPTION
  * @internal
  */
-export function knownOptions(owner: string, options: object, known: readonly string[]): void {
+export function knownOptions(
+  owner: string,
+  options: object,
+  known: readonly string[],
+  path = '',
+): void {
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue;
     const hint = didYouMean(name, known);
@@ -69,7 +76,7 @@ export function knownOptions(owner: string, options: object, known: readonly str
       'ERR_UNKNOWN_OPTION',
       `${owner} has no option ${describe(name)}${hint}`,
       {
-        field: name.slice(0, 40),
+        field: path + name.slice(0, 40),
         allowed: known.join(', '),
       },
     );

@@ -101,7 +101,7 @@ export interface JwksOptions {
  * @internal
  */
 export function checkedJwks(options: RemoteJwks): JwksOptions {
-  knownOptions('jwks', options, OPTIONS);
+  knownOptions('jwks', options, OPTIONS, 'jwks.');
   const { url, discovery, headers = {}, onError, fetch, allowInsecure } = options;
   if (typeof headers !== 'object' || headers === null)
     throw wrongType('jwks.headers', headers, 'an object');

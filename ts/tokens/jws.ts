@@ -54,7 +54,7 @@ function coreOf(
   const known = typeof key === 'string' ? undefined : prepared.get(key);
   if (known?.content === content) return known.core;
   const core = new TokenCore(signaturePolicy(algorithms));
-  const { problem, index } = core.load(set, 'nothing', 100);
+  const { problem, index } = core.load(set, 'chosen', 100);
   if (problem !== undefined) throw invalidKey(fieldOfKey('key', key, index), problem);
   if (typeof key !== 'string') prepared.set(key, { content, core });
   return core;

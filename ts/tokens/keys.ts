@@ -150,14 +150,14 @@ function coreKey(field: string, key: unknown, algorithms: readonly TokenAlgorith
   if (!isObject(key) || Array.isArray(key)) throw wrongKeyType(field, key);
   if ('secret' in key) {
     const { secret } = key;
-    knownOptions(field, key, ['secret', 'algorithm', 'kid']);
+    knownOptions(field, key, ['secret', 'algorithm', 'kid'], `${field}.`);
     if (typeof secret !== 'string' && !(secret instanceof Uint8Array))
       throw wrongKeyType(`${field}.secret`, secret, 'bytes or text');
     return { ...secretKey(secret), ...algorithmAndId(key) };
   }
   if ('pem' in key) {
     const { pem } = key;
-    knownOptions(field, key, ['pem', 'algorithm', 'kid']);
+    knownOptions(field, key, ['pem', 'algorithm', 'kid'], `${field}.`);
     if (typeof pem !== 'string') throw wrongKeyType(`${field}.pem`, pem, 'text');
     return { pem, ...algorithmAndId(key) };
   }

@@ -28,7 +28,7 @@ export class ReplayList {
   constructor(options: ReplayOptions, cacheSize: unknown) {
     if (typeof options !== 'object' || options === null)
       throw wrongType('replay', options, 'an object with maxEntries');
-    knownOptions('replay', options, ['maxEntries']);
+    knownOptions('replay', options, ['maxEntries'], 'replay.');
     if (cacheSize !== undefined && cacheSize !== 0)
       throw outOfRange('cacheSize', cacheSize, '0 with replay: a cached token would be used again');
     this.#maxEntries = wholeNumber('replay.maxEntries', options.maxEntries, 1, 10_000_000);

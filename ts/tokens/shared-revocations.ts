@@ -36,7 +36,7 @@ function parsed(text: string): SharedRevocation | undefined {
 export class SharedRevocations {
   readonly #member: Membership;
   readonly #stop: () => void;
-  readonly #timers = new TimerManager({ name: 'portcullis revocations', context: 'none' });
+  readonly #timers: TimerManager;
   readonly #apply: (revocation: SharedRevocation) => void;
   readonly #max: number;
   readonly #keptSeconds: number;
@@ -73,6 +73,8 @@ export class SharedRevocations {
     this.#apply = apply;
     this.#ready = new Promise((resolve) => (this.#resolve = resolve));
     this.#member = cluster.channel('tokens');
+    // Made only now: a closed cluster has thrown.
+    this.#timers = new TimerManager({ name: 'portcullis revocations', context: 'none' });
     this.#stop = this.#member.onNews((kind, data) => this.#news(kind, data));
     // Another verifier of this process may have joined before: then no news of it comes.
     void this.#work();

@@ -5,7 +5,7 @@
  * Long, because all methods of the public class stand here, each with its documentation.
  */
 import { wallClockMs } from '../base/clock.js';
-import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { outOfRange, PortcullisError, underPath, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import { TokenCore, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
@@ -119,6 +119,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   /** @param options the keys and the policy */
   constructor(options: TokenVerifierOptions) {
     const issuers = issuersOf(options);
+    // First, so that each option is checked where it stands.
+    this.#issuers = issuers === undefined ? undefined : listOf(issuers, options.issuers ?? []);
     const checked = checkedOptions(issuers === undefined ? options : sharedOptions(issuers));
     const { policy, algorithms, claimNames, cacheSize, rules, replay } = checked;
     this.#rules = rules;
@@ -135,18 +137,23 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     this.#check = bound.check;
     this.#deadline = bound.deadline;
     this.#cache = cacheSize === 0 ? undefined : new ResultCache(cacheSize);
-    this.#issuers = issuers === undefined ? undefined : listOf(issuers);
     this.#remote = issuers === undefined ? this.#loadKeys(options) : undefined;
-    this.#shared =
-      options.cluster === undefined
-        ? undefined
-        : new SharedRevocations(
-            options.cluster,
-            policy.maxRevocations,
-            Math.max(...(issuers ?? [options]).map(toleranceOf)),
-            wallClockMs,
-            (revocation) => void this.#hold(revocation),
-          );
+    try {
+      this.#shared =
+        options.cluster === undefined
+          ? undefined
+          : new SharedRevocations(
+              options.cluster,
+              policy.maxRevocations,
+              Math.max(...(issuers ?? [options]).map(toleranceOf)),
+              wallClockMs,
+              (revocation) => void this.#hold(revocation),
+            );
+    } catch (error) {
+      // A closed cluster: nobody gets this verifier, so nobody would close its issuers.
+      this.close();
+      throw error;
+    }
   }
 
   /**
@@ -412,7 +419,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
           : 'each issuer of this verifier has its own keys',
         { field: this.#issuers === undefined ? 'jwks' : 'issuers' },
       );
-    this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'nothing');
+    this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'chosen');
   }
 
   /**
@@ -497,7 +504,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     if ((keys === undefined) === (jwks === undefined))
       throw wrongType('keys', keys, 'given, or jwks, and not both');
     if (keys !== undefined) {
-      this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'nothing');
+      this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'chosen');
       return undefined;
     }
     if (typeof jwks !== 'object' || jwks === null)
@@ -505,7 +512,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     if (!('url' in jwks) && !('discovery' in jwks)) {
       const set = (jwks as Partial<TokenJwkSet>).keys;
       if (!Array.isArray(set)) throw wrongType('jwks.keys', set, 'an array of JWKs');
-      this.#load('jwks.keys', set, coreJwkSet(set), 'foreign');
+      this.#load('jwks.keys', set, coreJwkSet(set), 'published');
       return undefined;
     }
     if ('discovery' in jwks && this.#issuer === undefined)
@@ -521,8 +528,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     });
   }
 
-  #load(field: string, keys: unknown, set: string, tolerance: 'nothing' | 'foreign'): void {
-    const { problem, index, skipped, lenient } = this.#core.load(set, tolerance, KEYS_MAX);
+  #load(field: string, keys: unknown, set: string, source: 'chosen' | 'published'): void {
+    const { problem, index, skipped, lenient } = this.#core.load(set, source, KEYS_MAX);
     if (problem !== undefined) throw invalidKey(fieldOfKey(field, keys, index), problem);
     this.#lenientKeys = lenient;
     this.#skippedKeys = skipped;
@@ -538,7 +545,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       this.#core.forgetKeys();
       this.#lenientKeys = 0;
     } else {
-      const { problem, skipped, lenient } = this.#core.load(set, 'unusable', maxKeys);
+      const { problem, skipped, lenient } = this.#core.load(set, 'fetched', maxKeys);
       if (problem !== undefined) return problem;
       this.#lenientKeys = lenient;
       this.#skippedKeys = skipped;
@@ -629,21 +636,29 @@ const toleranceOf = ({
   clockToleranceSeconds = CLOCK_TOLERANCE_SECONDS,
 }: TokenVerifierOptions): number => clockToleranceSeconds;
 
-/** Makes the verifier of each issuer; if one cannot be made, none stays open. */
-function listOf(issuers: readonly TokenVerifierOptions[]): IssuerList<TokenVerifier> {
+/**
+ * Makes the verifier of each issuer; if one cannot be made, none stays open.
+ * @param issuers the options of each, complete
+ * @param given those that stand at the issuer itself: an error names an option where it stands
+ */
+function listOf(
+  issuers: readonly TokenVerifierOptions[],
+  given: readonly object[],
+): IssuerList<TokenVerifier> {
   const made: TokenVerifier[] = [];
-  try {
-    return new IssuerList(
-      issuers.map((options) => {
-        const verifier = new TokenVerifier(options);
-        made.push(verifier);
-        return { matchers: matchersOf('issuer', options.issuer) ?? [], verifier };
-      }),
-    );
-  } catch (error) {
-    for (const verifier of made) verifier.close();
-    throw error;
-  }
+  const entries = issuers.map((options, at) => {
+    try {
+      const verifier = new TokenVerifier(options);
+      made.push(verifier);
+      return { matchers: matchersOf('issuer', options.issuer) ?? [], verifier };
+    } catch (error) {
+      for (const verifier of made) verifier.close();
+      const [name = ''] = /^\w+/.exec((error as { readonly field?: string }).field ?? '') ?? [];
+      const isShared = name in options && !(name in (given[at] ?? {}));
+      throw isShared ? error : underPath(`issuers[${at}].`, error);
+    }
+  });
+  return new IssuerList(entries);
 }
 
 const schemaResult = <C>(result: TokenResult<C>): InputSchemaResult<C> =>
