@@ -6,7 +6,7 @@ import type { Cluster } from '../cluster/cluster.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { BearerVerifier, TokenAuth } from '../guard/bearer.js';
 import type { MessageOptions } from '../guard/json-filter.js';
-import { type MessageHandler, MessageRouter } from '../messages/router.js';
+import { type MessageHandler, MessageRouter, type MessageTypeOptions } from '../messages/router.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { PageOptions } from '../page/live-page.js';
@@ -88,6 +88,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     this.#options = { ...options };
     this.#router = new MessageRouter<ServerConnection>({
       onError: (error, type) => this.#built?.parts.onError(error, `message ${type}`),
+      onRateExceeded: (exceeded) => this.#options.websocket?.onRateExceeded?.(exceeded),
     });
   }
 
@@ -218,13 +219,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
   /**
    * Handles the messages of one type. The handler's result is sent back.
    * @param type 1 to 128 characters
-   * @param check returns true for a payload that the handler accepts; default: every payload
+   * @param check returns true for a payload that the handler accepts, or `{ check, rate }`; default:
+   * every payload, at any rate
    * @throws as `MessageRouter.on`; ERR_CLOSED once built
    */
   on<T = unknown>(
     type: string,
     handle: MessageHandler<T, ServerConnection>,
-    check?: (payload: unknown) => payload is T,
+    check?: ((payload: unknown) => payload is T) | MessageTypeOptions<T>,
   ): this {
     this.#checkOpen();
     this.#router.on(type, handle, check);

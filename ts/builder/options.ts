@@ -9,7 +9,7 @@ import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js'
 import { ClientAddress } from '../guard/client-address.js';
 import { Origins } from '../guard/origins.js';
 import { REFUSAL_OPTIONS, type RefusalOptions, RefusalShape } from '../http/refusal-shape.js';
-import { type MessageHandler, MessageRouter } from '../messages/router.js';
+import { type ExceededTypeRate, type MessageHandler, MessageRouter } from '../messages/router.js';
 import type { TypedWebSocketHandler } from '../messages/types.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
@@ -39,6 +39,8 @@ export interface WebSocketOptions {
   readonly handler?: TypedWebSocketHandler | undefined;
   /** Answer to a message that cannot be handled: `reply` sends a message of type `error`, `close` also closes with 1007. Default `reply`. */
   readonly onInvalid?: 'reply' | 'close' | undefined;
+  /** Called for each message over the rate of its type, which `.on(type, handle, { rate })` sets. Default: none. */
+  readonly onRateExceeded?: ((exceeded: ExceededTypeRate<ServerConnection>) => void) | undefined;
 }
 
 /** Endpoints that the server answers itself. */
@@ -240,8 +242,17 @@ export function addHandlers(
 }
 
 function checkWebSocket(websocket: WebSocketOptions): void {
-  knownOptions('websocket', websocket, ['enabled', 'path', 'handlers', 'handler', 'onInvalid']);
-  const { enabled, path, handlers, handler, onInvalid } = websocket;
+  knownOptions('websocket', websocket, [
+    'enabled',
+    'path',
+    'handlers',
+    'handler',
+    'onInvalid',
+    'onRateExceeded',
+  ]);
+  const { enabled, path, handlers, handler, onInvalid, onRateExceeded } = websocket;
+  if (onRateExceeded !== undefined && typeof onRateExceeded !== 'function')
+    throw wrongType('websocket.onRateExceeded', onRateExceeded, 'a function');
   if (handlers !== undefined)
     addHandlers(new MessageRouter<ServerConnection>(), objectOf('websocket.handlers', handlers));
   if (enabled !== undefined && typeof enabled !== 'boolean')
