@@ -1,13 +1,16 @@
 /** Options of a whole server, and their checks. */
+import { hostClock } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { ManagedConnection } from '../connections/connection.js';
+import { checkedLimits, type ConnectionLimits } from '../connections/limits.js';
 import { checkedArguments } from '../connections/options.js';
 import { authOptions, type BearerVerifier, type TokenAuth } from '../guard/bearer.js';
 import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js';
 import { ClientAddress } from '../guard/client-address.js';
 import { Origins } from '../guard/origins.js';
+import { checkedRates, type RequestRates } from '../http/rate-options.js';
 import { REFUSAL_OPTIONS, type RefusalOptions, RefusalShape } from '../http/refusal-shape.js';
 import { type ExceededTypeRate, type MessageHandler, MessageRouter } from '../messages/router.js';
 import type { TypedWebSocketHandler } from '../messages/types.js';
@@ -55,6 +58,12 @@ export interface Endpoints {
   readonly stats?: boolean | undefined;
 }
 
+/** Rates of the requests of a server. */
+export interface ServerRequests {
+  /** Rates of requests, as the guard's `requests.rate`. Default: none. */
+  readonly rate?: RequestRates<Request> | undefined;
+}
+
 /** Options of a whole server. */
 export interface ServerOptions extends RefusalOptions<Request> {
   /** Port: 0 to 65535; 0 picks a free one. Default 3000. */
@@ -69,6 +78,13 @@ export interface ServerOptions extends RefusalOptions<Request> {
    * have its address. `memory` makes a `ResourceMonitor`, unless `monitor` is given.
    */
   readonly limits?: ResourceLimitsInput | undefined;
+  /** Rates of HTTP requests; their other limits are `limits.requests`. Endpoints are not counted. Default: none. */
+  readonly requests?: ServerRequests | undefined;
+  /**
+   * Rates of connects and of messages, as the limits of a `ConnectionManager`. Rates of a message type
+   * are options of `.on()`. Default: none.
+   */
+  readonly rates?: ServerRates | undefined;
   /** Middleware around every request, upgrades included. */
   readonly middlewares?: readonly ServerMiddleware[] | undefined;
   /** Verifies the token of every upgrade, as the guard's option, or with any other verifier; its `sub` is the user. Default: clients need no token. */
@@ -123,6 +139,8 @@ const OPTIONS = [
   'hostname',
   'websocket',
   'limits',
+  'requests',
+  'rates',
   'middlewares',
   'auth',
   'trustedProxies',
@@ -143,6 +161,20 @@ const OPTIONS = [
   'metrics',
   'onError',
 ] as const;
+/** Limits of a manager that are rates. */
+const RATES = [
+  'connectRatePerIp',
+  'connectRatePerUser',
+  'messageRate',
+  'messageRatePerUser',
+  'messageRatePerIp',
+  'byteRate',
+  'controlRate',
+] as const;
+
+/** Rates of connects and of messages. */
+export type ServerRates = Pick<ConnectionLimits, (typeof RATES)[number]>;
+
 /** Connections, and requests in flight, of one address. */
 const PER_ADDRESS = 1000;
 
@@ -211,7 +243,19 @@ export function checkOptions(options: ServerOptions): void {
   checkedEndpoints(options.endpoints);
   if (options.page !== undefined) checkedPage(options.page);
   resourceLimits(options.limits);
+  checkRates(options);
   if (websocket !== undefined) checkWebSocket(objectOf('websocket', websocket));
+}
+
+function checkRates({ requests, rates }: ServerOptions): void {
+  if (requests !== undefined) {
+    knownOptions('requests', objectOf('requests', requests), ['rate']);
+    if (requests.rate !== undefined) checkedRates(requests.rate as RequestRates<never>, hostClock);
+  }
+  if (rates !== undefined) {
+    knownOptions('rates', objectOf('rates', rates), RATES);
+    checkedLimits(rates);
+  }
 }
 
 export function checkedEndpoints(given: Endpoints | undefined): Required<Endpoints> {
