@@ -1886,6 +1886,8 @@ interface RateLimiterStats {
     readonly admitted: number;
     /** Costs that this limiter refused. */
     readonly refused: number;
+    /** Calls of `block()` of this limiter. */
+    readonly blocks: number;
     /** Keys that a full table forgot before they had their whole limit again. */
     readonly evicted: number;
     /** Memory of all keys, bytes. */
@@ -3242,6 +3244,23 @@ declare class ProductionMetrics {
      * @param manager the manager to remove; unknown ones are ignored
      */
     detach(manager: ConnectionManager): void;
+    /**
+     * Exposes the counts of a rate limiter from now on. Guards with the option `metrics` attach the
+     * limiters of `requests.rate`, by their name or as `requests.ip`, `requests.route`, `requests.key`
+     * and `requests.user`. Limiters with one label are added up. Repeated calls have no effect.
+     * @param limiter the limiter to add
+     * @param label value of the label `limiter`: 1 to 128 characters. Default: the limiter's name. From
+     *   the hundredth label on, all share `other`
+     * @throws ERR_INVALID_ARG_TYPE, also without a label for a limiter without a name; ERR_OUT_OF_RANGE
+     * @example
+     * metrics.attachLimiter(logins, 'logins');
+     */
+    attachLimiter(limiter: RateLimiter, label?: string): void;
+    /**
+     * Undoes `attachLimiter`: the limiter's keys leave the figures at once; its other counts so far stay.
+     * @param limiter the limiter to remove; unknown ones are ignored
+     */
+    detachLimiter(limiter: RateLimiter): void;
     /** Returns true if every target with data is met. */
     checkTargets(): boolean;
     /**

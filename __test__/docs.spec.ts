@@ -593,6 +593,7 @@ describe('docs/kpi.md', () => {
     metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
     metrics.recordError('a');
     metrics.recordRefusal('a');
+    metrics.attachLimiter(new RateLimiter({ limit: 1, windowMs: 1 }), 'docs');
     // A reading that fails, for the count of failures.
     metrics.merge({ getMetricsAsJSON: () => 'nothing' });
     await metrics.toPrometheus();
