@@ -515,7 +515,7 @@ interface ConnectRate {
 }
 /** Action for a message over its rate. */
 type RateAction = 'drop' | 'close' | 'report';
-/** A rate of the messages, or of the bytes, that one connection may send, and the action beyond it. */
+/** A rate of the messages or of the bytes of a connection, or of the messages of a user or an address, and the action beyond it. */
 interface MessageRate {
     /** Messages or bytes in each window: 1 to 2^30. */
     readonly limit: number;
@@ -580,6 +580,17 @@ interface ConnectionLimits {
     readonly connectRatePerUser?: ConnectRate | undefined;
     /** Rate of the messages of each connection. */
     readonly messageRate?: MessageRate | undefined;
+    /**
+     * Rate of the messages of all connections of a user together, over all managers of the name in this process.
+     * A client without a user has none. A user that connects anew does not begin anew.
+     */
+    readonly messageRatePerUser?: MessageRate | undefined;
+    /**
+     * Rate of the messages of all connections of an address together, of IPv6 of a prefix of `ipv6PrefixBits`, over
+     * all managers of the name in this process. Clients without a valid address share one. A client that connects
+     * anew does not begin anew. Holds for `exempt` clients, too.
+     */
+    readonly messageRatePerIp?: MessageRate | undefined;
     /** Rate of the bytes of each connection. */
     readonly byteRate?: MessageRate | undefined;
     /**
@@ -1639,7 +1650,7 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /** Called for every admission that a limit would have refused, while the limits are only observed. */
     readonly onObserve?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
     /** Called for every message, ping or pong over a rate, before the action is taken. */
-    readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'byte_rate' | 'control_rate', action: RateAction) => void) | undefined;
+    readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'user_message_rate' | 'ip_message_rate' | 'byte_rate' | 'control_rate', action: RateAction) => void) | undefined;
 }
 
 /** Counts at one moment. The first four are those of the index, which managers of one name share. */
@@ -1667,6 +1678,11 @@ interface ConnectionStats {
     readonly terminated: number;
     /** Connections that this manager has closed for being idle. */
     readonly evicted: number;
+    /**
+     * Users and addresses with a connection that has sent a message, while `messageRatePerUser` or
+     * `messageRatePerIp` counts them; of the index, as the first four.
+     */
+    readonly messageRateKeys: number;
     /** Messages, pings and pongs over a rate, whatever the action was. */
     readonly messagesOverRate: number;
     /** The limits in force: a frozen copy. */
@@ -1870,6 +1886,8 @@ interface RateLimiterStats {
     readonly admitted: number;
     /** Costs that this limiter refused. */
     readonly refused: number;
+    /** Calls of `block()` of this limiter. */
+    readonly blocks: number;
     /** Keys that a full table forgot before they had their whole limit again. */
     readonly evicted: number;
     /** Memory of all keys, bytes. */
@@ -3226,6 +3244,23 @@ declare class ProductionMetrics {
      * @param manager the manager to remove; unknown ones are ignored
      */
     detach(manager: ConnectionManager): void;
+    /**
+     * Exposes the counts of a rate limiter from now on. Guards with the option `metrics` attach the
+     * limiters of `requests.rate`, by their name or as `requests.ip`, `requests.route`, `requests.key`
+     * and `requests.user`. Limiters with one label are added up. Repeated calls have no effect.
+     * @param limiter the limiter to add
+     * @param label value of the label `limiter`: 1 to 128 characters. Default: the limiter's name. From
+     *   the hundredth label on, all share `other`
+     * @throws ERR_INVALID_ARG_TYPE, also without a label for a limiter without a name; ERR_OUT_OF_RANGE
+     * @example
+     * metrics.attachLimiter(logins, 'logins');
+     */
+    attachLimiter(limiter: RateLimiter, label?: string): void;
+    /**
+     * Undoes `attachLimiter`: the limiter's keys leave the figures at once; its other counts so far stay.
+     * @param limiter the limiter to remove; unknown ones are ignored
+     */
+    detachLimiter(limiter: RateLimiter): void;
     /** Returns true if every target with data is met. */
     checkTargets(): boolean;
     /**
@@ -4183,15 +4218,56 @@ type ParseResult<T = unknown> = {
     readonly problem: MessageProblem;
 };
 
+/** The clients that a rate of messages counts together. */
+type MessageRateKey = 'connection' | 'user' | 'ip';
+/** A rate of the messages of one type, and the action beyond it. */
+interface MessageTypeRate extends RateLimit {
+    /**
+     * Clients that count together. `connection`: each by itself, by its `id`. `user`: all connections
+     * of the sender's `userId`; a client without a user counts by connection. `ip`: all connections
+     * of an `ip`, of IPv6 of its network of 64 bits. Default `connection`.
+     */
+    readonly by?: MessageRateKey | undefined;
+    /**
+     * Action for a message over the rate. `drop` ignores it; `close` closes the connection with 1008;
+     * `report` only calls `onRateExceeded`. Default `close`.
+     */
+    readonly action?: RateAction | undefined;
+    /** Most clients that are remembered: 1 to 2^24, as in `RateLimiter`. Default 131072. */
+    readonly maxKeys?: number | undefined;
+    /** Name by which worker threads share the rate, as in `RateLimiter`. Default: none. */
+    readonly name?: string | undefined;
+    /** Source of time, for tests. Default: the host's clock. */
+    readonly clock?: Clock | undefined;
+}
+
 /** Handles the messages of one type. Its result, if any, is sent back as the answer. */
 type MessageHandler<T, C = TypedWebSocketConnection> = (connection: C, message: TypedWebSocketMessage<T>) => Outgoing | undefined | void | Promise<Outgoing | undefined | void>;
+/** Check and rate of the messages of one type. */
+interface MessageTypeOptions<T> {
+    /**
+     * Returns true if a payload fits the type. Default: none, and the type of the payload is the
+     * client's promise only.
+     */
+    readonly check?: ((payload: unknown) => payload is T) | undefined;
+    /** Rate of the messages of this type, judged before `check`. Default: none. */
+    readonly rate?: MessageTypeRate | undefined;
+}
+/** A message over the rate of its type. */
+interface ExceededTypeRate<C = TypedWebSocketConnection> {
+    readonly type: string;
+    readonly connection: C;
+    readonly action: RateAction;
+}
 /** Options of a router. */
-interface MessageRouterOptions {
+interface MessageRouterOptions<C = TypedWebSocketConnection> {
     /**
      * Called with the error of a handler or check that throws or rejects. The client gets
      * `handler_failed` without details. Default: none.
      */
     readonly onError?: ((error: unknown, type: string) => void) | undefined;
+    /** Called for each message over the rate of its type, before the action is taken. Default: none. */
+    readonly onRateExceeded?: ((exceeded: ExceededTypeRate<C>) => void) | undefined;
     /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
     readonly monitor?: ResourceMonitor | undefined;
 }
@@ -4201,6 +4277,8 @@ interface MessageStats {
     readonly handled: number;
     /** Problems by code; codes that never came up are absent. */
     readonly problems: Readonly<Partial<Record<MessageProblemCode, number>>>;
+    /** Messages over the rate of their type, whatever the action was. */
+    readonly overRate: number;
 }
 /** The reply to a message, ready to be sent. */
 interface MessageReply {
@@ -4228,20 +4306,21 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
      * @param options see `MessageRouterOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
      */
-    constructor(options?: MessageRouterOptions);
+    constructor(options?: MessageRouterOptions<C>);
     /**
      * Sets the handler of a type.
      * @param type 1 to 128 characters
      * @param handle called with the connection and the message; its result is the answer
-     * @param check returns true if a payload fits the type. Without a check, the type of the payload is
-     * the client's promise only.
+     * @param check returns true if a payload fits the type, or `{ check, rate }`. Without a check, the
+     * type of the payload is the client's promise only.
      * @returns the router
-     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler; ERR_CLOSED after
-     * `close()`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for a type that has a
+     * handler; ERR_CLOSED after `close()`
      * @example
+     * router.on('chat', say, { check: isText, rate: { limit: 5, windowMs: 1000, action: 'drop' } });
      * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
      */
-    on<T>(type: string, handle: MessageHandler<T, C>, check?: (payload: unknown) => payload is T): this;
+    on<T>(type: string, handle: MessageHandler<T, C>, check?: ((payload: unknown) => payload is T) | MessageTypeOptions<T>): this;
     /**
      * Sets the handler of all types without a handler of their own; a second one replaces the first.
      * @param handle as of `on()`
@@ -5408,4 +5487,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { Cluster, ClusterLimiter, CompositeRateLimiter, ConnectionManager, Counter, CounterSeries, Gauge, GaugeSeries, GracefulShutdown, Histogram, HistogramSeries, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RateLimiter, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExceededTypeRate, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRateKey, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MessageTypeOptions, MessageTypeRate, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

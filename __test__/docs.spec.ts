@@ -222,6 +222,9 @@ const TAKES: Record<string, (given: Given) => unknown> = {
   RequestEnd: (given) => new ProductionMetrics({ timers }).startRequest().end(given as never),
   ShutdownOptions: (given) => new GracefulShutdown({ timers, ...given } as never).close(),
   MessageRouterOptions: (given) => new MessageRouter(given as never),
+  MessageTypeOptions: (given) => new MessageRouter().on('a', () => undefined, given as never),
+  MessageTypeRate: (given) =>
+    new MessageRouter().on('a', () => undefined, { rate: { limit: 1, windowMs: 1, ...given } }),
   PageOptions: (given) => new LivePage({ path: '/page', ...given } as never, sources).close(),
   GuardOptions: (given) =>
     portcullis(('manager' in given ? given : { limits: {}, timers, ...given }) as never),
@@ -590,6 +593,7 @@ describe('docs/kpi.md', () => {
     metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
     metrics.recordError('a');
     metrics.recordRefusal('a');
+    metrics.attachLimiter(new RateLimiter({ limit: 1, windowMs: 1 }), 'docs');
     // A reading that fails, for the count of failures.
     metrics.merge({ getMetricsAsJSON: () => 'nothing' });
     await metrics.toPrometheus();

@@ -187,7 +187,7 @@ describe('a router', () => {
     }
     expect([told, router.snapshot()]).toEqual([
       ['bigint', 'circle'],
-      { handled: 0, problems: { handler_failed: 2 } },
+      { handled: 0, problems: { handler_failed: 2 }, overRate: 0 },
     ]);
   });
 
@@ -198,7 +198,7 @@ describe('a router', () => {
       .otherwise((_connection, { type }) => void seen.push(type));
     expect((await router.receive('{"type":"a"}', null))?.envelope.type).toBe('b');
     expect(await router.receive('{"type":"zzz"}', null)).toBeUndefined();
-    expect([seen, router.snapshot()]).toEqual([['zzz'], { handled: 2, problems: {} }]);
+    expect([seen, router.snapshot()]).toEqual([['zzz'], { handled: 2, problems: {}, overRate: 0 }]);
   });
 
   it('reports the problem of a message that it cannot parse, and counts none', () => {
@@ -218,7 +218,7 @@ describe('a router', () => {
         problem: expect.objectContaining({ code: 'invalid_envelope', field: 'messageId' }),
       },
     ]);
-    expect(router.snapshot()).toEqual({ handled: 0, problems: {} });
+    expect(router.snapshot()).toEqual({ handled: 0, problems: {}, overRate: 0 });
   });
 
   it.each(['close', Symbol.dispose] as const)('forgets its handlers at %s', async (end) => {
@@ -241,7 +241,7 @@ describe('a router', () => {
       () => router.otherwise(() => undefined),
     ])
       expect(set).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
-    expect(router.snapshot()).toEqual({ handled: 0, problems: { unknown_type: 2 } });
+    expect(router.snapshot()).toEqual({ handled: 0, problems: { unknown_type: 2 }, overRate: 0 });
     // A handler under way ends as if nothing had happened.
     expect((await running)?.envelope.type).toBe('late');
     expect(slow.snapshot().handled).toBe(1);

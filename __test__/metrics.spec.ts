@@ -8,6 +8,7 @@ import {
   ConnectionManager,
   ProductionMetrics,
   type ProductionMetricsOptions,
+  RateLimiter,
   ResourceMonitor,
   TimerManager,
 } from '../dist/index.js';
@@ -1052,5 +1053,115 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
     socket.close();
     metrics.close();
     await server.stop(true);
+  });
+});
+
+describe('rate limiters in the exposition', () => {
+  /** Values of the families of limiters, by name and labels. */
+  const figuresOf = async (metrics: ProductionMetrics): Promise<Record<string, number>> => {
+    const text = await metrics.toPrometheus({ naming: 'otel' });
+    const lines = text.matchAll(/^portcullis_limiter_(\w+)\{limiter="([^"]*)"(.*)\} (\S+)$/gm);
+    return Object.fromEntries(
+      [...lines].map(([, name, limiter, rest, value]) => [
+        `${limiter} ${name}${rest!.replace(/,outcome="(\w+)"/, ' $1')}`,
+        Number(value),
+      ]),
+    );
+  };
+
+  test('have a label each, counters that never fall, and gauges of the keys that are left', async () => {
+    const { clock, metrics } = fixture();
+    const logins = new RateLimiter({ limit: 2, windowMs: 1000, maxKeys: 3, clock });
+    metrics.attachLimiter(logins, 'log\tins');
+    metrics.attachLimiter(logins, 'ignored');
+    for (const key of ['a', 'a', 'a', 'b', 'c', 'd', 'e']) logins.take(key);
+    logins.block('x', 1000);
+    logins.peek('a');
+    const all = {
+      'log ins costs_total admitted': 6,
+      'log ins costs_total refused': 1,
+      'log ins blocks_total': 1,
+      'log ins keys': 3,
+      'log ins evictions_total': 3,
+      'log ins memory_bytes': logins.snapshot().bytes,
+    };
+    expect(await figuresOf(metrics)).toEqual(all);
+    metrics.detachLimiter(logins);
+    metrics.detachLimiter(logins);
+    logins.take('a');
+    const left = { ...all, 'log ins keys': 0, 'log ins memory_bytes': 0 };
+    expect(await figuresOf(metrics)).toEqual(left);
+    const second = new RateLimiter({ limit: 2, windowMs: 1000, clock });
+    second.take('a');
+    metrics.attachLimiter(second, 'log\tins');
+    expect(await figuresOf(metrics)).toMatchObject({
+      'log ins costs_total admitted': 7,
+      'log ins keys': 1,
+    });
+  });
+
+  test('count the keys of one name once, and take the label of the name', async () => {
+    const { clock, metrics } = fixture();
+    const options = { limit: 1, windowMs: 1000, name: 'metrics-shared', maxKeys: 16, clock };
+    const [a, b] = [new RateLimiter(options), new RateLimiter(options)];
+    for (const limiter of [a, b]) metrics.attachLimiter(limiter);
+    for (let key = 0; key < 100; key++) [a, b][key % 2]!.take(`k${key}`);
+    const { keys, evicted } = a.snapshot();
+    expect(keys + evicted).toBe(100);
+    const expected = {
+      'metrics-shared costs_total admitted': 100,
+      'metrics-shared keys': keys,
+      'metrics-shared evictions_total': evicted,
+    };
+    expect(await figuresOf(metrics)).toMatchObject(expected);
+    metrics.detachLimiter(a);
+    expect(await figuresOf(metrics)).toMatchObject(expected);
+    metrics.detachLimiter(b);
+    expect(await figuresOf(metrics)).toMatchObject({ ...expected, 'metrics-shared keys': 0 });
+  });
+
+  test('beyond 99 labels share one, and a label is needed', async () => {
+    const { clock, metrics } = fixture();
+    for (let at = 0; at < 130; at++) {
+      const limiter = new RateLimiter({ limit: 1, windowMs: 1000, clock });
+      limiter.take('a');
+      metrics.attachLimiter(limiter, `l${at}`);
+    }
+    const figures = await figuresOf(metrics);
+    expect(Object.keys(figures)).toHaveLength(100 * 6);
+    expect(figures['other keys']).toBe(31);
+    const nameless = new RateLimiter({ limit: 1, windowMs: 1000 });
+    for (const [limiter, label, code] of [
+      [nameless, undefined, 'ERR_INVALID_ARG_TYPE'],
+      [nameless, '', 'ERR_INVALID_ARG_TYPE'],
+      [nameless, 'x'.repeat(129), 'ERR_OUT_OF_RANGE'],
+      [{}, 'a', 'ERR_INVALID_ARG_TYPE'],
+    ] as const)
+      expect(() => metrics.attachLimiter(limiter as RateLimiter, label)).toThrow(
+        expect.objectContaining({ code }),
+      );
+  });
+
+  test('are attached by a guard, which detaches those that it made', async () => {
+    const { clock, timers, metrics } = fixture();
+    const own = new RateLimiter({ limit: 5, windowMs: 1000, clock });
+    const rate = {
+      perIp: { limit: 5, windowMs: 1000 },
+      perRoute: { '/a': { limit: 5, windowMs: 1000 }, '/b': { limit: 5, windowMs: 1000 } },
+      perKey: own,
+      key: () => 'k',
+    };
+    const guard = portcullis({ limits: {}, timers, metrics, requests: { rate } });
+    own.take('k');
+    const labels = async (): Promise<string[]> =>
+      Object.keys(await figuresOf(metrics)).filter((name) => name.endsWith(' keys'));
+    expect(await labels()).toEqual([
+      'requests.ip keys',
+      'requests.key keys',
+      'requests.route keys',
+    ]);
+    guard.close();
+    expect(await figuresOf(metrics)).toMatchObject({ 'requests.key keys': 1 });
+    expect(metrics.snapshot().uptimeMs).toBe(0);
   });
 });

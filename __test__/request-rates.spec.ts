@@ -76,6 +76,44 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 });
 
+describe('the builder', () => {
+  it('has the rates of the adapters, and counts no endpoint', async () => {
+    const server = await start(['node_modules/.bin/bun', '__test__/servers/builder.ts'], {
+      requests: {
+        rate: {
+          perIp: { limit: 2, windowMs: 60_000 },
+          perRoute: { 'POST /json': { limit: 1, windowMs: 60_000 } },
+        },
+      },
+      rates: { messageRate: { limit: 1, windowMs: 60_000, action: 'drop' } },
+    });
+    const url = (path: string): string => `http://127.0.0.1:${server.port}${path}`;
+    const body = { method: 'POST', body: '{}', headers: { 'content-type': 'application/json' } };
+    const first = await fetch(url('/json'), body);
+    expect([first.status, first.headers.get('ratelimit')]).toEqual([
+      200,
+      '"ip";r=1;t=30, "route";r=0;t=60',
+    ]);
+    const routed = await fetch(url('/json'), body);
+    expect([routed.status, await routed.json()]).toMatchObject([
+      429,
+      { code: 'route_request_rate' },
+    ]);
+    // What the route refused has spent nothing of the address; nor does an endpoint.
+    expect((await fetch(url('/health/live'))).status).toBe(200);
+    expect((await fetch(url('/hello'))).status).toBe(200);
+    const refused = await fetch(url('/hello'));
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, expect.any(String)]);
+    expect(await refused.json()).toMatchObject({ code: 'ip_request_rate' });
+    const stats = (await (await fetch(url('/stats'))).json()) as {
+      rates: unknown;
+      connections: { limits: unknown };
+    };
+    expect(stats.rates).toMatchObject({ refused: { ip: 1, route: 1 } });
+    expect(stats.connections.limits).toMatchObject({ messageRate: { limit: 1 } });
+  });
+});
+
 /** A limiter of requests with rates, and a function that sends it a request. */
 function fetcher(rates: RequestRates<Request>): {
   clock: ManualClock;

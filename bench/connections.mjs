@@ -39,6 +39,30 @@ compare('a message: twin.updateActivity(id) against connection.received(bytes)',
   ],
 ]);
 
+// Rates that are never met: what judging a message costs.
+const RATE = { limit: 1e9, windowMs: 1 };
+const judged = (name, limits) => {
+  const manager = new ConnectionManager(limits, new TimerManager(), { name });
+  const { connection } = manager.addConnection('rated', socket, '192.0.2.1', 'user');
+  return () => {
+    const start = performance.now();
+    for (let i = 0; i < MESSAGES / 10; i++) connection.received(i & 1023);
+    return ((performance.now() - start) * 1e7) / MESSAGES;
+  };
+};
+compare('a message with rates', [
+  ['messageRate', judged(undefined, { messageRate: RATE })],
+  ['messageRatePerUser', judged(undefined, { messageRatePerUser: RATE })],
+  [
+    'messageRatePerUser, PerIp',
+    judged(undefined, { messageRatePerUser: RATE, messageRatePerIp: RATE }),
+  ],
+  [
+    'the same, shared by threads',
+    judged('bench', { messageRatePerUser: RATE, messageRatePerIp: RATE }),
+  ],
+]);
+
 // Fresh strings, as in a server: flat, and new to the contestant.
 const BATCH = 1000;
 const BATCHES = 10;

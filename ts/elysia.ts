@@ -9,7 +9,13 @@ export { ElysiaServerBuilder } from './builder/builder.js';
 export type { RunningServer } from './builder/builder.js';
 export type { ServerConnection } from './builder/connection.js';
 export type { HeadersToSet, RequestContext, ServerMiddleware } from './builder/context.js';
-export type { Endpoints, ServerOptions, WebSocketOptions } from './builder/options.js';
+export type {
+  Endpoints,
+  ServerOptions,
+  ServerRates,
+  ServerRequests,
+  WebSocketOptions,
+} from './builder/options.js';
 export type { ServerStats } from './builder/server-parts.js';
 export type { BearerVerifier, TokenAuth } from './guard/bearer.js';
 export type { GuardStats } from './guard/guard.js';

@@ -97,11 +97,14 @@ export type {
 } from './shutdown/result.js';
 export { MessageRouter } from './messages/router.js';
 export type {
+  ExceededTypeRate,
   MessageHandler,
   MessageReply,
   MessageRouterOptions,
   MessageStats,
+  MessageTypeOptions,
 } from './messages/router.js';
+export type { MessageRateKey, MessageTypeRate } from './messages/type-rate.js';
 export type { MessageSender, Outgoing, ParseResult } from './messages/envelope.js';
 export type { MessageProblem, MessageProblemCode } from './messages/problem.js';
 export { InputValidationError, ValidationFailure } from './validators/failure.js';

@@ -102,6 +102,8 @@ const isPair = (payload: unknown): payload is Pair => typeof payload === 'object
 const builder = new ElysiaServerBuilder({
   port: 0,
   limits,
+  requests: { rate: { perKey: { limit: 5, windowMs: 1000 }, key: ({ url }) => url } },
+  rates: { messageRatePerIp: { limit: 5, windowMs: 1000, action: 'drop' } },
   middlewares: [
     { name: 'log', middleware: (context, next) => ((context.store['at'] = 1), next()) },
   ],
@@ -118,6 +120,10 @@ const builder = new ElysiaServerBuilder({
     type: 'said',
     payload: payload.text.length,
   }))
+  .on('subtract', ({ ip }, { payload }) => ({ type: ip, payload: payload.a - payload.b }), {
+    check: isPair,
+    rate: { limit: 5, windowMs: 1000, by: 'user' },
+  })
   .middleware({ name: 'deny', middleware: () => new Response('no', { status: 403 }) })
   .routes((app) =>
     app.get('/hello', ({ requestContext, request }) => ({

@@ -81,13 +81,15 @@ fn limits(numbers: &[f64]) -> Limits {
         ip_rate: rate(8),
         user_rate: rate(10),
         observes: numbers.get(12) == Some(&1.0),
+        message_user_rate: rate(13),
+        message_ip_rate: rate(15),
     }
 }
 
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -144,6 +146,7 @@ pub fn create_connections<'env>(
     bind::<ProcessNow>(env, &object, &core)?;
     bind::<Settle>(env, &object, &core)?;
     bind::<Release>(env, &object, &core)?;
+    bind::<Message>(env, &object, &core)?;
     bind::<BindUser>(env, &object, &core)?;
     bind::<Sweep>(env, &object, &core)?;
     bind::<Counts>(env, &object, &core)?;
@@ -502,6 +505,19 @@ settled!(Release, c"release", |core, args| {
     Ok(f64::from(u8::from(released)))
 });
 
+// Returns 0, or the number of the exceeded rate.
+settled!(Message, c"message", |core, args| {
+    let slot = args.uint32(0)?;
+    let now = match args.number(1) {
+        now if now.is_nan() => process_now_ms(),
+        now => now,
+    };
+    Ok(match core.table()?.message(slot, now) {
+        Ok(()) => 0.0,
+        Err(exceeded) => f64::from(exceeded as u8),
+    })
+});
+
 settled!(BindUser, c"bindUser", |core, args| {
     let slot = args.uint32(0)?;
     let table = core.table()?;
@@ -571,7 +587,9 @@ settled!(Total, c"total", |core, _args| Ok(f64::from(
 
 settled!(Counts, c"counts", |core, _args| {
     let (table, scratch) = core.shared()?;
-    for (out, count) in scratch.iter().zip(table.index().counts()) {
+    let index = table.index();
+    let counts = index.counts().into_iter().chain([index.message_keys()]);
+    for (out, count) in scratch.iter().zip(counts) {
         f64::store(out, f64::from(count));
     }
     Ok(f64::from(table.taken()))

@@ -35,6 +35,10 @@ pub struct Limits {
     pub ip_rate: Option<Rate>,
     /// Connect rate per user.
     pub user_rate: Option<Rate>,
+    /// Message rate of all connections of a user.
+    pub message_user_rate: Option<Rate>,
+    /// Message rate of all connections of an address, of IPv6 of a prefix.
+    pub message_ip_rate: Option<Rate>,
     /// True if the limits are only observed: they refuse nothing.
     pub observes: bool,
 }
@@ -52,6 +56,8 @@ impl Default for Limits {
             prefix_bits: 64,
             ip_rate: None,
             user_rate: None,
+            message_user_rate: None,
+            message_ip_rate: None,
             observes: false,
         }
     }
@@ -76,6 +82,14 @@ impl Limits {
             (self.prefix_bits != other.prefix_bits, "ipv6PrefixBits"),
             (self.ip_rate != other.ip_rate, "connectRatePerIp"),
             (self.user_rate != other.user_rate, "connectRatePerUser"),
+            (
+                self.message_user_rate != other.message_user_rate,
+                "messageRatePerUser",
+            ),
+            (
+                self.message_ip_rate != other.message_ip_rate,
+                "messageRatePerIp",
+            ),
             (self.observes != other.observes, "mode"),
         ]
         .into_iter()

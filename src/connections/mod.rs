@@ -1,8 +1,8 @@
 //! Admission of connections: limits, seats, connect rates, client addresses, and idle detection.
 //!
-//! Owns the seat counts ([`SeatIndex`], of one table or of all tables with one name) and one table
-//! of slots per JavaScript thread ([`Table`]). Does not own sockets, clocks or messages: time is an
-//! argument.
+//! Owns the seat counts ([`SeatIndex`], of one table or of all tables with one name), the message
+//! rates over several connections, and one table of slots per JavaScript thread ([`Table`]). Does not
+//! own sockets, clocks, or the counts of messages: time is an argument.
 //!
 //! ```text
 //!  free -> pending (lease) -> reserved (lease) -> live -> free
@@ -20,6 +20,7 @@ mod address;
 mod counts;
 mod forwarded;
 mod limits;
+mod message_rates;
 mod rate;
 mod seats;
 mod table;
@@ -30,6 +31,7 @@ pub use address::Address;
 pub use counts::{Local, Shared, Sharing};
 pub use forwarded::TrustedProxies;
 pub use limits::{Limits, Refusal, RefusalCode};
+pub use message_rates::{ExceededRate, HeldCells};
 pub use rate::Rate;
 pub use seats::{Admission, EXEMPT, Holder, Replaced, Scope, SeatIndex, Verdict, open};
 pub use table::{Admitted, Ledger, Newcomer, Outcome, State, Table};

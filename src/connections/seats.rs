@@ -6,6 +6,7 @@
 use super::address::Address;
 use super::counts::{Counts, Local, Shared, Sharing};
 use super::limits::{Limits, LiveLimits, Rates, Refusal, RefusalCode};
+use super::message_rates::{ExceededRate, HeldCells, MessageRates};
 use super::totals::{Claim, Full, anonymous_of, given_back, total_of};
 use super::user_key::{UserHashes, UserKey, UserKeys};
 use crate::error::Error;
@@ -37,6 +38,7 @@ pub struct SeatIndex<R: Sharing> {
     draining: AtomicBool,
     limits: LiveLimits,
     rates: Mutex<Rates>,
+    message_rates: MessageRates,
     declared: Limits,
     user_keys: UserKeys,
 }
@@ -167,6 +169,27 @@ pub trait Admission {
     /// Returns the seats taken.
     fn total(&self) -> u32;
 
+    /// Spends one message of the user and of the network of a seat, or of neither.
+    ///
+    /// # Errors
+    /// The message rate that is exceeded.
+    fn message(
+        &self,
+        held: &mut HeldCells,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+    ) -> Result<(), ExceededRate>;
+
+    /// Gives the cells back that [`Admission::message`] took for the same address and user.
+    fn release_cells(&self, held: HeldCells, address: Address, user: Option<UserKey>);
+
+    /// Gives the user's cell back, of a seat that moves to another user.
+    fn move_cells(&self, held: &mut HeldCells, from: Option<UserKey>);
+
+    /// Returns the number of users and networks whose cells are held.
+    fn message_keys(&self) -> u32;
+
     /// Returns the numbers of seats, addresses, users, and anonymous seats.
     fn counts(&self) -> [u32; 4];
 }
@@ -231,6 +254,7 @@ impl<R: Sharing> SeatIndex<R> {
             draining: AtomicBool::new(false),
             limits: LiveLimits::default(),
             rates: Mutex::default(),
+            message_rates: MessageRates::default(),
             declared: limits,
             user_keys: UserKeys::default(),
         };
@@ -518,6 +542,27 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         let mut rates = self.rates();
         self.limits.store(limits);
         rates.replace(limits);
+        self.message_rates.replace(&limits);
+    }
+
+    fn message(
+        &self,
+        held: &mut HeldCells,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+    ) -> Result<(), ExceededRate> {
+        self.message_rates
+            .spend::<R>(held, self.network_of(address), user, now)
+    }
+
+    fn release_cells(&self, held: HeldCells, address: Address, user: Option<UserKey>) {
+        self.message_rates
+            .leave(held, self.network_of(address), user);
+    }
+
+    fn move_cells(&self, held: &mut HeldCells, from: Option<UserKey>) {
+        self.message_rates.move_user(held, from);
     }
 
     fn has_rates(&self) -> bool {
@@ -534,6 +579,10 @@ impl<R: Sharing> Admission for SeatIndex<R> {
 
     fn total(&self) -> u32 {
         total_of(self.taken.load(Relaxed))
+    }
+
+    fn message_keys(&self) -> u32 {
+        self.message_rates.keys() as u32
     }
 
     fn counts(&self) -> [u32; 4] {

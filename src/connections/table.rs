@@ -9,6 +9,7 @@
 
 use super::address::Address;
 use super::limits::{Limits, Refusal, RefusalCode};
+use super::message_rates::{ExceededRate, HeldCells};
 use super::seats::{Admission, Holder, Scope, SeatIndex};
 use super::user_key::UserKey;
 use std::collections::hash_map::Entry;
@@ -132,6 +133,8 @@ pub struct Table {
     ledger: Option<Box<dyn Ledger>>,
     /// Tickets of the ledger, by slot; 0 is none.
     tickets: Vec<u64>,
+    /// Cells of the message rates, by slot; empty until a message is rated.
+    held: Vec<HeldCells>,
 }
 
 /// Greatest age that is reported; it keeps old stamps apart from stamps in the future.
@@ -198,6 +201,7 @@ impl Table {
             closed: false,
             ledger: None,
             tickets: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -573,12 +577,36 @@ impl Table {
             ledger.release(std::mem::take(ticket));
         }
         let found = &mut self.slots[slot as usize];
-        let (address, holder) = (found.address, found.holder());
+        let (address, holder, user) = (found.address, found.holder(), found.user);
         found.life = found.life.ended();
+        if let Some(held) = self.held.get_mut(slot as usize) {
+            let held = std::mem::take(held);
+            self.index.admission().release_cells(held, address, user);
+        }
         self.index.admission().release(address, holder);
         self.free.push(slot);
         self.taken -= 1;
         self.leave_if_done();
+    }
+
+    /// Spends one message of a live slot, in the message rates of its user and its network.
+    ///
+    /// # Errors
+    /// The rate that is exceeded; the message has spent nothing.
+    pub fn message(&mut self, slot: u32, now: f64) -> Result<(), ExceededRate> {
+        let Some(found) = self.slots.get(slot as usize) else {
+            return Ok(());
+        };
+        if !found.life.is(State::Live) {
+            return Ok(());
+        }
+        if self.held.len() <= slot as usize {
+            self.held.resize_with(self.slots.len(), HeldCells::default);
+        }
+        let held = &mut self.held[slot as usize];
+        self.index
+            .admission()
+            .message(held, found.address, found.user, now)
     }
 
     /// Moves a slot to `user`. Returns `Ok(None)` for a stale handle.
@@ -600,7 +628,12 @@ impl Table {
             .index
             .admission()
             .rebind(found.address, found.user, to)?;
-        found.user = Some(to);
+        let from = found.user.replace(to);
+        if let Some(held) = self.held.get_mut(slot as usize)
+            && from != Some(to)
+        {
+            self.index.admission().move_cells(held, from);
+        }
         Ok(Some(Admitted {
             slot,
             claims: false,
@@ -745,6 +778,8 @@ mod tests {
         prefix_bits: 64,
         ip_rate: None,
         user_rate: None,
+        message_user_rate: None,
+        message_ip_rate: None,
         observes: false,
     };
 

@@ -702,6 +702,61 @@ pub const LABELLED: &[Labelled] = &[
         labels: &["manager"],
     },
     Labelled {
+        key: "limiterCosts",
+        family: family(
+            Both,
+            "portcullis_limiter_costs",
+            Counter,
+            "",
+            "Costs that a rate limiter judged, by outcome: calls of take()",
+        ),
+        labels: &["limiter", "outcome"],
+    },
+    Labelled {
+        key: "limiterBlocks",
+        family: family(
+            Both,
+            "portcullis_limiter_blocks",
+            Counter,
+            "",
+            "Calls of block() of a rate limiter",
+        ),
+        labels: &["limiter"],
+    },
+    Labelled {
+        key: "limiterKeys",
+        family: family(
+            Both,
+            "portcullis_limiter_keys",
+            Gauge,
+            "",
+            "Keys that a rate limiter knows",
+        ),
+        labels: &["limiter"],
+    },
+    Labelled {
+        key: "limiterEvictions",
+        family: family(
+            Both,
+            "portcullis_limiter_evictions",
+            Counter,
+            "",
+            "Keys that a full rate limiter forgot before they had their whole limit again",
+        ),
+        labels: &["limiter"],
+    },
+    Labelled {
+        key: "limiterBytes",
+        family: family(
+            Both,
+            "portcullis_limiter_memory_bytes",
+            Gauge,
+            "bytes",
+            "Memory of the keys of a rate limiter",
+        ),
+        labels: &["limiter"],
+    },
+    Labelled {
         key: "handlesByType",
         family: family(
             Prom,

@@ -6,7 +6,8 @@ import type { Cluster } from '../cluster/cluster.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { BearerVerifier, TokenAuth } from '../guard/bearer.js';
 import type { MessageOptions } from '../guard/json-filter.js';
-import { type MessageHandler, MessageRouter } from '../messages/router.js';
+import type { RateExplanation, RateQuestion } from '../http/rates.js';
+import { type MessageHandler, MessageRouter, type MessageTypeOptions } from '../messages/router.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { PageOptions } from '../page/live-page.js';
@@ -52,6 +53,8 @@ export interface RunningServer<App> {
   >;
   readonly shutdown: GracefulShutdown;
   snapshot(): ServerStats;
+  /** Returns the rates of `requests.rate` that a request of a client would meet, as the guard's. */
+  explainRates(client: RateQuestion): RateExplanation[];
   /** Shuts the server down gracefully; returns the same promise every time. */
   close(): Promise<ShutdownResult>;
   /** The same as `close()`. */
@@ -88,6 +91,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     this.#options = { ...options };
     this.#router = new MessageRouter<ServerConnection>({
       onError: (error, type) => this.#built?.parts.onError(error, `message ${type}`),
+      onRateExceeded: (exceeded) => this.#options.websocket?.onRateExceeded?.(exceeded),
     });
   }
 
@@ -129,6 +133,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
       merged[section] = { ...this.#options.limits?.[section], ...fields };
     }
     return this.#set({ limits: merged });
+  }
+  /** Sets the rates of HTTP requests. */
+  requests(requests: NonNullable<ServerOptions['requests']>): this {
+    return this.#set({ requests });
+  }
+  /** Sets rates of connects and messages; missing ones stay as they are. */
+  rates(rates: NonNullable<ServerOptions['rates']>): this {
+    return this.#set({ rates: { ...this.#options.rates, ...objectOf('rates', rates) } });
   }
   /** Adds a middleware layer around every request. */
   middleware(item: ServerMiddleware): this {
@@ -218,13 +230,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
   /**
    * Handles the messages of one type. The handler's result is sent back.
    * @param type 1 to 128 characters
-   * @param check returns true for a payload that the handler accepts; default: every payload
+   * @param check returns true for a payload that the handler accepts, or `{ check, rate }`; default:
+   * every payload, at any rate
    * @throws as `MessageRouter.on`; ERR_CLOSED once built
    */
   on<T = unknown>(
     type: string,
     handle: MessageHandler<T, ServerConnection>,
-    check?: (payload: unknown) => payload is T,
+    check?: ((payload: unknown) => payload is T) | MessageTypeOptions<T>,
   ): this {
     this.#checkOpen();
     this.#router.on(type, handle, check);
@@ -324,6 +337,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
         middlewares: parts.chain,
         shutdown: parts.shutdown,
         snapshot: () => parts.snapshot(),
+        explainRates: (client) => parts.guard.explainRates(client),
         close: stop,
         stop,
         [Symbol.asyncDispose]: async () => void (await stop()),

@@ -7,6 +7,8 @@ import type { TypedWebSocketConnection } from '../messages/types.js';
 /** A connection, as message handlers see it. */
 export interface ServerConnection extends TypedWebSocketConnection<ManagedConnection['socket']> {
   readonly userId: string | undefined;
+  /** Address of the client. */
+  readonly ip: string;
   /** Sends a message in its envelope; returns `false` if the host dropped it. */
   send(message: Outgoing): boolean;
   /** Closes the connection. Default code 1000. */
@@ -31,6 +33,9 @@ export class Connection implements ServerConnection {
   }
   get userId(): string | undefined {
     return this.#connection.userId;
+  }
+  get ip(): string {
+    return this.#connection.ip;
   }
   get createdAt(): Date {
     return (this.#createdAt ??= new Date(this.#connection.createdAt));

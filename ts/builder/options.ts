@@ -1,15 +1,18 @@
 /** Options of a whole server, and their checks. */
+import { hostClock } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { ManagedConnection } from '../connections/connection.js';
+import { checkedLimits, type ConnectionLimits } from '../connections/limits.js';
 import { checkedArguments } from '../connections/options.js';
 import { authOptions, type BearerVerifier, type TokenAuth } from '../guard/bearer.js';
 import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js';
 import { ClientAddress } from '../guard/client-address.js';
 import { Origins } from '../guard/origins.js';
+import { checkedRates, type RequestRates } from '../http/rate-options.js';
 import { REFUSAL_OPTIONS, type RefusalOptions, RefusalShape } from '../http/refusal-shape.js';
-import { type MessageHandler, MessageRouter } from '../messages/router.js';
+import { type ExceededTypeRate, type MessageHandler, MessageRouter } from '../messages/router.js';
 import type { TypedWebSocketHandler } from '../messages/types.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
@@ -39,6 +42,8 @@ export interface WebSocketOptions {
   readonly handler?: TypedWebSocketHandler | undefined;
   /** Answer to a message that cannot be handled: `reply` sends a message of type `error`, `close` also closes with 1007. Default `reply`. */
   readonly onInvalid?: 'reply' | 'close' | undefined;
+  /** Called for each message over the rate of its type, which `.on(type, handle, { rate })` sets. Default: none. */
+  readonly onRateExceeded?: ((exceeded: ExceededTypeRate<ServerConnection>) => void) | undefined;
 }
 
 /** Endpoints that the server answers itself. */
@@ -51,6 +56,12 @@ export interface Endpoints {
   readonly startup?: boolean | undefined;
   /** `GET /stats`: counts of connections, requests and messages. Default `true`. */
   readonly stats?: boolean | undefined;
+}
+
+/** Rates of the requests of a server. */
+export interface ServerRequests {
+  /** Rates of requests, as the guard's `requests.rate`. Default: none. */
+  readonly rate?: RequestRates<Request> | undefined;
 }
 
 /** Options of a whole server. */
@@ -67,6 +78,13 @@ export interface ServerOptions extends RefusalOptions<Request> {
    * have its address. `memory` makes a `ResourceMonitor`, unless `monitor` is given.
    */
   readonly limits?: ResourceLimitsInput | undefined;
+  /** Rates of HTTP requests; their other limits are `limits.requests`. Endpoints are not counted. Default: none. */
+  readonly requests?: ServerRequests | undefined;
+  /**
+   * Rates of connects and of messages, as the limits of a `ConnectionManager`. Rates of a message type
+   * are options of `.on()`. Default: none.
+   */
+  readonly rates?: ServerRates | undefined;
   /** Middleware around every request, upgrades included. */
   readonly middlewares?: readonly ServerMiddleware[] | undefined;
   /** Verifies the token of every upgrade, as the guard's option, or with any other verifier; its `sub` is the user. Default: clients need no token. */
@@ -121,6 +139,8 @@ const OPTIONS = [
   'hostname',
   'websocket',
   'limits',
+  'requests',
+  'rates',
   'middlewares',
   'auth',
   'trustedProxies',
@@ -141,6 +161,20 @@ const OPTIONS = [
   'metrics',
   'onError',
 ] as const;
+/** Limits of a manager that are rates. */
+const RATES = [
+  'connectRatePerIp',
+  'connectRatePerUser',
+  'messageRate',
+  'messageRatePerUser',
+  'messageRatePerIp',
+  'byteRate',
+  'controlRate',
+] as const;
+
+/** Rates of connects and of messages. */
+export type ServerRates = Pick<ConnectionLimits, (typeof RATES)[number]>;
+
 /** Connections, and requests in flight, of one address. */
 const PER_ADDRESS = 1000;
 
@@ -209,7 +243,19 @@ export function checkOptions(options: ServerOptions): void {
   checkedEndpoints(options.endpoints);
   if (options.page !== undefined) checkedPage(options.page);
   resourceLimits(options.limits);
+  checkRates(options);
   if (websocket !== undefined) checkWebSocket(objectOf('websocket', websocket));
+}
+
+function checkRates({ requests, rates }: ServerOptions): void {
+  if (requests !== undefined) {
+    knownOptions('requests', objectOf('requests', requests), ['rate']);
+    if (requests.rate !== undefined) checkedRates(requests.rate as RequestRates<never>, hostClock);
+  }
+  if (rates !== undefined) {
+    knownOptions('rates', objectOf('rates', rates), RATES);
+    checkedLimits(rates);
+  }
 }
 
 export function checkedEndpoints(given: Endpoints | undefined): Required<Endpoints> {
@@ -240,8 +286,17 @@ export function addHandlers(
 }
 
 function checkWebSocket(websocket: WebSocketOptions): void {
-  knownOptions('websocket', websocket, ['enabled', 'path', 'handlers', 'handler', 'onInvalid']);
-  const { enabled, path, handlers, handler, onInvalid } = websocket;
+  knownOptions('websocket', websocket, [
+    'enabled',
+    'path',
+    'handlers',
+    'handler',
+    'onInvalid',
+    'onRateExceeded',
+  ]);
+  const { enabled, path, handlers, handler, onInvalid, onRateExceeded } = websocket;
+  if (onRateExceeded !== undefined && typeof onRateExceeded !== 'function')
+    throw wrongType('websocket.onRateExceeded', onRateExceeded, 'a function');
   if (handlers !== undefined)
     addHandlers(new MessageRouter<ServerConnection>(), objectOf('websocket.handlers', handlers));
   if (enabled !== undefined && typeof enabled !== 'boolean')

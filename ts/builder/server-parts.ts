@@ -81,8 +81,9 @@ export class ServerParts {
           maxConnectionsPerIp: connections.maxPerIp,
           maxConnectionsPerUser: connections.maxPerUser,
           connectionTimeoutMs: connections.timeoutMs,
+          ...options.rates,
         },
-        requests: limits.requests,
+        requests: { ...limits.requests, ...options.requests },
         websockets: limits.websockets,
         // Health checks must be answered under load. Elysia's routes also match with a slash at the end.
         exemptPaths: ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(([, path]) => [

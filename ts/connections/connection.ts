@@ -321,7 +321,8 @@ function checkRate<S extends ManagedSocket>(
   const { owner } = segment;
   // The real clock: by loop time, which stands still within a tick, a tick's burst would pass.
   const now = owner.nowMs();
-  const exceeded = limiter.check(segment.arrivals(), 2 * (slot & PLACE_MASK), bytes, now);
+  const at = 2 * (slot & PLACE_MASK);
+  const exceeded = limiter.check(segment.arrivals(), at, bytes, now, owner, slot);
   return exceeded === undefined ? 'ok' : exceeds(connection, owner, exceeded, limiter);
 }
 

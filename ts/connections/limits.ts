@@ -57,6 +57,17 @@ export interface ConnectionLimits {
   readonly connectRatePerUser?: ConnectRate | undefined;
   /** Rate of the messages of each connection. */
   readonly messageRate?: MessageRate | undefined;
+  /**
+   * Rate of the messages of all connections of a user together, over all managers of the name in this process.
+   * A client without a user has none. A user that connects anew does not begin anew.
+   */
+  readonly messageRatePerUser?: MessageRate | undefined;
+  /**
+   * Rate of the messages of all connections of an address together, of IPv6 of a prefix of `ipv6PrefixBits`, over
+   * all managers of the name in this process. Clients without a valid address share one. A client that connects
+   * anew does not begin anew. Holds for `exempt` clients, too.
+   */
+  readonly messageRatePerIp?: MessageRate | undefined;
   /** Rate of the bytes of each connection. */
   readonly byteRate?: MessageRate | undefined;
   /**
@@ -94,6 +105,8 @@ const LIMIT_NAMES = [
   'connectRatePerIp',
   'connectRatePerUser',
   'messageRate',
+  'messageRatePerUser',
+  'messageRatePerIp',
   'byteRate',
   'controlRate',
   'connectionTimeoutMs',
@@ -104,6 +117,8 @@ const RATE_NAMES: readonly string[] = [
   'connectRatePerIp',
   'connectRatePerUser',
   'messageRate',
+  'messageRatePerUser',
+  'messageRatePerIp',
   'byteRate',
   'controlRate',
 ];
@@ -128,6 +143,15 @@ export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimit
         : limit;
   }
   return Object.freeze(copy);
+}
+
+/** Returns a message rate as the core takes it, or zeros for no rate. */
+function sharedRate(
+  field: string,
+  given: MessageRate | undefined,
+): [intervalMs: number, burst: number] {
+  const rate = checkedMessageRate(field, given);
+  return rate === undefined ? [0, 0] : [rate.intervalMs, rate.burst];
 }
 
 /**
@@ -164,5 +188,7 @@ export function checkedLimits(limits: ConnectionLimits): number[] {
     ...checkedConnectRate('connectRatePerIp', limits.connectRatePerIp),
     ...checkedConnectRate('connectRatePerUser', limits.connectRatePerUser),
     mode === 'observe' ? 1 : 0,
+    ...sharedRate('messageRatePerUser', limits.messageRatePerUser),
+    ...sharedRate('messageRatePerIp', limits.messageRatePerIp),
   ];
 }

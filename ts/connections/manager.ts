@@ -40,7 +40,7 @@ import {
 } from './limits.js';
 import { LiveConnections } from './live-connections.js';
 import { LoopClock } from './loop-clock.js';
-import { type ExceededRate, MessageRateLimiter } from './message-rate.js';
+import { type CheckedMessageRates, type ExceededRate, MessageRateLimiter } from './message-rate.js';
 import type { MetadataInput } from './metadata.js';
 import { checkedArguments, type CheckedOptions, type ConnectionManagerOptions } from './options.js';
 import type { SocketHost } from './open-socket.js';
@@ -79,8 +79,18 @@ const CLIENT_CODES: ReadonlySet<RefusalCode> = new Set([
 
 const RATE_REASONS: Readonly<Record<ExceededRate, string>> = {
   message_rate: 'Message rate exceeded',
+  user_message_rate: 'Message rate per user exceeded',
+  ip_message_rate: 'Message rate per IP exceeded',
   byte_rate: 'Byte rate exceeded',
   control_rate: 'Control frame rate exceeded',
+};
+
+const NO_RATES: CheckedMessageRates = {
+  messages: undefined,
+  bytes: undefined,
+  control: undefined,
+  perUser: undefined,
+  perIp: undefined,
 };
 
 const CLOSE_USER_CODE = 4003;
@@ -188,9 +198,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#owner = {
       traffic: this.traffic,
       messageRate: undefined,
-      controlRate: new MessageRateLimiter(undefined, undefined, undefined, false),
+      controlRate: new MessageRateLimiter(NO_RATES, false),
       loopNow: () => loop.now(),
       nowMs: () => driver.now(),
+      spendShared: (slot, nowMs) => this.#seats.spendMessage(slot, nowMs),
       bindConnection: (connection, slot, userId) => this.#bind(connection, slot, userId),
       closeConnection: (connection, code, reason) => void this.#close(connection, code, reason),
       releaseConnection: (connection) => void this.release(connection),
@@ -230,12 +241,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Puts the limits into effect that JavaScript enforces. */
   #applyLimits(): void {
     const limits = this.#limits;
-    const messages = checkedMessageRate('messageRate', limits.messageRate);
-    const bytes = checkedMessageRate('byteRate', limits.byteRate);
+    const rates: CheckedMessageRates = {
+      messages: checkedMessageRate('messageRate', limits.messageRate),
+      bytes: checkedMessageRate('byteRate', limits.byteRate),
+      control: checkedControlRate(limits.controlRate),
+      perUser: checkedMessageRate('messageRatePerUser', limits.messageRatePerUser),
+      perIp: checkedMessageRate('messageRatePerIp', limits.messageRatePerIp),
+    };
     // Arrival times of the old rates mean nothing to the new ones.
     for (const segment of this.#seats.segments) segment.forgetArrivals();
-    const control = checkedControlRate(limits.controlRate);
-    const limiter = new MessageRateLimiter(messages, bytes, control, this.#isObserving);
+    const limiter = new MessageRateLimiter(rates, this.#isObserving);
     this.#owner.controlRate = limiter;
     const { exempt, closesOldest } = this.#options;
     this.#isPlain =
@@ -824,7 +839,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * console.log(totalConnections, refused.ip_limit ?? 0);
    */
   snapshot(): ConnectionStats {
-    const [total = 0, addresses = 0, users = 0, anonymous = 0] = this.#seats.counts();
+    const [total = 0, addresses = 0, users = 0, anonymous = 0, keys = 0] = this.#seats.counts();
     return {
       totalConnections: total,
       connectionsByIp: addresses,
@@ -836,6 +851,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       closing: this.#closer.closing,
       terminated: this.#closer.terminated,
       evicted: this.#evicted,
+      messageRateKeys: keys,
       messagesOverRate: this.#overRate,
       limits: this.#limits,
     };

@@ -1,36 +1,62 @@
 /**
- * Message and byte rates of one connection, by the generic cell rate algorithm (GCRA, ITU-T I.371):
+ * Message and byte rates of one connection, and the actions of the rates that several connections
+ * share, whose arrival times are in the core (`src/connections/message_rates.rs`). All go by the generic cell rate algorithm (GCRA, ITU-T I.371):
  * each event moves a theoretical arrival time on by one interval, and an event conforms while that
  * time is no further ahead of the clock than the burst allows.
  */
 import type { Rate, RateAction } from './rates.js';
 
 /** The rate that a message, a ping or a pong exceeds. */
-export type ExceededRate = 'message_rate' | 'byte_rate' | 'control_rate';
+export type ExceededRate =
+  'message_rate' | 'byte_rate' | 'control_rate' | 'user_message_rate' | 'ip_message_rate';
+
+/** Spends the rates that connections share. @internal */
+export interface SharedRates {
+  /**
+   * Spends one message of the connection's user and address, or of neither.
+   * @param nowMs milliseconds of the timers' clock
+   * @returns 0, 1 if the rate of the user is exceeded, 2 if that of the address is
+   */
+  spendShared(slot: number, nowMs: number): number;
+}
+
+/** The rates of messages that a manager may have; `undefined` for none. @internal */
+export interface CheckedMessageRates {
+  readonly messages: Rate | undefined;
+  readonly bytes: Rate | undefined;
+  /** Of pings and pongs. */
+  readonly control: Rate | undefined;
+  readonly perUser: Rate | undefined;
+  readonly perIp: Rate | undefined;
+}
+
+const OF: Readonly<Record<ExceededRate, keyof CheckedMessageRates>> = {
+  message_rate: 'messages',
+  byte_rate: 'bytes',
+  control_rate: 'control',
+  user_message_rate: 'perUser',
+  ip_message_rate: 'perIp',
+};
 
 /** Cost of rounding in sums of intervals, ms: no event is refused for it. */
 const ROUNDING_MS = 1e-6;
 
 /** Limits the messages and bytes of every connection of a manager. @internal */
 export class MessageRateLimiter {
+  readonly #rates: CheckedMessageRates;
   readonly #messages: Rate | undefined;
   readonly #bytes: Rate | undefined;
   readonly #control: Rate | undefined;
+  readonly #isShared: boolean;
   readonly #isObserving: boolean;
 
-  /**
-   * @param control rate of pings and pongs
-   * @param isObserving true to report the messages over a rate, whatever its action is
-   */
-  constructor(
-    messages: Rate | undefined,
-    bytes: Rate | undefined,
-    control: Rate | undefined,
-    isObserving: boolean,
-  ) {
-    this.#messages = messages;
-    this.#bytes = bytes;
-    this.#control = control;
+  /** @param isObserving true to report the messages over a rate, whatever its action is */
+  constructor(rates: CheckedMessageRates, isObserving: boolean) {
+    this.#rates = rates;
+    this.#messages = rates.messages;
+    this.#bytes = rates.bytes;
+    this.#control = rates.control;
+    this.#isShared = rates.perUser !== undefined || rates.perIp !== undefined;
     this.#isObserving = isObserving;
   }
 
@@ -40,13 +66,25 @@ export class MessageRateLimiter {
    * @param at index of the connection's pair
    * @param bytes size of the message
    * @param now milliseconds of the timers' clock
+   * @param slot of the connection
    * @returns the rate that the message exceeds, or `undefined` if it conforms
    */
-  check(arrivals: Float64Array, at: number, bytes: number, now: number): ExceededRate | undefined {
+  check(
+    arrivals: Float64Array,
+    at: number,
+    bytes: number,
+    now: number,
+    shared: SharedRates,
+    slot: number,
+  ): ExceededRate | undefined {
     const messageRate = this.#messages;
     const byteRate = this.#bytes;
     if (!conforms(messageRate, arrivals[at]!, 1, now)) return 'message_rate';
     if (!conforms(byteRate, arrivals[at + 1]!, bytes, now)) return 'byte_rate';
+    if (this.#isShared) {
+      const exceeded = shared.spendShared(slot, now);
+      if (exceeded !== 0) return exceeded === 1 ? 'user_message_rate' : 'ip_message_rate';
+    }
     if (messageRate !== undefined)
       arrivals[at] = Math.max(arrivals[at]!, now) + messageRate.intervalMs;
     if (byteRate !== undefined)
@@ -56,7 +94,7 @@ export class MessageRateLimiter {
 
   /** True if messages have a rate. */
   get limitsMessages(): boolean {
-    return this.#messages !== undefined || this.#bytes !== undefined;
+    return this.#messages !== undefined || this.#bytes !== undefined || this.#isShared;
   }
 
   /**
@@ -87,12 +125,7 @@ export class MessageRateLimiter {
   /** Returns the action for messages over `rate`. */
   actionOf(rate: ExceededRate): RateAction {
     if (this.#isObserving) return 'report';
-    const rates = {
-      message_rate: this.#messages,
-      byte_rate: this.#bytes,
-      control_rate: this.#control,
-    };
-    return rates[rate]?.action ?? 'close';
+    return this.#rates[OF[rate]]?.action ?? 'close';
   }
 }
 

@@ -71,7 +71,8 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   readonly onRateExceeded?:
     | ((
         connection: ManagedConnection<S>,
-        rate: 'message_rate' | 'byte_rate' | 'control_rate',
+        rate:
+          'message_rate' | 'user_message_rate' | 'ip_message_rate' | 'byte_rate' | 'control_rate',
         action: RateAction,
       ) => void)
     | undefined;

@@ -1,5 +1,5 @@
 /** The manager, as its connections see it. */
-import type { ExceededRate, MessageRateLimiter } from './message-rate.js';
+import type { ExceededRate, MessageRateLimiter, SharedRates } from './message-rate.js';
 import type { RateAction } from './rates.js';
 import type { Refusal } from './refusal.js';
 
@@ -8,7 +8,7 @@ import type { Refusal } from './refusal.js';
  * so that this module and `segment.ts` need not import `connection.ts`, which imports both.
  * @internal
  */
-export interface ConnectionOwner<C> {
+export interface ConnectionOwner<C> extends SharedRates {
   /** Messages and bytes received, messages and bytes sent: sums over all connections so far. */
   readonly traffic: Float64Array;
   /** Limiter of messages and bytes; `undefined` while neither has a rate. */

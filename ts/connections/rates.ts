@@ -15,7 +15,7 @@ export interface ConnectRate {
 /** Action for a message over its rate. */
 export type RateAction = 'drop' | 'close' | 'report';
 
-/** A rate of the messages, or of the bytes, that one connection may send, and the action beyond it. */
+/** A rate of the messages or of the bytes of a connection, or of the messages of a user or an address, and the action beyond it. */
 export interface MessageRate {
   /** Messages or bytes in each window: 1 to 2^30. */
   readonly limit: number;

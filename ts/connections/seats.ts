@@ -62,12 +62,13 @@ export class Seats<C> {
   /** One segment for each 4,096 slots, in the order of the slots. */
   readonly segments: Segment<C>[] = [];
   readonly #table: NativeTable;
+  readonly #message: NativeTable['message'];
   readonly #owner: ConnectionOwner<C>;
   readonly #driver: Driver;
   readonly #loop: LoopClock;
   readonly #isNamed: boolean;
   readonly #member: Membership | undefined;
-  /** Added to the timers' time for connect rates: threads that share a name share a clock. */
+  /** Added to the timers' time for rates: threads that share a name share a clock. */
   readonly #epochMs: number;
   /** Numbers that cross in bulk: slots found by a sweep, counts, limits. */
   readonly #scratch = sharedArray(Float64Array, SWEEP_BATCH);
@@ -97,6 +98,7 @@ export class Seats<C> {
     this.#member = member;
     this.#table = openTable(name, limits, member);
     this.#table.share(this.#scratch, this.#text, this.#released);
+    this.#message = this.#table.message;
     // Uses a custom clock as it is: tests advance it by hand.
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
   }
@@ -277,6 +279,15 @@ export class Seats<C> {
     this.#table.release(slot);
   }
 
+  /**
+   * Spends one message of the user and of the network of an open slot, or of neither.
+   * @param nowMs of the timers' clock
+   * @returns 0, or the number of the exceeded rate, as `ConnectionOwner.spendShared`
+   */
+  spendMessage(slot: number, nowMs: number): number {
+    return this.#message(slot, nowMs + this.#epochMs);
+  }
+
   /** Moves a seat to `user`. @returns 1, or an answer for `refusalCodeOf` */
   bindUser(slot: number, user: string): number {
     return this.#table.bindUser(slot, user);
@@ -316,10 +327,13 @@ export class Seats<C> {
     return this.#table.total();
   }
 
-  /** Counts of the index: connections in all, addresses, users, connections without a user. */
+  /**
+   * Counts of the index: connections in all, addresses, users, connections without a user, users and
+   * addresses whose messages are counted.
+   */
   counts(): readonly number[] {
     this.#table.counts();
-    return [...this.#scratch.subarray(0, 4)];
+    return [...this.#scratch.subarray(0, 5)];
   }
 
   /** @param limits as `checkedLimits` returns them */

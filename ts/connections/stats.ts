@@ -27,6 +27,11 @@ export interface ConnectionStats {
   readonly terminated: number;
   /** Connections that this manager has closed for being idle. */
   readonly evicted: number;
+  /**
+   * Users and addresses with a connection that has sent a message, while `messageRatePerUser` or
+   * `messageRatePerIp` counts them; of the index, as the first four.
+   */
+  readonly messageRateKeys: number;
   /** Messages, pings and pongs over a rate, whatever the action was. */
   readonly messagesOverRate: number;
   /** The limits in force: a frozen copy. */

@@ -13,6 +13,7 @@ import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
 import { type Answer, targetOf } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
+import type { RateLimiter } from '../limiter/limiter.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import {
   type RateExplanation,
@@ -136,6 +137,8 @@ export class Guard<R> {
   readonly #tokens: TokenWatch | undefined;
   readonly page: LivePage | undefined;
   readonly #routeManagers: ConnectionManager[] = [];
+  /** Limiters of requests that this guard made, and that `metrics` knows. */
+  readonly #ownLimiters: readonly RateLimiter[];
   /** Options for the managers of routes. */
   readonly #forRoutes: Pick<ConnectionManagerOptions, 'exempt' | 'onRefuse' | 'onObserve'>;
 
@@ -211,6 +214,9 @@ export class Guard<R> {
     this.#pending = new PendingHandshakes(this.manager, timers, identifyTimeoutMs, maxPending);
     this.#tokens = this.#auth === undefined ? undefined : new TokenWatch(this.#auth, timers);
     metrics?.attach(this.manager);
+    const limiters = metrics === undefined ? [] : (rates?.labelled() ?? []);
+    for (const { limiter, label } of limiters) metrics?.attachLimiter(limiter, label);
+    this.#ownLimiters = limiters.filter(({ isOwn }) => isOwn).map(({ limiter }) => limiter);
     this.monitor = this.manager.monitor;
     const counted = requests ?? (this.monitor === undefined ? undefined : UNLIMITED);
     this.requests =
@@ -301,6 +307,7 @@ export class Guard<R> {
       if (this.manager.isOpen) this.manager.close();
       this.metrics?.detach(this.manager);
     }
+    for (const limiter of this.#ownLimiters) this.metrics?.detachLimiter(limiter);
     for (const manager of this.#routeManagers) if (manager.isOpen) manager.close();
     if (this.#ownsTimers) this.#timers.close();
   }

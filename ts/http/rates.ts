@@ -153,6 +153,28 @@ export class RequestRateLimiter {
     this.#rates = checkedRates(given, clock);
   }
 
+  /** The limiters, each with a label for metrics; `isOwn` is false for one that the application made. */
+  labelled(): { readonly limiter: RateLimiter; readonly label: string; readonly isOwn: boolean }[] {
+    const { perIp, perKey, perUser, perRoute, options } = this.#rates;
+    const given = new Set<unknown>([
+      options.perIp,
+      options.perKey,
+      options.perUser,
+      ...Object.values(options.perRoute ?? {}),
+    ]);
+    const all: readonly (readonly [RateScope, RateLimiter | undefined])[] = [
+      ['ip', perIp],
+      ['key', perKey],
+      ['user', perUser],
+      ...perRoute.map(({ limiter }) => ['route', limiter] as const),
+    ];
+    return all.flatMap(([scope, limiter]) => {
+      if (limiter === undefined) return [];
+      const label = limiter.name ?? `requests.${scope}`;
+      return [{ limiter, label, isOwn: !given.has(limiter) }];
+    });
+  }
+
   /** Counts at this moment. */
   snapshot(): RequestRateStats {
     const { perIp, perKey, perUser, perRoute } = this.#rates;

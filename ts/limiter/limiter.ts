@@ -71,6 +71,7 @@ export class RateLimiter {
   #fakeEpochMs = 0;
   #admitted = 0;
   #refused = 0;
+  #blocks = 0;
 
   /**
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field;
@@ -190,6 +191,7 @@ export class RateLimiter {
   block(key: string, forMs: number): void {
     const text = this.#encoded(key);
     this.#native.block(text, wholeNumber('forMs', forMs, 1, TIME_MAX_MS), this.now());
+    this.#blocks++;
   }
 
   /**
@@ -211,7 +213,8 @@ export class RateLimiter {
   snapshot(): RateLimiterStats {
     this.#native.counts();
     const [keys = 0, evicted = 0, bytes = 0] = this.#answer;
-    return { keys, admitted: this.#admitted, refused: this.#refused, evicted, bytes };
+    const [admitted, refused, blocks] = [this.#admitted, this.#refused, this.#blocks];
+    return { keys, admitted, refused, blocks, evicted, bytes };
   }
 
   /**

@@ -22,6 +22,8 @@ export interface RateLimiterStats {
   readonly admitted: number;
   /** Costs that this limiter refused. */
   readonly refused: number;
+  /** Calls of `block()` of this limiter. */
+  readonly blocks: number;
   /** Keys that a full table forgot before they had their whole limit again. */
   readonly evicted: number;
   /** Memory of all keys, bytes. */

@@ -1,6 +1,7 @@
 /** Hands messages to the handler of their type. Knows no socket: its caller sends the reply. */
 import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
+import type { RateAction } from '../connections/rates.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import {
   envelopeOf,
@@ -13,6 +14,7 @@ import {
   valueOf,
 } from './envelope.js';
 import { type MessageProblem, type MessageProblemCode, problemOf } from './problem.js';
+import { type MessageTypeRate, TypeRateLimiter } from './type-rate.js';
 import type { TypedWebSocketConnection, TypedWebSocketMessage } from './types.js';
 
 /** Handles the messages of one type. Its result, if any, is sent back as the answer. */
@@ -21,13 +23,33 @@ export type MessageHandler<T, C = TypedWebSocketConnection> = (
   message: TypedWebSocketMessage<T>,
 ) => Outgoing | undefined | void | Promise<Outgoing | undefined | void>;
 
+/** Check and rate of the messages of one type. */
+export interface MessageTypeOptions<T> {
+  /**
+   * Returns true if a payload fits the type. Default: none, and the type of the payload is the
+   * client's promise only.
+   */
+  readonly check?: ((payload: unknown) => payload is T) | undefined;
+  /** Rate of the messages of this type, judged before `check`. Default: none. */
+  readonly rate?: MessageTypeRate | undefined;
+}
+
+/** A message over the rate of its type. */
+export interface ExceededTypeRate<C = TypedWebSocketConnection> {
+  readonly type: string;
+  readonly connection: C;
+  readonly action: RateAction;
+}
+
 /** Options of a router. */
-export interface MessageRouterOptions {
+export interface MessageRouterOptions<C = TypedWebSocketConnection> {
   /**
    * Called with the error of a handler or check that throws or rejects. The client gets
    * `handler_failed` without details. Default: none.
    */
   readonly onError?: ((error: unknown, type: string) => void) | undefined;
+  /** Called for each message over the rate of its type, before the action is taken. Default: none. */
+  readonly onRateExceeded?: ((exceeded: ExceededTypeRate<C>) => void) | undefined;
   /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
   readonly monitor?: ResourceMonitor | undefined;
 }
@@ -38,6 +60,8 @@ export interface MessageStats {
   readonly handled: number;
   /** Problems by code; codes that never came up are absent. */
   readonly problems: Readonly<Partial<Record<MessageProblemCode, number>>>;
+  /** Messages over the rate of their type, whatever the action was. */
+  readonly overRate: number;
 }
 
 /** The reply to a message, ready to be sent. */
@@ -50,9 +74,39 @@ export interface MessageReply {
   readonly problem: MessageProblem | undefined;
 }
 
+const RATE_REASON = 'Message rate exceeded';
+
+/** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
+function checkedType<T>(given: MessageTypeOptions<T>): MessageTypeOptions<T> {
+  if (typeof given !== 'object' || given === null)
+    throw wrongType('check', given, 'a function or an object { check, rate }');
+  knownOptions('type', given, ['check', 'rate']);
+  const { check, rate } = given;
+  if (check !== undefined && typeof check !== 'function')
+    throw wrongType('check', check, 'a function');
+  return { check, rate };
+}
+
+interface Closable {
+  close(code: number, reason: string): unknown;
+}
+
+/** Returns the connection, or the socket of one that cannot be closed itself. */
+function closableOf(connection: unknown): Closable {
+  const { close, socket } = (connection ?? {}) as Partial<Closable & { readonly socket: Closable }>;
+  if (typeof close === 'function') return connection as Closable;
+  if (typeof socket?.close === 'function') return socket;
+  throw wrongType(
+    'connection.close',
+    close,
+    "a function: the rate of the type has the action 'close'",
+  );
+}
+
 interface Route<C> {
   readonly handle: MessageHandler<unknown, C>;
   readonly check: ((payload: unknown) => boolean) | undefined;
+  readonly rate: TypeRateLimiter | undefined;
   /** The monitor's number for this handler. */
   label: number;
 }
@@ -71,9 +125,11 @@ interface Route<C> {
 export class MessageRouter<C = TypedWebSocketConnection> {
   readonly #routes = new Map<string, Route<C>>();
   readonly #onError: MessageRouterOptions['onError'];
+  readonly #onRateExceeded: MessageRouterOptions<C>['onRateExceeded'];
   readonly #problems: Partial<Record<MessageProblemCode, number>> = {};
   #monitor: ResourceMonitor | undefined;
   #handled = 0;
+  #overRate = 0;
   /** The route of all types without one of their own. */
   #otherwise: Route<C> | undefined;
   #isClosed = false;
@@ -82,19 +138,22 @@ export class MessageRouter<C = TypedWebSocketConnection> {
    * @param options see `MessageRouterOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
    */
-  constructor(options: MessageRouterOptions = {}) {
+  constructor(options: MessageRouterOptions<C> = {}) {
     if (typeof options !== 'object' || options === null)
       throw wrongType('options', options, 'an object');
-    knownOptions('MessageRouter', options, ['onError', 'monitor']);
-    const { onError, monitor } = options;
+    knownOptions('MessageRouter', options, ['onError', 'onRateExceeded', 'monitor']);
+    const { onError, onRateExceeded, monitor } = options;
     if (onError !== undefined && typeof onError !== 'function')
       throw wrongType('onError', onError, 'a function');
+    if (onRateExceeded !== undefined && typeof onRateExceeded !== 'function')
+      throw wrongType('onRateExceeded', onRateExceeded, 'a function');
     if (
       monitor !== undefined &&
       typeof (monitor as Partial<ResourceMonitor> | null)?.mark !== 'function'
     )
       throw wrongType('monitor', monitor, 'a ResourceMonitor');
     this.#onError = onError;
+    this.#onRateExceeded = onRateExceeded;
     this.#monitor = monitor;
   }
 
@@ -102,24 +161,24 @@ export class MessageRouter<C = TypedWebSocketConnection> {
    * Sets the handler of a type.
    * @param type 1 to 128 characters
    * @param handle called with the connection and the message; its result is the answer
-   * @param check returns true if a payload fits the type. Without a check, the type of the payload is
-   * the client's promise only.
+   * @param check returns true if a payload fits the type, or `{ check, rate }`. Without a check, the
+   * type of the payload is the client's promise only.
    * @returns the router
-   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler; ERR_CLOSED after
-   * `close()`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for a type that has a
+   * handler; ERR_CLOSED after `close()`
    * @example
+   * router.on('chat', say, { check: isText, rate: { limit: 5, windowMs: 1000, action: 'drop' } });
    * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
    */
   on<T>(
     type: string,
     handle: MessageHandler<T, C>,
-    check?: (payload: unknown) => payload is T,
+    check?: ((payload: unknown) => payload is T) | MessageTypeOptions<T>,
   ): this {
     if (typeof type !== 'string' || type === '' || type.length > NAME_MAX)
       throw wrongType('type', type, `a string of 1 to ${NAME_MAX} characters`);
     if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
-    if (check !== undefined && typeof check !== 'function')
-      throw wrongType('check', check, 'a function');
+    const given = typeof check === 'function' ? { check } : checkedType(check ?? {});
     this.#checkOpen();
     if (this.#routes.has(type)) {
       throw new ArgumentRangeError(`there is a handler of ${JSON.stringify(type)} already`, {
@@ -130,7 +189,8 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     }
     this.#routes.set(type, {
       handle: handle as MessageHandler<unknown, C>,
-      check,
+      check: given.check,
+      rate: given.rate === undefined ? undefined : new TypeRateLimiter(given.rate),
       label: this.#label(type),
     });
     return this;
@@ -145,7 +205,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   otherwise(handle: MessageHandler<unknown, C>): this {
     if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
     this.#checkOpen();
-    this.#otherwise = { handle, check: undefined, label: this.#label(undefined) };
+    this.#otherwise = { handle, check: undefined, rate: undefined, label: this.#label(undefined) };
     return this;
   }
 
@@ -175,7 +235,11 @@ export class MessageRouter<C = TypedWebSocketConnection> {
 
   /** Returns the counts at this moment. */
   snapshot(): MessageStats {
-    return { handled: this.#handled, problems: { ...this.#problems } };
+    return {
+      handled: this.#handled,
+      problems: { ...this.#problems },
+      overRate: this.#overRate,
+    };
   }
 
   /**
@@ -212,6 +276,11 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     if (route === undefined)
       return this.#refuse(problemOf('unknown_type', 'type'), message.messageId);
     try {
+      if (
+        route.rate?.admits(connection, sender) === false &&
+        !this.#exceeds(route.rate, connection, message.type)
+      )
+        return undefined;
       if (route.check !== undefined && !route.check(message.payload))
         return this.#refuse(problemOf('invalid_payload', 'payload'), message.messageId);
       this.#monitor?.mark(route.label);
@@ -223,6 +292,26 @@ export class MessageRouter<C = TypedWebSocketConnection> {
       );
     } catch (error) {
       return this.#failed(error, message);
+    }
+  }
+
+  /** Takes the action for a message over its rate; returns whether it is handled all the same. */
+  #exceeds({ action }: TypeRateLimiter, connection: C, type: string): boolean {
+    this.#overRate++;
+    try {
+      this.#onRateExceeded?.({ type, connection, action });
+    } catch (error) {
+      this.#tell(error, type);
+    }
+    if (action === 'close') closableOf(connection).close(1008, RATE_REASON);
+    return action === 'report';
+  }
+
+  #tell(error: unknown, type: string): void {
+    try {
+      this.#onError?.(error, type);
+    } catch {
+      // A client must not be able to end the server through a hook.
     }
   }
 
@@ -245,11 +334,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   }
 
   #failed(error: unknown, message: TypedWebSocketMessage): MessageReply {
-    try {
-      this.#onError?.(error, message.type);
-    } catch {
-      // A client must not be able to end the server through a hook.
-    }
+    this.#tell(error, message.type);
     return this.#refuse(problemOf('handler_failed'), message.messageId);
   }
 

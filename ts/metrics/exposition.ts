@@ -11,6 +11,7 @@ import type { Format } from './instrument.js';
 import type { Template } from './instrument-registry.js';
 import { areMet } from './health-score.js';
 import { LAYOUT, type Ledger } from './ledger.js';
+import type { LimiterFigures } from './limiters.js';
 
 /** Options of the text exposition. */
 export interface ExpositionOptions {
@@ -27,6 +28,7 @@ export interface Counts {
   readonly refusals: readonly (readonly [code: string, count: number])[];
   readonly errors: readonly (readonly [kind: string, count: number])[];
   readonly clusters: readonly ClusterManagerStats[];
+  readonly limiters: readonly LimiterFigures[];
   readonly pressure: PressureFigures | undefined;
   readonly host: HostReading;
   /** Failed readings of merged registries, by reason. */
@@ -137,7 +139,7 @@ function serviceScalars({
 export function samplesOf(
   ledger: Ledger,
   { budgets }: Assessment,
-  { refusals, errors, clusters, pressure, host, mergeFailures }: Counts,
+  { refusals, errors, clusters, limiters, pressure, host, mergeFailures }: Counts,
 ): Sample[] {
   const { messagesIn, messagesOut, bytesIn, bytesOut } = ledger.window('lifetime');
   return [
@@ -148,6 +150,7 @@ export function samplesOf(
     ...refusals.map(([code, count]): Sample => ['refusals', [code], count]),
     ...errors.map(([kind, count]): Sample => ['errors', [kind], count]),
     ...clusters.flatMap(clusterSamples),
+    ...limiters.flatMap(limiterSamples),
     ...entriesOf(pressure?.refused).map(([cause, count]): Sample => ['shed', [cause], count]),
     ...entriesOf(pressure?.causes).map(([cause, share]): Sample => ['pressure', [cause], share]),
     ...host.samples,
@@ -162,9 +165,23 @@ export function samplesOf(
 const entriesOf = (values: PressureFigures['causes'] = {}): [string, number][] =>
   Object.entries(values) as [string, number][];
 
+/** Returns a label without tabs and line ends, which separate labels on their way to the renderer. */
+const labelOf = (name: string): string => name.replaceAll(/[\t\r\n]/g, ' ');
+
+function limiterSamples(figures: LimiterFigures): Sample[] {
+  const label = labelOf(figures.label);
+  return [
+    ['limiterCosts', [label, 'admitted'], figures.admitted],
+    ['limiterCosts', [label, 'refused'], figures.refused],
+    ['limiterBlocks', [label], figures.blocks],
+    ['limiterKeys', [label], figures.keys],
+    ['limiterEvictions', [label], figures.evicted],
+    ['limiterBytes', [label], figures.bytes],
+  ];
+}
+
 function clusterSamples(stats: ClusterManagerStats): Sample[] {
-  // Tabs and line ends separate labels on their way to the renderer.
-  const name = stats.name.replaceAll(/[\t\r\n]/g, ' ');
+  const name = labelOf(stats.name);
   const { granted, refused, grantedAhead, refusedByCache, grantedByPolicy, refusedByPolicy } =
     stats.admissions;
   return [

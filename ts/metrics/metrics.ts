@@ -7,6 +7,7 @@ import { wallClockMs } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { wholeNumber } from '../base/options.js';
 import type { ConnectionManager } from '../connections/manager.js';
+import type { RateLimiter } from '../limiter/limiter.js';
 import { createUsers } from '../native/addon.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
@@ -45,6 +46,7 @@ import {
   wrongStatus,
 } from './request.js';
 import { type Collected, type OpenTelemetryProducer, Producer } from './open-telemetry.js';
+import { LimiterSources } from './limiters.js';
 import { Sources } from './sources.js';
 
 const TICK_MS = 1000;
@@ -80,6 +82,7 @@ export class ProductionMetrics {
   readonly #errors = new LabelledCounts();
   readonly #refusals = new LabelledCounts();
   readonly #sources = new Sources((userId) => this.recordUser(userId));
+  readonly #limiters = new LimiterSources();
   readonly #assessor: Assessor;
   /** The monitor's label numbers, by row of the ledger. */
   readonly #labels: number[] = [];
@@ -294,6 +297,29 @@ export class ProductionMetrics {
    */
   detach(manager: ConnectionManager): void {
     this.#sources.detach(manager, this.#traffic);
+  }
+
+  /**
+   * Exposes the counts of a rate limiter from now on. Guards with the option `metrics` attach the
+   * limiters of `requests.rate`, by their name or as `requests.ip`, `requests.route`, `requests.key`
+   * and `requests.user`. Limiters with one label are added up. Repeated calls have no effect.
+   * @param limiter the limiter to add
+   * @param label value of the label `limiter`: 1 to 128 characters. Default: the limiter's name. From
+   *   the hundredth label on, all share `other`
+   * @throws ERR_INVALID_ARG_TYPE, also without a label for a limiter without a name; ERR_OUT_OF_RANGE
+   * @example
+   * metrics.attachLimiter(logins, 'logins');
+   */
+  attachLimiter(limiter: RateLimiter, label?: string): void {
+    this.#limiters.attach(limiter, label);
+  }
+
+  /**
+   * Undoes `attachLimiter`: the limiter's keys leave the figures at once; its other counts so far stay.
+   * @param limiter the limiter to remove; unknown ones are ignored
+   */
+  detachLimiter(limiter: RateLimiter): void {
+    this.#limiters.detach(limiter);
   }
 
   /** Returns true if every target with data is met. */
@@ -544,6 +570,7 @@ export class ProductionMetrics {
       refusals: this.#refusalCounts(),
       errors: this.#errors.entries(),
       clusters: this.#sources.clusters(),
+      limiters: this.#limiters.figures(),
       pressure: this.#settings.monitor?.pressure(),
       host: this.#host.read(withHost, this.#timers.driver.now()),
       mergeFailures: this.#merged.failures,

@@ -148,6 +148,17 @@ const FIGURES: Readonly<Record<string, Row>> = {
   clusterConnects: ['portcullis.cluster.connects', '{connect}', 'sum', 'Connects', ['manager']],
   clusterLosses: ['portcullis.cluster.losses', '{loss}', 'sum', 'Losses', ['manager']],
   clusterDrift: ['portcullis.cluster.drift', '{seat}', 'sum', 'Corrected counts', ['manager']],
+  limiterCosts: [
+    'portcullis.limiter.costs',
+    '{cost}',
+    'sum',
+    'Costs of rate limiters by outcome',
+    ['limiter', 'outcome'],
+  ],
+  limiterBlocks: ['portcullis.limiter.blocks', '{block}', 'sum', 'Blocked keys', ['limiter']],
+  limiterKeys: ['portcullis.limiter.keys', '{key}', 'updown', 'Known keys', ['limiter']],
+  limiterEvictions: ['portcullis.limiter.evictions', '{key}', 'sum', 'Evictions', ['limiter']],
+  limiterBytes: ['portcullis.limiter.memory', 'By', 'updown', 'Memory of keys', ['limiter']],
 };
 
 /** Upper bounds of the requests' histogram, s, as in `src/metrics/routes.rs`. */
