@@ -332,7 +332,7 @@ interface PressureFigures {
 type PressureCheck = () => unknown;
 
 /** Reason of a refusal, as a stable code. */
-type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'pending_limit' | 'pending_ip_limit' | 'overload' | 'cluster_unreachable' | 'client_left' | 'duplicate_id' | 'closed' | 'stale_lease';
+type RefusalCode = 'banned' | 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'pending_limit' | 'pending_ip_limit' | 'overload' | 'cluster_unreachable' | 'client_left' | 'duplicate_id' | 'closed' | 'stale_lease';
 /** A refusal: the outcome of an admission that a limit forbids. */
 interface Refusal {
     readonly success: false;
@@ -503,6 +503,45 @@ type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
 } | (Refusal & {
     readonly connection?: undefined;
 });
+
+/** Cause of a ban: failures of the address, `manager.ban()`, or a ban by another process. */
+type BanCause = 'failures' | 'call' | 'cluster';
+/** A ban that is active. */
+interface Ban {
+    /** The address; of IPv6 the network of `ipv6PrefixBits`, such as `2001:db8::/64`. */
+    readonly address: string;
+    /** Start of the ban, wall-clock milliseconds. */
+    readonly since: number;
+    /** End of the ban, wall-clock milliseconds. */
+    readonly until: number;
+    /** Failures of the address since it is known, those before earlier bans included. */
+    readonly failures: number;
+    /** Bans of the address by failures in a row, each twice as long as the one before. */
+    readonly bans: number;
+    readonly cause: BanCause;
+}
+/** Counts of bans; with a `name`, those of all threads. */
+interface BanStats {
+    /** Active bans. */
+    readonly active: number;
+    /** Addresses that are remembered, banned or not. */
+    readonly addresses: number;
+    /** Failures that were counted. */
+    readonly failures: number;
+    /** Bans so far, whatever their cause. */
+    readonly banned: number;
+    /** Bans that were lifted by `unban()`. */
+    readonly lifted: number;
+    /** Addresses that a full table has forgotten early. */
+    readonly evicted: number;
+}
+/** Listeners of a manager, by event. */
+interface ConnectionManagerEvents {
+    /** An address is banned: by this manager, or by another process of its cluster. */
+    banned: (ban: Ban) => void;
+    /** A ban was lifted by `unban()`, here or in another process; a ban that ends by itself tells nobody. */
+    unbanned: (ban: Ban) => void;
+}
 
 /** A rate of connects: `limit` in each `windowMs`, of which `burst` may come at once (GCRA). */
 interface ConnectRate {
@@ -1594,6 +1633,39 @@ declare class Cluster {
     [Symbol.dispose](): void;
 }
 
+/** When an address is banned, and for how long. */
+interface BanOptions {
+    /**
+     * Failures of an address within `windowMs` that ban it: 1 to 65536, or `Infinity` for bans by
+     * `manager.ban()` only. A failure is a 401, and a malformed handshake. Default 10.
+     */
+    readonly failures?: number | undefined;
+    /**
+     * Time for which a failure counts: 1 to 2^30 ms. It counts for up to a seventh of that longer. Default 60000.
+     */
+    readonly windowMs?: number | undefined;
+    /** Length of the first ban: 1 to 2^30 ms. Each further ban is twice as long. Default 60000. */
+    readonly banMs?: number | undefined;
+    /** Length of the longest ban: `banMs` to 2^30 ms. Default 3600000, or `banMs` if that is more. */
+    readonly maxBanMs?: number | undefined;
+    /**
+     * Time from the end of a ban after which the next one is as short as the first: 1 to 2^30 ms. Default
+     * 86400000, a day.
+     */
+    readonly forgetMs?: number | undefined;
+    /**
+     * Whether refusals by rate count as failures: of connects (`ip_rate`, `user_rate`), and of requests
+     * (`requests.rate`). Default `false`.
+     */
+    readonly countRateRefusals?: boolean | undefined;
+    /**
+     * Most addresses that are remembered: 1 to 2^20, at some 200 bytes each. A full table forgets the
+     * address whose latest failure is the oldest, and an active ban only if all are banned: the one that ends first.
+     * Default 100000.
+     */
+    readonly maxAddresses?: number | undefined;
+}
+
 /** Options of a connection manager. */
 interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /**
@@ -1643,6 +1715,13 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
      * peer of a Unix socket; or a function of the client's address: only `true` exempts. Default: none.
      */
     readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
+    /**
+     * Bans an address after so many failures within a minute: 1 to 65536, or as `BanOptions` say. It is refused first
+     * of all, for a time that doubles with each further ban. Loopback, `exempt` clients, trusted proxies of a guard and
+     * clients without an address are never banned. Open connections stay. With a `name`, all threads of the process
+     * share the bans, and with a `cluster` all processes; failures are counted by each process. Default: no bans.
+     */
+    readonly banAfter?: BanOptions | number | undefined;
     /** Called after an idle connection was closed. */
     readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
     /** Called for every refusal. */
@@ -1685,6 +1764,8 @@ interface ConnectionStats {
     readonly messageRateKeys: number;
     /** Messages, pings and pongs over a rate, whatever the action was. */
     readonly messagesOverRate: number;
+    /** Failures and bans of addresses; `undefined` without `banAfter`. */
+    readonly bans: BanStats | undefined;
     /** The limits in force: a frozen copy. */
     readonly limits: Readonly<ConnectionLimits>;
 }
@@ -1750,6 +1831,39 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     admit(ip: string, userId?: string, options?: {
         readonly signal?: AbortSignal | undefined;
     }): Promise<Lease | Refusal>;
+    /**
+     * Returns the active bans, the latest first; with a `name`, those of all threads.
+     * @example
+     * for (const { address, until } of manager.bans()) console.log(address, new Date(until));
+     */
+    bans(): Ban[];
+    /**
+     * Bans an address, in the place of an active ban; with a cluster in all processes. Open connections stay.
+     * @param address IPv4 or IPv6, or a network as `bans()` has it. Of IPv6 the network of `ipv6PrefixBits` is banned
+     * @param forMs length of the ban: 1 to 2^30 ms. Default: `banMs`
+     * @returns the ban
+     * @throws ERR_INVALID_ARG_TYPE, also without `banAfter`; ERR_OUT_OF_RANGE, also for an address that is never
+     * banned; ERR_CLOSED after `close()`
+     * @example
+     * manager.ban('192.0.2.1', 3_600_000);
+     */
+    ban(address: string, forMs?: number): Ban;
+    /**
+     * Lifts the ban of an address, and forgets its failures and earlier bans; with a cluster in all processes.
+     * @param address as in `ban()`
+     * @returns whether the address was banned here
+     * @throws ERR_INVALID_ARG_TYPE, also without `banAfter`; ERR_OUT_OF_RANGE; ERR_CLOSED after `close()`
+     */
+    unban(address: string): boolean;
+    /**
+     * Calls `listener` after an event; see `ConnectionManagerEvents`. An error of it is a process warning.
+     * @param event name of the event
+     * @returns a function that removes the listener
+     * @throws ERR_INVALID_ARG_TYPE, also without `banAfter`; ERR_CLOSED after `close()`
+     * @example
+     * manager.on('banned', ({ address, failures }) => console.warn(address, failures));
+     */
+    on<E extends keyof ConnectionManagerEvents>(event: E, listener: ConnectionManagerEvents[E]): () => void;
     /**
      * Opens a leased connection.
      * @param lease from `reserve`

@@ -522,6 +522,7 @@ describe('docs/errors.md', () => {
       'unauthorized',
       'not_judged',
       'origin_not_allowed',
+      'malformed_handshake',
     ];
     expect(known.length).toBeGreaterThan(20);
     expect(known.filter((code) => !listed.includes(code))).toEqual([]);

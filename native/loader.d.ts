@@ -276,6 +276,12 @@ export interface ClusterTls {
   serverName?: string
 }
 
+/**
+ * Opens the bans of that name, or bans of its own. `numbers` are failures, window, first ban, longest
+ * ban, time until bans are forgotten (ms), most addresses, bits of the IPv6 prefix.
+ */
+export declare function createBans(name: string | undefined | null, numbers: Array<number>): { share(numbers: Float64Array): number; leftMs(ip: string | number, nowMs: number): number; find(ip: string | number, nowMs: number): number; fail(ip: string | number, nowMs: number): number; ban(ip: string | number, forMs: number, nowMs: number): number; learn(ip: string | number, nowMs: number): number; lift(ip: string | number, nowMs: number): number; counts(nowMs: number): number; network(ip: string | number): string; list(nowMs: number, most: number): string; processNowMs(): number }
+
 /** Creates a connection table over the index of that name, or over an index of its own. */
 export declare function createConnections(name: string | undefined | null, numbers: Array<number>, cluster?: number | undefined | null): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
 

@@ -840,6 +840,7 @@ module.exports.RequestLedger = nativeBinding.RequestLedger
 module.exports.ResourceWatch = nativeBinding.ResourceWatch
 module.exports.TokenCore = nativeBinding.TokenCore
 module.exports.TrustedProxies = nativeBinding.TrustedProxies
+module.exports.createBans = nativeBinding.createBans
 module.exports.createConnections = nativeBinding.createConnections
 module.exports.createJsonScanner = nativeBinding.createJsonScanner
 module.exports.createLimiter = nativeBinding.createLimiter

@@ -28,6 +28,12 @@ pub enum Error {
         /// The first limit that differs.
         field: &'static str,
     },
+    /// The bans of that name are open with other options.
+    #[error("the bans of that name are already open with another {field}")]
+    BansConflict {
+        /// The first option that differs.
+        field: &'static str,
+    },
     /// The limiter of that name is open with other options.
     #[error("the limiter is already open with another {field}")]
     LimiterConflict {
@@ -42,7 +48,9 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::SlotOutOfRange { .. } | Self::OutOfRange { .. } => "ERR_OUT_OF_RANGE",
-            Self::LimitsConflict { .. } | Self::LimiterConflict { .. } => "ERR_LIMITS_CONFLICT",
+            Self::LimitsConflict { .. }
+            | Self::LimiterConflict { .. }
+            | Self::BansConflict { .. } => "ERR_LIMITS_CONFLICT",
             Self::ClusterConflict => "ERR_CLUSTER_CONFLICT",
         }
     }

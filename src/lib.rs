@@ -4,6 +4,7 @@
 //! ```text
 //!  4  binding        the only module that knows Node-API
 //!  3  cluster        seats that are counted over all processes; the thread that asks the server
+//!  3  bans           addresses that failed too often
 //!  2  connections    admission, seats and leases; idle connections
 //!  2  tokens         verification of signed tokens
 //!  2  sampler        the thread that reads the operating system
@@ -15,6 +16,7 @@
 //! ```
 //! A module may import modules of a lower rank only; `tests/architecture.rs` checks this.
 
+pub mod bans;
 pub mod clock;
 pub mod cluster;
 pub mod connections;

@@ -33,7 +33,7 @@ fn rank(module: &str) -> Option<u8> {
         "clock" | "error" | "wake_channel" => 0,
         "limiter" | "metrics" | "resources" | "validators" => 1,
         "connections" | "sampler" | "tokens" => 2,
-        "cluster" => 3,
+        "bans" | "cluster" => 3,
         "binding" => 4,
         _ => return None,
     })

@@ -2,6 +2,8 @@ import './native/runtime.js';
 export { ConnectionManager, ProductionConnectionManager } from './connections/manager.js';
 export type { ConnectionStats } from './connections/stats.js';
 export type { AdmissionResult, Lease } from './connections/lease.js';
+export type { BanOptions } from './connections/ban-options.js';
+export type { Ban, BanCause, BanStats, ConnectionManagerEvents } from './connections/ban.js';
 export type { ConnectionManagerOptions } from './connections/options.js';
 export { ManagedConnection } from './connections/connection.js';
 export type { ManagedSocket, ReceiveOutcome } from './connections/connection.js';

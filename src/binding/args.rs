@@ -3,8 +3,10 @@
 //! Owns the conversion of Node-API values. Does not own memory that outlives a call (`memory`).
 
 use super::memory::{Element, InvalidCall, Memory, typed_array};
+use crate::connections::Address;
 use napi::sys;
 use std::ffi::c_void;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The most arguments of a bound function.
 const ARGS_MAX: usize = 6;
@@ -228,5 +230,15 @@ impl Args {
         at: usize,
     ) -> std::result::Result<Memory<T>, InvalidCall> {
         Memory::borrow(self.env, self.value(at))
+    }
+}
+
+/// Reads an address: the bits of an IPv4 address, or a text.
+pub(super) fn address(args: &Args, at: usize) -> std::result::Result<Address, InvalidCall> {
+    match args.uint32(at) {
+        Ok(bits) => Ok(Address::from_ip(IpAddr::V4(Ipv4Addr::from_bits(bits)))),
+        Err(_) => args
+            .with_utf16(at, |units| units.map(Address::from_units))
+            .ok_or(InvalidCall(c"ip must be a string")),
     }
 }

@@ -3,22 +3,21 @@
 //! A handle is one number: `generation * 2^22 + slot`. A refusal is its negated code. Limits,
 //! columns and the released slots cross in typed arrays that JavaScript shares once.
 
-use super::args::Args;
+use super::args::{Args, address};
 use super::bound::{NumberFunction, bind, bound_function};
 use super::cluster::ledger_of;
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{Element, InvalidCall, Memory};
 use crate::clock::process_now_ms;
 use crate::connections::{
-    Address, Admitted, EXEMPT, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope,
-    SeatIndex, State, Table, open,
+    Admitted, EXEMPT, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope, SeatIndex,
+    State, Table, open,
 };
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::ffi::CStr;
-use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
@@ -371,16 +370,6 @@ impl Connections {
                 -f64::from(refusal.code as u8)
             }
         }
-    }
-}
-
-/// Reads an address: the bits of an IPv4 address, or a text.
-fn address(args: &Args, at: usize) -> std::result::Result<Address, InvalidCall> {
-    match args.uint32(at) {
-        Ok(bits) => Ok(Address::from_ip(IpAddr::V4(Ipv4Addr::from_bits(bits)))),
-        Err(_) => args
-            .with_utf16(at, |units| units.map(Address::from_units))
-            .ok_or(InvalidCall(c"ip must be a string")),
     }
 }
 

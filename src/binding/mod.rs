@@ -10,6 +10,7 @@
 //! a JavaScript error.
 
 mod args;
+mod bans;
 mod bound;
 mod cluster;
 mod connections;

@@ -4,6 +4,7 @@
 //! clock. Invariant: a refused cost changes nothing.
 
 mod algorithm;
+mod event_count;
 mod fixed_window;
 mod gcra;
 mod key;
@@ -14,4 +15,5 @@ mod table;
 mod tests;
 
 pub use algorithm::{Answer, Quota, Reading};
+pub use event_count::{EventCount, Events};
 pub use rate_limiter::{Counts, Kind, Limiter, Settings};

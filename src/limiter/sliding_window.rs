@@ -41,7 +41,8 @@ impl Parts {
         self.used[(part % KEPT) as usize]
     }
 
-    fn sum(&self) -> f64 {
+    /// Returns the cost in all parts.
+    pub(super) fn sum(&self) -> f64 {
         self.used.iter().map(|used| f64::from(*used)).sum()
     }
 

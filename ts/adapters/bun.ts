@@ -5,6 +5,7 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import type { GuardOptions } from '../guard/options.js';
+import type { Answer } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';
 import {
   asksForWebSocket,
@@ -127,12 +128,23 @@ class BunAdapter {
     const { requests, page } = this.guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, server.requestIP(request)?.address ?? '');
+    const banned = this.#refusesBanned(request, server);
+    if (banned !== undefined) return markRefused(responseOf(banned));
     const run = this.guard.needsToken(request.method, request.url)
       ? () => this.#withToken(request, server, handle)
       : handle;
     return requests === undefined || this.guard.isExempt(request.method, request.url)
       ? run()
       : withinLimits(requests, request, () => this.#clientOf(request, server), run);
+  }
+
+  /** Returns the answer to a banned client. */
+  #refusesBanned(request: Request, server: RawServer): Answer | undefined {
+    const { guard } = this;
+    const isUpgrade = asksForWebSocket(request);
+    if (!guard.manager.hasBans || (!isUpgrade && guard.isExempt(request.method, request.url)))
+      return undefined;
+    return guard.refusesBanned(request, bunPeer(server, request), headerOf(request), isUpgrade);
   }
 
   /** Runs a handler for a request with a valid token. A handshake is judged by its admission. */

@@ -297,6 +297,9 @@ class ElysiaAdapter {
     const { page } = this.#guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
+    const banned = this.#refusesBanned(request);
+    if (banned !== undefined)
+      return this.#pacer.answer(this.answers.answer(banned, request, handle));
     if (!asksForWebSocket(request)) {
       const run = this.#guard.needsToken(request.method, request.url)
         ? () => this.#withToken(request, handle)
@@ -304,6 +307,15 @@ class ElysiaAdapter {
       return this.#within(request, handle, run);
     }
     return this.#pacer.answer(this.#within(request, handle, () => this.upgrade(request, handle)));
+  }
+
+  /** Returns the answer to a banned client. In a scope it is the admission of a handshake that refuses. */
+  #refusesBanned(request: Request): Answer | undefined {
+    const guard = this.#guard;
+    if (!guard.manager.hasBans || !this.#scope.isGlobal) return undefined;
+    const isUpgrade = asksForWebSocket(request);
+    if (!isUpgrade && this.#isExempt(request)) return undefined;
+    return guard.refusesBanned(request, this.#peerOf(request), headerOf(request), isUpgrade);
   }
 
   /** Serves a request with a valid token, and answers the others. */
@@ -470,6 +482,7 @@ class ElysiaAdapter {
       return undefined;
     }
     const { code, answer } = outcome.refusal;
+    this.#guard.manager.rateRefused(clientOf());
     this.#guard.metrics?.recordRefusal(code);
     return this.#refused(this.#guard.shape?.shaped(answer, request) ?? answer, request, context);
   }
@@ -728,7 +741,7 @@ export function pluginOf(
     const { request, server } = context;
     if (server) adapter.start(server);
     else adapter.describe();
-    return limits === undefined && !guard.judgesRequests
+    return limits === undefined && !guard.judgesRequests && !guard.manager.hasBans
       ? undefined
       : adapter.answers.request(request, arguments[0]);
   };

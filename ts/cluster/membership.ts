@@ -17,7 +17,8 @@ export const ABANDONED = 67;
 /** The answer of a rate is its code plus this times the milliseconds until it admits again. @internal */
 export const CODES = 128;
 const CONFLICT = 70;
-const FULL = 71;
+/** No more entries can be held. @internal */
+export const FULL = 71;
 
 /** Kinds of requests, in the order of the core's numbers. */
 const KINDS = ['kick', 'who', 'nodes', 'drain', 'limits', 'revoke', 'revocations', 'take'] as const;

@@ -26,10 +26,13 @@ import { parseIpv4 } from '../native/strings.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
 import { type AdmissionResult, checkedLease, HeldLease, type Lease } from './lease.js';
+import type { Ban, ConnectionManagerEvents } from './ban.js';
+import { Bans } from './bans.js';
 import { checkConnection, checkedOptionalUser, checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
 import { clusterNumbers, inForceNumbers, withClusterLimits } from './cluster-limits.js';
 import { ManagedConnection, type ManagedSocket } from './connection.js';
+import type { CheckedBans } from './ban-options.js';
 import { isExempt } from './exempt-clients.js';
 import { hashOf } from './id-index.js';
 import {
@@ -143,6 +146,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #loop: LoopClock;
   readonly #counts = (): SeatCounts => ({ admitted: this.#admitted, total: this.#seats.total });
   readonly #reading = new Reading();
+  #bans: Bans | undefined;
   /** True if only the limits decide: no monitor, no exempt clients, nothing to replace or to observe. */
   #isPlain = false;
   #admitted = 0;
@@ -227,15 +231,28 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     );
     try {
       this.#applyLimits();
+      if (given.bans !== undefined) this.#bans = this.#openBans(given.bans);
       this.#stopNews = member?.onNews((kind, data) => this.#news(kind, data));
       this.#monitor?.attach(this);
     } catch (error) {
       // Strict timers or a monitor that are closed: neither the name nor timers may stay taken.
       this.#stopNews?.();
+      this.#bans?.close();
       this.#sweep.close();
       this.#seats.close();
       throw error;
     }
+  }
+
+  /** @throws ERR_LIMITS_CONFLICT */
+  #openBans(options: CheckedBans): Bans {
+    const { ipv6PrefixBits = 64 } = this.#limits;
+    const { driver } = this.#timers;
+    const bans = new Bans(options, this.#options.name, ipv6PrefixBits, driver, this.#hooks);
+    bans.spare((ip) => this.#isExempt(ip));
+    if (this.#cluster !== undefined && this.#member !== undefined)
+      bans.join(this.#cluster, this.#member);
+    return bans;
   }
 
   /** Puts the limits into effect that JavaScript enforces. */
@@ -319,6 +336,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const number = answer < 0 ? answer : answer % CODES;
     const code = CLUSTER_CODES[number] ?? refusalCodeOf(-number);
     // A rate over all processes knows when it admits again.
+    this.#countRate(code, ip);
     const retryMs = answer >= CODES ? Math.floor(answer / CODES) : this.#retryAfterMs(code);
     return this.#refusals.refuse(code, ip, user, retryMs, undefined, isLate);
   }
@@ -326,6 +344,18 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #reserve(ip: string, userId: string | undefined): HeldLease | Refusal {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
+    return this.refuseBanned(ip, user) ?? this.#reserveUnbanned(ip, user);
+  }
+
+  /**
+   * Takes a seat as `reserve` does, for a client that its guard has judged by `refuseBanned`; without a cluster.
+   * @internal
+   */
+  reserveJudged(ip: string): Lease | Refusal {
+    return this.#reserveUnbanned(ip, undefined);
+  }
+
+  #reserveUnbanned(ip: string, user: string | undefined): HeldLease | Refusal {
     const handle = this.#take(true, ip, parseIpv4(ip), user);
     if (handle < 0) return this.#refuse(handle, ip, user);
     const isFree = this.#cluster !== undefined && this.#isExempt(ip);
@@ -526,6 +556,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Makes, counts and reports a refusal. */
   #told(code: RefusalCode, ip: string, user: string | undefined): Refusal {
+    this.#countRate(code, ip);
     return this.#refusals.refuse(code, ip, user, this.#retryAfterMs(code));
   }
 
@@ -536,6 +567,99 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return limit === undefined || this.#isClosed
       ? this.#retry.withoutSeats()
       : this.#retry.forSeats(limit, this.#loop.ticked, this.#counts);
+  }
+
+  #countRate(code: RefusalCode, ip: string): void {
+    if (code === 'ip_rate' || code === 'user_rate') this.rateRefused(ip);
+  }
+
+  /** True if addresses can be banned. @internal */
+  get hasBans(): boolean {
+    return this.#bans !== undefined;
+  }
+
+  /**
+   * Refuses a client whose address is banned; asked first of all.
+   * @returns `undefined` for all others
+   * @internal
+   */
+  refuseBanned(ip: string, user?: string): Refusal | undefined {
+    const leftMs = this.#isClosed ? 0 : (this.#bans?.leftMs(ip) ?? 0);
+    if (leftMs === 0) return undefined;
+    if (!this.#isObserving) return this.#refusals.refuse('banned', ip, user, leftMs);
+    this.#refusals.observe('banned', ip, user, leftMs);
+    return undefined;
+  }
+
+  /** Counts a failure of a client towards a ban. @internal */
+  failed(ip: string): void {
+    if (!this.#isClosed) this.#bans?.failed(ip);
+  }
+
+  /** Counts a refusal by rate, if such refusals are failures. @internal */
+  rateRefused(ip: string): void {
+    if (this.#bans?.countsRates === true) this.failed(ip);
+  }
+
+  /** Adds a test for addresses that are never banned. @internal */
+  neverBan(test: (ip: string) => boolean): void {
+    this.#bans?.spare(test);
+  }
+
+  /**
+   * Returns the active bans, the latest first; with a `name`, those of all threads.
+   * @example
+   * for (const { address, until } of manager.bans()) console.log(address, new Date(until));
+   */
+  bans(): Ban[] {
+    return this.#bans?.list() ?? [];
+  }
+
+  /** @throws ERR_INVALID_ARG_TYPE without `banAfter`; ERR_CLOSED after `close()` */
+  #openedBans(): Bans {
+    this.#checkOpen('it bans nobody');
+    if (this.#bans === undefined)
+      throw wrongType('banAfter', undefined, 'given to the manager, or nobody is banned');
+    return this.#bans;
+  }
+
+  /**
+   * Bans an address, in the place of an active ban; with a cluster in all processes. Open connections stay.
+   * @param address IPv4 or IPv6, or a network as `bans()` has it. Of IPv6 the network of `ipv6PrefixBits` is banned
+   * @param forMs length of the ban: 1 to 2^30 ms. Default: `banMs`
+   * @returns the ban
+   * @throws ERR_INVALID_ARG_TYPE, also without `banAfter`; ERR_OUT_OF_RANGE, also for an address that is never
+   * banned; ERR_CLOSED after `close()`
+   * @example
+   * manager.ban('192.0.2.1', 3_600_000);
+   */
+  ban(address: string, forMs?: number): Ban {
+    return this.#openedBans().ban(address, forMs);
+  }
+
+  /**
+   * Lifts the ban of an address, and forgets its failures and earlier bans; with a cluster in all processes.
+   * @param address as in `ban()`
+   * @returns whether the address was banned here
+   * @throws ERR_INVALID_ARG_TYPE, also without `banAfter`; ERR_OUT_OF_RANGE; ERR_CLOSED after `close()`
+   */
+  unban(address: string): boolean {
+    return this.#openedBans().lift(address);
+  }
+
+  /**
+   * Calls `listener` after an event; see `ConnectionManagerEvents`. An error of it is a process warning.
+   * @param event name of the event
+   * @returns a function that removes the listener
+   * @throws ERR_INVALID_ARG_TYPE, also without `banAfter`; ERR_CLOSED after `close()`
+   * @example
+   * manager.on('banned', ({ address, failures }) => console.warn(address, failures));
+   */
+  on<E extends keyof ConnectionManagerEvents>(
+    event: E,
+    listener: ConnectionManagerEvents[E],
+  ): () => void {
+    return this.#openedBans().on(event, listener);
   }
 
   /**
@@ -677,6 +801,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     checkConnection(id, socket, metadata);
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
+    const banned = this.refuseBanned(ip, user);
+    if (banned !== undefined) return banned;
     const closes = this.#closes;
     const hash = hashOf(id);
     const present = this.#live.find(id, hash);
@@ -853,6 +979,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       evicted: this.#evicted,
       messageRateKeys: keys,
       messagesOverRate: this.#overRate,
+      bans: this.#bans?.stats(),
       limits: this.#limits,
     };
   }
@@ -1003,6 +1130,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#stopNews?.();
+    this.#bans?.close();
     this.#sweep.close();
     for (const connection of this.connections.values())
       this.#close(connection, 1001, 'Server shutdown');

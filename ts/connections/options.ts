@@ -6,6 +6,7 @@ import { Cluster } from '../cluster/cluster.js';
 import { TimerManager } from '../timers/manager.js';
 import { ID_MAX } from './arguments.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
+import { type BanOptions, checkedBans, type CheckedBans } from './ban-options.js';
 import { exemptClients } from './exempt-clients.js';
 import type { RateAction } from './rates.js';
 import type { Refusal } from './refusal.js';
@@ -59,6 +60,13 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
    * peer of a Unix socket; or a function of the client's address: only `true` exempts. Default: none.
    */
   readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
+  /**
+   * Bans an address after so many failures within a minute: 1 to 65536, or as `BanOptions` say. It is refused first
+   * of all, for a time that doubles with each further ban. Loopback, `exempt` clients, trusted proxies of a guard and
+   * clients without an address are never banned. Open connections stay. With a `name`, all threads of the process
+   * share the bans, and with a `cluster` all processes; failures are counted by each process. Default: no bans.
+   */
+  readonly banAfter?: BanOptions | number | undefined;
   /** Called after an idle connection was closed. */
   readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
   /** Called for every refusal. */
@@ -91,6 +99,7 @@ export interface CheckedOptions<S extends ManagedSocket> {
   readonly takesOver: boolean;
   readonly monitor: ResourceMonitor | undefined;
   readonly exempt: ((ip: string) => boolean) | undefined;
+  readonly bans: CheckedBans | undefined;
   readonly onEvict: ConnectionManagerOptions<S>['onEvict'];
   readonly onRefuse: ConnectionManagerOptions<S>['onRefuse'];
   readonly onObserve: ConnectionManagerOptions<S>['onObserve'];
@@ -108,6 +117,7 @@ const OPTIONS = [
   'onDuplicateId',
   'monitor',
   'exempt',
+  'banAfter',
   ...HOOKS,
 ] as const;
 
@@ -164,6 +174,7 @@ function checkedOptions<S extends ManagedSocket>(
   const time = (field: 'leaseTimeoutMs' | 'closeTimeoutMs', fallback: number): number =>
     wholeNumber(field, given[field], 1, TIME_MAX_MS, fallback);
   const exempt = exemptClients(given.exempt);
+  const bans = checkedBans(given.banAfter);
   const shared = timers ?? timerManager;
   return {
     name,
@@ -176,6 +187,7 @@ function checkedOptions<S extends ManagedSocket>(
     takesOver: onDuplicateId === 'takeover',
     monitor,
     exempt,
+    bans,
     onEvict: given.onEvict,
     onRefuse: given.onRefuse,
     onObserve: given.onObserve,

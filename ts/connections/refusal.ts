@@ -5,6 +5,7 @@ import type { PressureCause } from '../resources/pressure.js';
 
 /** Reason of a refusal, as a stable code. */
 export type RefusalCode =
+  | 'banned'
   | 'draining'
   | 'total_limit'
   | 'prefix_limit'
@@ -41,6 +42,7 @@ export interface Refusal {
 
 /** Text of each code. @internal */
 export const REASONS: Readonly<Record<RefusalCode, string>> = {
+  banned: 'Address is banned',
   draining: 'Server is draining',
   total_limit: 'Max total connections exceeded',
   prefix_limit: 'Max connections per IP prefix exceeded',

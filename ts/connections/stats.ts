@@ -1,4 +1,5 @@
 /** Counts of a connection manager. */
+import type { BanStats } from './ban.js';
 import type { ConnectionLimits } from './limits.js';
 import type { RefusalCode } from './refusal.js';
 
@@ -34,6 +35,8 @@ export interface ConnectionStats {
   readonly messageRateKeys: number;
   /** Messages, pings and pongs over a rate, whatever the action was. */
   readonly messagesOverRate: number;
+  /** Failures and bans of addresses; `undefined` without `banAfter`. */
+  readonly bans: BanStats | undefined;
   /** The limits in force: a frozen copy. */
   readonly limits: Readonly<ConnectionLimits>;
 }

@@ -298,7 +298,7 @@ export class Admission {
   /** Takes both seats of a client that needs no identity, in one step. */
   seatAnonymous(): void {
     if (actionOf(this.#state, 'upgrade') === 'seat')
-      this.take(this.#manager.reserve(this.#ip), 'granted');
+      this.take(this.#manager.reserveJudged(this.#ip), 'granted');
   }
 
   /** Takes a seat of the user, or of an anonymous client. */

@@ -6,7 +6,12 @@ import type { FailureCode } from '../validators/failures.js';
 
 /** Code of a denial by authentication. */
 export type AuthDenialCode =
-  'identify_failed' | 'unauthorized' | 'not_judged' | 'origin_not_allowed' | FailureCode;
+  | 'identify_failed'
+  | 'unauthorized'
+  | 'not_judged'
+  | 'origin_not_allowed'
+  | 'malformed_handshake'
+  | FailureCode;
 
 /** Reason for refusing a handshake. @internal */
 export interface Denial {
@@ -40,6 +45,13 @@ export const NOT_JUDGED: AuthDenial = {
   retryAfterMs: 0,
 };
 
+/** Denial of a handshake that no host could complete, where such handshakes count towards a ban. @internal */
+export const MALFORMED: AuthDenial = {
+  code: 'malformed_handshake',
+  reason: 'Malformed WebSocket handshake',
+  retryAfterMs: 0,
+};
+
 /**
  * Returns the HTTP status of a denial before the upgrade, and the close code after it: 503 and 1013 for the
  * server's own state, 429 and 1008 for one client's limit, 429 and 1013 for its rate.
@@ -52,12 +64,15 @@ export function codesOf({ code, failure }: Denial): readonly [status: number, cl
       return [500, 1011];
     case 'unauthorized':
       return [401, 1008];
+    case 'malformed_handshake':
+      return [400, 1008];
     case 'not_judged':
     case 'origin_not_allowed':
       return [403, 1008];
     case 'ip_rate':
     case 'user_rate':
       return [429, 1013];
+    case 'banned':
     case 'ip_limit':
     case 'unknown_ip_limit':
     case 'prefix_limit':
@@ -68,6 +83,12 @@ export function codesOf({ code, failure }: Denial): readonly [status: number, cl
     default:
       return [503, 1013];
   }
+}
+
+/** True for a denial that counts towards a ban of its client's address. @internal */
+export function isFailure(denial: AuthDenial): boolean {
+  const [status] = codesOf(denial);
+  return status === 401 || status === 400;
 }
 
 /** Returns the HTTP answer of a denial. @internal */

@@ -12,7 +12,7 @@ import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
 import { type Answer, targetOf } from '../http/answer.js';
-import type { WaitingClient } from '../http/handshake.js';
+import { isHandshake, isMalformed, type WaitingClient } from '../http/handshake.js';
 import type { RateLimiter } from '../limiter/limiter.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import {
@@ -45,6 +45,8 @@ import {
   type AuthDenial,
   type AuthDenialCode,
   IDENTIFY_FAILED,
+  isFailure,
+  MALFORMED,
   NOT_JUDGED,
 } from './denial.js';
 import { ClientAddress } from './client-address.js';
@@ -211,6 +213,9 @@ export class Guard<R> {
     this.manager = managerOf(options, timers, websockets?.maxConnections);
     this.manager.allowPending(identifyTimeoutMs);
     this.manager.uses(host);
+    const { proxies } = this.#clientAddress;
+    if (proxies !== undefined) this.manager.neverBan((ip) => proxies.trusts(ip));
+    if (rates !== undefined) rates.onRefused = (clientOf) => this.manager.rateRefused(clientOf());
     this.#pending = new PendingHandshakes(this.manager, timers, identifyTimeoutMs, maxPending);
     this.#tokens = this.#auth === undefined ? undefined : new TokenWatch(this.#auth, timers);
     metrics?.attach(this.manager);
@@ -365,7 +370,8 @@ export class Guard<R> {
     further?: TokenRights,
   ): TokenJudgement | Promise<TokenJudgement> {
     const auth = this.#auth;
-    if (auth === undefined) return this.#judged(IDENTIFY_FAILED, request);
+    const clientOf = (): string | undefined => this.#clientOf(request, peer, header);
+    if (auth === undefined) return this.#judged(IDENTIFY_FAILED, request, clientOf);
     const { verifier, rights } = auth;
     const judge = (result: TokenResult): TokenJudgement => {
       const user = userOf(result, rights);
@@ -373,15 +379,15 @@ export class Guard<R> {
         user instanceof ValidationFailure || further === undefined
           ? undefined
           : lackOf(further, user.claims);
-      return this.#judged(lack ?? user, request);
+      return this.#judged(lack ?? user, request, clientOf);
     };
     const failed = (error: unknown): TokenJudgement =>
-      this.#judged(this.#denialFor(error, this.clientOf(request, peer, header)), request);
+      this.#judged(this.#denialFor(error, clientOf() ?? peer), request, clientOf);
     try {
       const found = findToken(auth.places, header, url);
       // Browsers attach cookies to the requests of every page.
       const denial = found.place === 'cookie' ? this.#origins.judge('', header) : undefined;
-      if (denial !== undefined) return this.#judged(denial, request);
+      if (denial !== undefined) return this.#judged(denial, request, clientOf);
       return verifier.isRemote
         ? verifier.authenticate(found.token).then(judge).catch(failed)
         : judge(verifier.safeVerify(found.token));
@@ -408,10 +414,16 @@ export class Guard<R> {
     return this.#auth?.http !== undefined;
   }
 
-  #judged(user: TokenUser | ValidationFailure | AuthDenial, request: R): TokenJudgement {
+  /** @param clientOf returns the client's address, if it is known */
+  #judged(
+    user: TokenUser | ValidationFailure | AuthDenial,
+    request: R,
+    clientOf: () => string | undefined,
+  ): TokenJudgement {
     if ('user' in user) return { ...user, answer: undefined };
     const denial = user instanceof ValidationFailure ? denialOf(user) : user;
     this.#countDenial(denial);
+    this.#countFailure(denial, clientOf);
     const answer = answerOf(denial);
     return { user: undefined, answer: this.shape?.shaped(answer, request) ?? answer };
   }
@@ -530,19 +542,55 @@ export class Guard<R> {
     return admission;
   }
 
-  /** Returns the admission of a handshake that arrives: denied if its page or its address is not allowed. */
+  /**
+   * Returns the admission of a handshake that arrives: denied if its address is banned or unknown, or if its page
+   * is not allowed.
+   */
   #arrival(request: R | undefined, peer: string, header: (name: string) => string): Admission {
-    const denial = this.#origins.judge(peer, header);
-    const ip = denial === undefined ? this.#clientOf(request, peer, header) : peer;
+    const ip = this.#clientOf(request, peer, header);
     const admission = new Admission(
       this.manager,
       this.#refuseWith,
       ip ?? peer,
       header('user-agent'),
     );
-    if (denial !== undefined) this.#deny(admission, denial);
-    else if (ip === undefined) this.#deny(admission, IDENTIFY_FAILED);
+    // First of all: the work for a banned client is the same whatever it sends.
+    const banned = ip === undefined ? undefined : this.manager.refuseBanned(ip);
+    if (banned !== undefined) admission.deny(banned);
+    else {
+      const denial =
+        this.#origins.judge(peer, header) ??
+        (ip === undefined ? IDENTIFY_FAILED : this.#formOf(header));
+      if (denial !== undefined) this.#deny(admission, denial);
+    }
     return admission;
+  }
+
+  /** Returns the denial of a malformed handshake; without bans the host refuses it. */
+  #formOf(header: (name: string) => string): AuthDenial | undefined {
+    const isHere = this.manager.hasBans && isHandshake('GET', header('upgrade'));
+    return isHere && isMalformed(header) ? MALFORMED : undefined;
+  }
+
+  /**
+   * Returns the answer to a request of a banned address, before any limit; `undefined` for all others.
+   * @param isUpgrade true for a handshake: that of a guard that refuses by close code is left to its admission
+   */
+  refusesBanned(
+    request: R,
+    peer: string,
+    header: (name: string) => string,
+    isUpgrade = false,
+  ): Answer | undefined {
+    const { manager } = this;
+    if (!manager.hasBans) return undefined;
+    // An admission counts what is only observed, once.
+    if (isUpgrade && (this.#refuseWith === 'close' || manager.mode === 'observe')) return undefined;
+    const ip = this.#clientOf(request, peer, header);
+    const banned = ip === undefined ? undefined : manager.refuseBanned(ip);
+    if (banned === undefined) return undefined;
+    const answer = answerOf(banned);
+    return this.shape?.shaped(answer, request) ?? answer;
   }
 
   #failed(admission: Admission, error: unknown): void {
@@ -591,8 +639,16 @@ export class Guard<R> {
     this.metrics?.recordRefusal(code);
   }
 
+  /** Counts a failure towards a ban; a client whose address is unknown has none. */
+  #countFailure(denial: AuthDenial, clientOf: () => string | undefined): void {
+    if (!this.manager.hasBans || !isFailure(denial)) return;
+    const ip = clientOf();
+    if (ip !== undefined) this.manager.failed(ip);
+  }
+
   #deny(admission: Admission, denial: AuthDenial): void {
     this.#countDenial(denial);
+    this.#countFailure(denial, () => admission.ip);
     admission.deny(denial);
   }
 

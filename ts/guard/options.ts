@@ -137,6 +137,7 @@ export const MANAGER_OPTIONS = [
   'onDuplicateId',
   'monitor',
   'exempt',
+  'banAfter',
   'onEvict',
   'onRefuse',
   'onObserve',

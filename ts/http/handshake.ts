@@ -20,6 +20,20 @@ export function isHandshake(
   );
 }
 
+/** Sixteen bytes in base64 (RFC 6455, section 4.1). */
+const KEY = /^[+/0-9A-Za-z]{22}==$/;
+
+/**
+ * True for a handshake whose key or version no host can complete (RFC 6455, section 4.2.1). 8 is the version of an
+ * earlier draft, which `ws` serves, too.
+ * @param header returns a header of a request whose `Upgrade` names `websocket`
+ * @internal
+ */
+export function isMalformed(header: (name: string) => string): boolean {
+  const version = header('sec-websocket-version');
+  return (version !== '13' && version !== '8') || !KEY.test(header('sec-websocket-key'));
+}
+
 /**
  * Returns the bytes of a body by its `Content-Length`, or `undefined` if the header is absent or no
  * plain number, such as `5, 5` of two joined lines: such a body has to be counted as it arrives.

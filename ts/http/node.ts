@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { onSocketClose } from '../base/socket-close.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Drainable } from '../shutdown/drainable.js';
+import type { Answer } from './answer.js';
 import { lengthOf } from './handshake.js';
 import {
   codeOfRefusal,
@@ -65,7 +66,15 @@ function answer(
   // A response that has begun cannot be replaced: the client sees it break off.
   if (response.headersSent) return void request.socket.destroy();
   if (!isFailure(codeOfRefusal(refusal))) markRefused(response);
-  const { status, headers, body } = limiter.answer(refusal, request);
+  sendAnswer(limiter.answer(refusal, request), request, response);
+}
+
+/** Answers a request in the place of its handler, and ends its connection if it still sends a body. */
+function sendAnswer(
+  { status, headers, body }: Answer,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
   for (const name of response.getHeaderNames()) response.removeHeader(name);
   const socket = request.socket;
   const isLast = headers['connection'] === 'close' || !request.complete;
@@ -81,6 +90,17 @@ function answer(
     if (isLast) socket.destroySoon();
   });
   silence(response);
+}
+
+/** Answers a request that is refused before its handler runs. @internal */
+export function refuseRequest(
+  given: Answer,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  if (response.headersSent) return;
+  markRefused(response);
+  sendAnswer(given, request, response);
 }
 
 /**

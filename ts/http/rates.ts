@@ -147,6 +147,8 @@ export class RequestRateLimiter {
   readonly #rates: CheckedRates;
   readonly #hooks = new Hooks();
   readonly #refused: Record<RateScope, number> = { ip: 0, route: 0, key: 0, user: 0 };
+  /** Called for each refused request, with a function that returns the address of its client. */
+  onRefused: ((clientOf: () => string) => void) | undefined;
 
   /** @throws as `checkedRates` */
   constructor(given: RequestRates<never>, clock: Clock) {
@@ -211,6 +213,7 @@ export class RequestRateLimiter {
       }
       taken.pop();
       for (const { limiter, key } of taken) limiter.reward(key, cost);
+      this.onRefused?.(asked.clientOf);
       return this.#refusalOf(applied, result, taken, results);
     }
     const headers = this.#rates.isObserving ? {} : this.#headersOf(taken, results);

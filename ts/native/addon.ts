@@ -254,6 +254,7 @@ export const {
   TrustedProxies,
   createConnections,
   createJsonScanner,
+  createBans,
   createLimiter,
   createUsers,
   isPublicIp,
