@@ -347,6 +347,13 @@ interface Refusal {
     /** `true` for a client that was admitted at once, and that the cluster has refused afterwards. */
     readonly late?: true;
 }
+/** A refusal with the trace of the refused handshake. */
+interface TracedRefusal extends Refusal {
+    /** Id of the handshake; see `RequestTrace`. `undefined` where the manager was called without a guard. */
+    readonly requestId: string | undefined;
+    /** Its `traceparent`, if it has a valid one. */
+    readonly traceparent: string | undefined;
+}
 
 /** Outcome of `refreshToken`. */
 type TokenRefresh = {
@@ -479,6 +486,13 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
      * their type.
      */
     get claims(): Readonly<Record<string, unknown>> | undefined;
+    /**
+     * Id of the handshake, which stalls show, too; see `RequestTrace`. `undefined` for a connection that was added
+     * without a guard.
+     */
+    get requestId(): string | undefined;
+    /** `traceparent` of the handshake (W3C Trace Context), if it has a valid one. */
+    get traceparent(): string | undefined;
     /** Further data on the client. */
     get metadata(): ConnectionMetadata;
 }
@@ -629,6 +643,18 @@ interface Stall {
     readonly label: string | null;
     /** Requests in flight on that thread. */
     readonly inFlight: number;
+    /**
+     * Requests that the block may belong to, at most 8: the socket of the message that started last, if it started
+     * after all requests, then the requests in flight, the newest first. Empty without a guard.
+     */
+    readonly requests: readonly StalledRequest[];
+}
+/** A request of a stall. */
+interface StalledRequest {
+    /** Id of the request, or of the handshake of a socket; see `RequestTrace`. */
+    readonly requestId: string;
+    /** Its `traceparent` (W3C Trace Context); `null` without a valid one. */
+    readonly traceparent: string | null;
 }
 /** A change of the memory state. */
 interface StateChange {
@@ -1134,7 +1160,7 @@ interface ResourceMonitorOptions {
  * const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, {
  *   timers,
  *   stalls: { thresholdMs: 100, log: 'stderr' },
- *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label),
+ *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label, stall.requests),
  * });
  * monitor.isHealthy();
  */
@@ -1635,9 +1661,9 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /** Called after an idle connection was closed. */
     readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
     /** Called for every refusal. */
-    readonly onRefuse?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
+    readonly onRefuse?: ((refusal: TracedRefusal, ip: string, userId: string | undefined) => void) | undefined;
     /** Called for every admission that a limit would have refused, while the limits are only observed. */
-    readonly onObserve?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
+    readonly onObserve?: ((refusal: TracedRefusal, ip: string, userId: string | undefined) => void) | undefined;
     /** Called for every message, ping or pong over a rate, before the action is taken. */
     readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'byte_rate' | 'control_rate', action: RateAction) => void) | undefined;
 }
@@ -1849,6 +1875,17 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     [Symbol.dispose](): void;
 }
 
+/** The trace of a request, as its client named it. */
+interface RequestTrace {
+    /**
+     * Id of the request: the header of the option `requestIdHeader`, if it is 1 to 128 letters, digits and
+     * `-_.:/+=@~;`; else a random UUID, made when it is first read.
+     */
+    readonly requestId: string;
+    /** Header `traceparent`, if it is one of W3C Trace Context; else `undefined`. */
+    readonly traceparent: string | undefined;
+}
+
 /** Outcome of a cost, and the state of its key afterwards. */
 interface RateLimitResult {
     /** True if the cost was admitted. A refused cost spends nothing. */
@@ -2033,6 +2070,10 @@ interface RateRefusal {
     readonly result: RateLimitResult;
     /** False with `mode: 'observe'`: the request was served. */
     readonly isEnforced: boolean;
+    /** Id of the request; see `RequestTrace`. */
+    readonly requestId: string | undefined;
+    /** Its `traceparent` (W3C Trace Context), if it has a valid one. */
+    readonly traceparent: string | undefined;
 }
 /**
  * Rates of HTTP requests. A request is judged by all of them in this order, before its body is read:
@@ -3708,6 +3749,8 @@ interface PageStall {
     readonly cause: string;
     /** Label of the route or message type that started last; `null` without one. */
     readonly label: string | null;
+    /** Id of the first of its requests, as in `Stall`; `null` without one. */
+    readonly requestId: string | null;
 }
 
 /** Options of the live page: its path and its access control. */
@@ -4186,12 +4229,13 @@ type ParseResult<T = unknown> = {
 /** Handles the messages of one type. Its result, if any, is sent back as the answer. */
 type MessageHandler<T, C = TypedWebSocketConnection> = (connection: C, message: TypedWebSocketMessage<T>) => Outgoing | undefined | void | Promise<Outgoing | undefined | void>;
 /** Options of a router. */
-interface MessageRouterOptions {
+interface MessageRouterOptions<C = TypedWebSocketConnection> {
     /**
-     * Called with the error of a handler or check that throws or rejects. The client gets
+     * Called with the error of a handler or check that throws or rejects, and with the connection, whose
+     * `requestId` and `traceparent` are those of its handshake behind a guard. The client gets
      * `handler_failed` without details. Default: none.
      */
-    readonly onError?: ((error: unknown, type: string) => void) | undefined;
+    readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
     /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
     readonly monitor?: ResourceMonitor | undefined;
 }
@@ -4228,7 +4272,7 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
      * @param options see `MessageRouterOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
      */
-    constructor(options?: MessageRouterOptions);
+    constructor(options?: MessageRouterOptions<C>);
     /**
      * Sets the handler of a type.
      * @param type 1 to 128 characters
@@ -5408,4 +5452,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { Cluster, ClusterLimiter, CompositeRateLimiter, ConnectionManager, Counter, CounterSeries, Gauge, GaugeSeries, GracefulShutdown, Histogram, HistogramSeries, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RateLimiter, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, RequestTrace, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StalledRequest, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TracedRefusal, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -808,7 +808,13 @@ describe('adapters', () => {
       connections: 1,
       // A machine with too few CPUs may add other stalls.
       labels: expect.arrayContaining(['GET /block/:id', 'WebSocket message']) as string[],
-      requests: 5,
+      requested: expect.arrayContaining(
+        ['elysia', 'socket', 'bun', 'scoped'].map((requestId) => ({
+          requestId,
+          traceparent: `00-${'4b'.repeat(16)}-${'f0'.repeat(8)}-01`,
+        })),
+      ) as object[],
+      requests: 6,
       live: 200,
       shed: [503, true, 'overload'],
     });

@@ -22,12 +22,13 @@ export type MessageHandler<T, C = TypedWebSocketConnection> = (
 ) => Outgoing | undefined | void | Promise<Outgoing | undefined | void>;
 
 /** Options of a router. */
-export interface MessageRouterOptions {
+export interface MessageRouterOptions<C = TypedWebSocketConnection> {
   /**
-   * Called with the error of a handler or check that throws or rejects. The client gets
+   * Called with the error of a handler or check that throws or rejects, and with the connection, whose
+   * `requestId` and `traceparent` are those of its handshake behind a guard. The client gets
    * `handler_failed` without details. Default: none.
    */
-  readonly onError?: ((error: unknown, type: string) => void) | undefined;
+  readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
   /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
   readonly monitor?: ResourceMonitor | undefined;
 }
@@ -70,7 +71,7 @@ interface Route<C> {
  */
 export class MessageRouter<C = TypedWebSocketConnection> {
   readonly #routes = new Map<string, Route<C>>();
-  readonly #onError: MessageRouterOptions['onError'];
+  readonly #onError: MessageRouterOptions<C>['onError'];
   readonly #problems: Partial<Record<MessageProblemCode, number>> = {};
   #monitor: ResourceMonitor | undefined;
   #handled = 0;
@@ -82,7 +83,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
    * @param options see `MessageRouterOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
    */
-  constructor(options: MessageRouterOptions = {}) {
+  constructor(options: MessageRouterOptions<C> = {}) {
     if (typeof options !== 'object' || options === null)
       throw wrongType('options', options, 'an object');
     knownOptions('MessageRouter', options, ['onError', 'monitor']);
@@ -91,7 +92,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
       throw wrongType('onError', onError, 'a function');
     if (
       monitor !== undefined &&
-      typeof (monitor as Partial<ResourceMonitor> | null)?.mark !== 'function'
+      typeof (monitor as Partial<ResourceMonitor> | null)?.markWithin !== 'function'
     )
       throw wrongType('monitor', monitor, 'a ResourceMonitor');
     this.#onError = onError;
@@ -214,21 +215,22 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     try {
       if (route.check !== undefined && !route.check(message.payload))
         return this.#refuse(problemOf('invalid_payload', 'payload'), message.messageId);
-      this.#monitor?.mark(route.label);
+      this.#monitor?.markWithin(route.label);
       const answer = route.handle(connection, message);
-      if (!(answer instanceof Promise)) return this.#answer(answer, message);
+      if (!(answer instanceof Promise)) return this.#answer(answer, message, connection);
       return answer.then(
-        (late) => this.#answer(late, message),
-        (error: unknown) => this.#failed(error, message),
+        (late) => this.#answer(late, message, connection),
+        (error: unknown) => this.#failed(error, message, connection),
       );
     } catch (error) {
-      return this.#failed(error, message);
+      return this.#failed(error, message, connection);
     }
   }
 
   #answer(
     answer: Outgoing | undefined | void,
     message: TypedWebSocketMessage,
+    connection: C,
   ): MessageReply | undefined {
     let reply: MessageReply | undefined;
     if (typeof answer === 'object' && answer !== null) {
@@ -237,16 +239,16 @@ export class MessageRouter<C = TypedWebSocketConnection> {
         reply = { envelope, text: JSON.stringify(envelope), problem: undefined };
       } catch (error) {
         // A circular payload, a bigint, or a nesting that overflows the stack.
-        return this.#failed(error, message);
+        return this.#failed(error, message, connection);
       }
     }
     this.#handled++;
     return reply;
   }
 
-  #failed(error: unknown, message: TypedWebSocketMessage): MessageReply {
+  #failed(error: unknown, message: TypedWebSocketMessage, connection: C): MessageReply {
     try {
-      this.#onError?.(error, message.type);
+      this.#onError?.(error, message.type, connection);
     } catch {
       // A client must not be able to end the server through a hook.
     }

@@ -382,6 +382,8 @@ export interface PageStall {
   readonly cause: string;
   /** Label of the route or message type that started last; `null` without one. */
   readonly label: string | null;
+  /** Id of the first of its requests, as in `Stall`; `null` without one. */
+  readonly requestId: string | null;
 }
 
 /** First event of a stream: the last ten minutes. @internal */
