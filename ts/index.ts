@@ -168,7 +168,12 @@ export type {
   StalledRequest,
   StateChange,
 } from './resources/figures.js';
-export type { PressureCause, PressureCheck, PressureFigures } from './resources/pressure.js';
+export type {
+  PressureCause,
+  PressureCheck,
+  PressureFigures,
+  PressureLimit,
+} from './resources/pressure.js';
 export type {
   CountsConnections,
   ResourceLog,

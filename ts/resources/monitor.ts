@@ -29,7 +29,12 @@ import {
   countsConnections,
   type ResourceMonitorOptions,
 } from './options.js';
-import { Pressure, type PressureCause, type PressureFigures } from './pressure.js';
+import {
+  Pressure,
+  type PressureCause,
+  type PressureFigures,
+  type PressureLimit,
+} from './pressure.js';
 import { type RunningRequest, RunningRequests, StalledRequests } from './running.js';
 import { MB, nullIfNaN, snapshotOf, stallOf, STATES } from './snapshot.js';
 import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
@@ -102,6 +107,8 @@ export class ResourceMonitor {
   /** Causes of shedding besides memory. */
   readonly #pressure: Pressure | undefined;
   readonly #shed: Partial<Record<PressureCause, number>> = {};
+  /** Since when memory is a cause of shedding, wall-clock ms. */
+  #memorySince: number | undefined;
   /** Cause of the latest refusal by `shedMs()`. @internal */
   shedCause: PressureCause = 'memory';
   readonly #running = new RunningRequests();
@@ -215,18 +222,41 @@ export class ResourceMonitor {
     return this.isPressed;
   }
 
-  /** Returns the causes for which newcomers are refused, their shares, and the refusals so far. */
+  /**
+   * Returns the causes for which newcomers are refused, their shares, and the refusals so far; each watched cause with
+   * its limit and its present value.
+   */
   pressure(): PressureFigures {
-    const memory = this.#memoryShare();
-    const causes: [PressureCause, number][] = [
-      ...(memory > 0 ? ([['memory', memory]] as [PressureCause, number][]) : []),
-      ...(this.#pressure?.causes() ?? []),
-    ];
+    const limits = [...this.#memoryLimit(), ...(this.#pressure?.limits() ?? [])];
+    const causes = limits.filter(({ share }) => share > 0);
     return {
-      share: Math.max(0, ...causes.map(([, share]) => share)),
-      causes: Object.fromEntries(causes),
+      share: Math.max(0, ...causes.map(({ share }) => share)),
+      causes: Object.fromEntries(causes.map(({ cause, share }) => [cause, share])),
       refused: { ...this.#shed },
+      limits,
     };
+  }
+
+  /** Returns memory as a cause of shedding, if there is shedding. */
+  #memoryLimit(): PressureLimit[] {
+    if (this.#retryAfterMs === 0) return [];
+    const share = this.#memoryShare();
+    this.#dateMemory(share);
+    return [
+      {
+        cause: 'memory',
+        limit: this.#memory.warningThreshold,
+        value: nullIfNaN(this.#cells[PERCENT]!),
+        share,
+        since: this.#memorySince ?? null,
+      },
+    ];
+  }
+
+  /** Notes when memory began to be a cause. The watcher wakes the loop with each sample above the threshold. */
+  #dateMemory(share: number): void {
+    if (share === 0) this.#memorySince = undefined;
+    else this.#memorySince ??= wallClockMs();
   }
 
   /** Memory limits in use, with their defaults. */
@@ -452,6 +482,7 @@ export class ResourceMonitor {
     if (this.#isClosed) return;
     this.#noteStall();
     const news = this.#watch.answer();
+    this.#dateMemory(this.#memoryShare());
     if (this.#heapAtMs === 0) this.#heapAtMs = this.#watch.nowMs();
     if (news === 0) return;
     if ((news & STALL_ENDED) !== 0) this.#reportStalls();
