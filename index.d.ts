@@ -324,6 +324,24 @@ interface PressureFigures {
     readonly causes: Readonly<Partial<Record<PressureCause, number>>>;
     /** Refusals so far, by cause; causes without one are absent. */
     readonly refused: Readonly<Partial<Record<PressureCause, number>>>;
+    /** Every cause that is watched, whether it lasts or not; none without the option `shedding`. */
+    readonly limits: readonly PressureLimit[];
+}
+/** A cause of load shedding with its limit and its present value. */
+interface PressureLimit {
+    /** The cause. */
+    readonly cause: PressureCause;
+    /**
+     * Limit above which newcomers are refused: percent of the binding memory limit (`memory.warningThreshold`),
+     * milliseconds of `event_loop_delay`, a share of `event_loop_utilization`; `null` for a check.
+     */
+    readonly limit: number | null;
+    /** Present value in the unit of the limit; `null` while it is not known, and for a check. */
+    readonly value: number | null;
+    /** Share of newcomers that the cause refuses, 0 to 1; 1 for a check that fails. */
+    readonly share: number;
+    /** Time since which the cause refuses newcomers, wall-clock milliseconds; `null` while it does not. */
+    readonly since: number | null;
 }
 /**
  * A check of the application: `false`, or a promise of it, says that newcomers are too much. So do an error, a
@@ -346,6 +364,13 @@ interface Refusal {
     readonly cause?: PressureCause;
     /** `true` for a client that was admitted at once, and that the cluster has refused afterwards. */
     readonly late?: true;
+}
+/** A refusal with the trace of the refused handshake. */
+interface TracedRefusal extends Refusal {
+    /** Id of the handshake; see `RequestTrace`. `undefined` where the manager was called without a guard. */
+    readonly requestId: string | undefined;
+    /** Its `traceparent`, if it has a valid one. */
+    readonly traceparent: string | undefined;
 }
 
 /** Outcome of `refreshToken`. */
@@ -479,6 +504,13 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
      * their type.
      */
     get claims(): Readonly<Record<string, unknown>> | undefined;
+    /**
+     * Id of the handshake, which stalls show, too; see `RequestTrace`. `undefined` for a connection that was added
+     * without a guard.
+     */
+    get requestId(): string | undefined;
+    /** `traceparent` of the handshake (W3C Trace Context), if it has a valid one. */
+    get traceparent(): string | undefined;
     /** Further data on the client. */
     get metadata(): ConnectionMetadata;
 }
@@ -679,6 +711,18 @@ interface Stall {
     readonly label: string | null;
     /** Requests in flight on that thread. */
     readonly inFlight: number;
+    /**
+     * Requests that the block may belong to, at most 8: the socket of the message that started last, if it started
+     * after all requests, then the requests in flight, the newest first. Empty without a guard.
+     */
+    readonly requests: readonly StalledRequest[];
+}
+/** A request of a stall. */
+interface StalledRequest {
+    /** Id of the request, or of the handshake of a socket; see `RequestTrace`. */
+    readonly requestId: string;
+    /** Its `traceparent` (W3C Trace Context); `null` without a valid one. */
+    readonly traceparent: string | null;
 }
 /** A change of the memory state. */
 interface StateChange {
@@ -1184,7 +1228,7 @@ interface ResourceMonitorOptions {
  * const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, {
  *   timers,
  *   stalls: { thresholdMs: 100, log: 'stderr' },
- *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label),
+ *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label, stall.requests),
  * });
  * monitor.isHealthy();
  */
@@ -1224,7 +1268,10 @@ declare class ResourceMonitor {
      * if (monitor.isUnderPressure()) return cachedAnswer();
      */
     isUnderPressure(): boolean;
-    /** Returns the causes for which newcomers are refused, their shares, and the refusals so far. */
+    /**
+     * Returns the causes for which newcomers are refused, their shares, and the refusals so far; each watched cause with
+     * its limit and its present value.
+     */
     pressure(): PressureFigures;
     /** Memory limits in use, with their defaults. */
     get memoryLimits(): Readonly<MemoryLimits>;
@@ -1725,9 +1772,9 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /** Called after an idle connection was closed. */
     readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
     /** Called for every refusal. */
-    readonly onRefuse?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
+    readonly onRefuse?: ((refusal: TracedRefusal, ip: string, userId: string | undefined) => void) | undefined;
     /** Called for every admission that a limit would have refused, while the limits are only observed. */
-    readonly onObserve?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
+    readonly onObserve?: ((refusal: TracedRefusal, ip: string, userId: string | undefined) => void) | undefined;
     /** Called for every message, ping or pong over a rate, before the action is taken. */
     readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'user_message_rate' | 'ip_message_rate' | 'byte_rate' | 'control_rate', action: RateAction) => void) | undefined;
 }
@@ -1979,6 +2026,17 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     [Symbol.dispose](): void;
 }
 
+/** The trace of a request, as its client named it. */
+interface RequestTrace {
+    /**
+     * Id of the request: the header of the option `requestIdHeader`, if it is 1 to 128 letters, digits and
+     * `-_.:/+=@~;`; else a random UUID, made when it is first read.
+     */
+    readonly requestId: string;
+    /** Header `traceparent`, if it is one of W3C Trace Context; else `undefined`. */
+    readonly traceparent: string | undefined;
+}
+
 /** Outcome of a cost, and the state of its key afterwards. */
 interface RateLimitResult {
     /** True if the cost was admitted. A refused cost spends nothing. */
@@ -2165,6 +2223,10 @@ interface RateRefusal {
     readonly result: RateLimitResult;
     /** False with `mode: 'observe'`: the request was served. */
     readonly isEnforced: boolean;
+    /** Id of the request; see `RequestTrace`. */
+    readonly requestId: string | undefined;
+    /** Its `traceparent` (W3C Trace Context), if it has a valid one. */
+    readonly traceparent: string | undefined;
 }
 /**
  * Rates of HTTP requests. A request is judged by all of them in this order, before its body is read:
@@ -3773,6 +3835,28 @@ interface PageSnapshot {
         /** Detection of stalls, as in `ResourceSnapshot`. */
         readonly watch: 'kernel' | 'challenge' | 'off';
     } | null;
+    /** Load shedding; `null` without a monitor and without its option `shedding`. */
+    readonly shedding: {
+        /** Percent of newcomers that is refused. */
+        readonly percent: number;
+        /** Every cause that is watched. */
+        readonly causes: readonly {
+            /** Name of the cause, as in `PressureCause`. */
+            readonly name: string;
+            /** Unit of value and limit; `null` for a check. */
+            readonly unit: '%' | 'ms' | null;
+            /** Present value; `null` while it is not known, and for a check. */
+            readonly value: number | null;
+            /** Limit above which newcomers are refused; `null` for a check. */
+            readonly limit: number | null;
+            /** Percent of newcomers that the cause refuses. */
+            readonly percent: number;
+            /** Time since which it does, wall-clock milliseconds; `null` while it does not. */
+            readonly since: number | null;
+            /** Refusals for this cause, since the start. */
+            readonly refused: number;
+        }[];
+    } | null;
     /** Memory; `null` without a monitor. */
     readonly memory: {
         /** Resident set of the process. */
@@ -3857,6 +3941,8 @@ interface PageStall {
     readonly cause: string;
     /** Label of the route or message type that started last; `null` without one. */
     readonly label: string | null;
+    /** Id of the first of its requests, as in `Stall`; `null` without one. */
+    readonly requestId: string | null;
 }
 
 /** Options of the live page: its path and its access control. */
@@ -4376,7 +4462,8 @@ interface ExceededTypeRate<C = TypedWebSocketConnection> {
 /** Options of a router. */
 interface MessageRouterOptions<C = TypedWebSocketConnection> {
     /**
-     * Called with the error of a handler or check that throws or rejects. The client gets
+     * Called with the error of a handler or check that throws or rejects, and with the connection, whose
+     * `requestId` and `traceparent` are those of its handshake behind a guard. The client gets
      * `handler_failed` without details. Default: none.
      */
     readonly onError?: ((error: unknown, type: string) => void) | undefined;

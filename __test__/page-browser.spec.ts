@@ -134,6 +134,28 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
       // A machine with too few CPUs may add stalls of its own.
       await reads(page, '#chart-loop .note', /[1-9]\d* in view/);
       await reads(page, '#chart-heat .note', '30 requests in view');
+      const cells = (name: string): Promise<string[]> =>
+        page.locator('#list-shedding tr', { hasText: name }).locator('td').allInnerTexts();
+      expect(await cells('event loop delay')).toEqual([
+        'event loop delay, p99',
+        expect.stringMatching(/ ms$/) as string,
+        '60 s',
+        '0 %',
+        '–',
+        '0',
+      ]);
+      expect((await cells('memory'))[2]).toMatch(/^\d+ %$/);
+      expect(await cells('check queue')).toEqual(['check queue', 'passes', '–', '0 %', '–', '0']);
+      await fetch(`${url}/full`);
+      await reads(page, '#list-shedding .legend', '100 % of newcomers are refused');
+      expect(await cells('check queue')).toEqual([
+        'check queue',
+        'fails',
+        '–',
+        '100 %',
+        expect.stringMatching(/^\d\d:\d\d:\d\d$/) as string,
+        '0',
+      ]);
       expect(await tile(page, 'latency')).toMatch(/^12\s*ms$/);
       for (const id of [
         'requests',
@@ -168,7 +190,7 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
         expect(
           await page.locator(`#chart-${id === 'requests' ? 'heat' : id} .blank`).isVisible(),
         ).toBe(true);
-      for (const id of ['routes', 'layers', 'budgets'])
+      for (const id of ['routes', 'layers', 'budgets', 'shedding'])
         expect(await page.locator(`#list-${id}`).innerText()).toContain('Not in use');
       expect(await page.locator('#list-refusals').innerText()).toContain('Nobody was refused.');
       expect(await page.locator('body').innerText()).not.toMatch(/NaN|undefined|null|Infinity/);

@@ -17,6 +17,8 @@ import { FakeSocket, ManualClock } from '../dist/testing.js';
 
 // Modules of the page, each by itself.
 
+const TRACEPARENT = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+
 interface Figures {
   snapshot: ResourceSnapshot;
   stalls: readonly Stall[];
@@ -63,6 +65,7 @@ const stall = (id: number, durationMs: number): Stall => ({
   waitingShare: 0,
   label: `GET /${id}`,
   inFlight: 1,
+  requests: [1, 2].map((at) => ({ requestId: `id-${id}-${at}`, traceparent: TRACEPARENT })),
 });
 
 describe('events', () => {
@@ -82,9 +85,11 @@ describe('events', () => {
       'warning',
     ]);
     expect(told.at(-1)?.text).toBe(
-      'Event loop blocked for 999 ms: blocked in a system call (fsync), in GET /1',
+      'Event loop blocked for 999 ms: blocked in a system call (fsync), request id-1-1, trace 4bf92f3577b34da6a3ce929d0e0e4736 and 1 more, in GET /1',
     );
-    expect(recorder.history().stalls.length).toBe(5);
+    expect(recorder.history().stalls.map(({ requestId }) => requestId)).toEqual(
+      [1, 2, 3, 4, 5].map((id) => `id-${id}-1`),
+    );
   });
 
   it('report each garbage collection once', () => {

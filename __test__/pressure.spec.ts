@@ -127,16 +127,32 @@ describe('a monitor', () => {
       false,
       0,
     ]);
-    expect(monitor.pressure()).toEqual({ share: 0, causes: {}, refused: {} });
+    expect(monitor.pressure()).toMatchObject({ share: 0, causes: {}, refused: {} });
   });
 
   it('sheds while the loop is late, names the cause, and ends it by itself', async () => {
     const monitor = monitored({ maxEventLoopDelayMs: 50 });
     expect(monitor.isUnderPressure()).toBe(false);
+    expect(monitor.pressure().limits).toEqual([
+      {
+        cause: 'memory',
+        limit: expect.any(Number) as number,
+        value: expect.any(Number) as number,
+        share: 0,
+        since: null,
+      },
+      { cause: 'event_loop_delay', limit: 50, value: null, share: 0, since: null },
+    ]);
+    const startMs = Date.now();
     await until(() => {
       block(200);
       return monitor.isUnderPressure();
     });
+    const [, late] = monitor.pressure().limits;
+    expect(late).toMatchObject({ limit: 50, share: monitor.pressure().share });
+    expect(late!.value).toBeGreaterThan(50);
+    expect(late!.since).toBeGreaterThanOrEqual(startMs);
+    expect(late!.since).toBeLessThanOrEqual(Date.now());
     expect(Object.keys(monitor.pressure().causes)).toEqual(['event_loop_delay']);
     expect(monitor.shedMs()).toBeGreaterThan(0);
     expect([monitor.shedCause, monitor.pressure().refused, monitor.isHealthy()]).toEqual([
@@ -145,6 +161,7 @@ describe('a monitor', () => {
       true,
     ]);
     await until(() => !monitor.isUnderPressure());
+    expect(monitor.pressure().limits[1]).toMatchObject({ share: 0, since: null });
     expect(monitor.shedMs()).toBe(0);
   });
 
@@ -196,8 +213,12 @@ describe('a monitor', () => {
       return Object.keys(monitor.pressure().causes);
     };
     const failing = ['check:queue'];
+    const limits = (): unknown => monitor.pressure().limits.at(-1);
+    const check = { cause: 'check:queue', limit: null, value: null };
     expect(await after(true)).toEqual([]);
+    expect(limits()).toEqual({ ...check, share: 0, since: null });
     expect(await after(false)).toEqual(failing);
+    expect(limits()).toEqual({ ...check, share: 1, since: expect.any(Number) as number });
     expect(await after(undefined)).toEqual([]);
     expect(await after(new Error('a secret'))).toEqual(failing);
     expect(await after(Promise.resolve(true))).toEqual([]);

@@ -655,6 +655,12 @@ describe('shedding', () => {
       expect([rssMb, answers.filter((ms) => ms > 0).length]).toEqual([rssMb, of300]);
       expect(answers.every((ms) => ms === 0 || (ms >= 500 && ms <= 1500))).toBe(true);
       if (of300 > 0) expect(new Set(answers).size).toBeGreaterThan(of300 / 10);
+      const [memory] = monitor.pressure().limits;
+      expect(memory).toMatchObject({ cause: 'memory', limit: 60, value: rssMb });
+      expect([memory!.share * 300, memory!.since !== null]).toEqual([
+        expect.closeTo(of300, 6),
+        of300 > 0,
+      ]);
     }
   });
 
@@ -663,6 +669,7 @@ describe('shedding', () => {
     expect(
       monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, gc: false, root }).shedMs(),
     ).toBe(0);
+    expect(monitored({}, { ...silent, root }).pressure().limits).toEqual([]);
   });
 
   it('makes a manager refuse with overload, without taking a seat', () => {
@@ -808,7 +815,13 @@ describe('adapters', () => {
       connections: 1,
       // A machine with too few CPUs may add other stalls.
       labels: expect.arrayContaining(['GET /block/:id', 'WebSocket message']) as string[],
-      requests: 5,
+      requested: expect.arrayContaining(
+        ['elysia', 'socket', 'bun', 'scoped'].map((requestId) => ({
+          requestId,
+          traceparent: `00-${'4b'.repeat(16)}-${'f0'.repeat(8)}-01`,
+        })),
+      ) as object[],
+      requests: 6,
       live: 200,
       shed: [503, true, 'overload'],
     });

@@ -176,9 +176,10 @@ export class Chart {
     if (last === undefined) return say(this.#note, 'No stalls.');
     const cause = CAUSES[last.cause] ?? 'cause unknown';
     const where = last.label === null ? '' : ` in ${last.label}`;
+    const request = last.requestId === null ? '' : `, request ${last.requestId}`;
     say(
       this.#note,
-      `${seen} in view. Last: ${Math.round(last.durationMs)} ms at ${time(last.startedAt)}, ${cause}${where}`,
+      `${seen} in view. Last: ${Math.round(last.durationMs)} ms at ${time(last.startedAt)}, ${cause}${where}${request}`,
     );
   }
 

@@ -1,4 +1,4 @@
-/** The cards of connections: by state, by address, by user. */
+/** The cards of connections: by state, by address, by user; the refused ones. */
 import { Card, none, ranking } from './card.js';
 import { bar, make } from './dom.js';
 import { number } from './format.js';
@@ -67,8 +67,11 @@ export class ConnectionCards {
   readonly #states = new Card('connections', 'Connections by state');
   readonly #addresses = new Card('addresses', 'Top addresses');
   readonly #users = new Card('users', 'Top users');
+  readonly #refusals = new Card('refusals', 'Refusals by reason');
 
-  show({ connections: all }: PageSnapshot): void {
+  show(snapshot: PageSnapshot): void {
+    this.#showRefusals(snapshot);
+    const { connections: all } = snapshot;
     const { topAddresses, topUsers, topError, maxPerIp, maxPerUser } = all;
     const counts = [all.users, all.addresses, all.anonymous, all.admitted, all.evicted];
     this.#states.show(
@@ -81,6 +84,19 @@ export class ConnectionCards {
     );
     this.#users.show([topUsers, maxPerUser], limitText(topError, maxPerUser, 'user'), () =>
       topList('user', topUsers, maxPerUser, 'Nobody with a user is connected.'),
+    );
+  }
+
+  #showRefusals({ refusals }: PageSnapshot): void {
+    const refused = refusals.reduce((sum, { count }) => sum + count, 0);
+    this.#refusals.show(refusals, `${number(refused)} since the start`, () =>
+      refusals.length === 0
+        ? none('Nobody was refused.')
+        : ranking(
+            'Refusals by reason',
+            'reason',
+            refusals.map(({ name, count }) => ({ name: name.replaceAll('_', ' '), count })),
+          ),
     );
   }
 }

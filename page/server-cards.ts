@@ -1,4 +1,4 @@
-/** The cards of the server: refusals, routes, objectives, middleware, timers, events. */
+/** The cards of the server: routes, objectives, middleware, timers, events. */
 import { Card, none, notInUse, ranking, table } from './card.js';
 import { make } from './dom.js';
 import { NONE, bytes, milliseconds, number, percent, time } from './format.js';
@@ -26,7 +26,6 @@ const layersTable = (layers: Layers): HTMLElement =>
   );
 
 export class ServerCards {
-  readonly #refusals = new Card('refusals', 'Refusals by reason');
   readonly #routes = new Card('routes', 'Routes', 'wide');
   readonly #layers = new Card('layers', 'Middleware chain', 'wide');
   readonly #budgets = new Card('budgets', 'Objectives');
@@ -34,25 +33,11 @@ export class ServerCards {
   readonly #events = new Card('events', 'Recent events', 'wide events');
 
   show(snapshot: PageSnapshot): void {
-    this.#showRefusals(snapshot);
     this.#showRoutes(snapshot);
     this.#showBudgets(snapshot);
     this.#showLayers(snapshot);
     this.#showTimers(snapshot);
     this.#showEvents(snapshot);
-  }
-
-  #showRefusals({ refusals }: PageSnapshot): void {
-    const refused = refusals.reduce((sum, { count }) => sum + count, 0);
-    this.#refusals.show(refusals, `${number(refused)} since the start`, () =>
-      refusals.length === 0
-        ? none('Nobody was refused.')
-        : ranking(
-            'Refusals by reason',
-            'reason',
-            refusals.map(({ name, count }) => ({ name: name.replaceAll('_', ' '), count })),
-          ),
-    );
   }
 
   #showRoutes({ requests, messages }: PageSnapshot): void {

@@ -4,6 +4,7 @@ import { ConnectionCards } from './connection-cards.js';
 import { byId, say } from './dom.js';
 import { duration, number, time } from './format.js';
 import { ServerCards } from './server-cards.js';
+import { SheddingCard } from './shedding-card.js';
 import { showAdvice, showParts, showVerdict } from './summary.js';
 import { Tiles } from './tiles.js';
 import type { PageSnapshot } from '../ts/page/snapshot.js';
@@ -12,6 +13,7 @@ export class View {
   readonly #tiles = new Tiles();
   readonly #connections = new ConnectionCards();
   readonly #cluster = new ClusterCard();
+  readonly #shedding = new SheddingCard();
   readonly #server = new ServerCards();
 
   show(snapshot: PageSnapshot): void {
@@ -21,6 +23,7 @@ export class View {
     this.#tiles.show(snapshot);
     this.#connections.show(snapshot);
     this.#cluster.show(snapshot);
+    this.#shedding.show(snapshot);
     this.#server.show(snapshot);
     const { server } = snapshot;
     say(byId('facts'), `${server.runtime} · pid ${server.pid} · up ${duration(server.uptimeMs)}`);

@@ -5,10 +5,11 @@ export type { AdmissionResult, Lease } from './connections/lease.js';
 export type { BanOptions } from './connections/ban-options.js';
 export type { Ban, BanCause, BanStats, ConnectionManagerEvents } from './connections/ban.js';
 export type { ConnectionManagerOptions } from './connections/options.js';
+export type { RequestTrace } from './base/trace.js';
 export { ManagedConnection } from './connections/connection.js';
 export type { ManagedSocket, ReceiveOutcome } from './connections/connection.js';
 export type { ConnectionMetadata, MetadataInput } from './connections/metadata.js';
-export type { Refusal, RefusalCode } from './connections/refusal.js';
+export type { Refusal, RefusalCode, TracedRefusal } from './connections/refusal.js';
 export type { ConnectionLimits } from './connections/limits.js';
 export { Cluster } from './cluster/cluster.js';
 export type { ClusterEvents, ClusterMember } from './cluster/cluster.js';
@@ -169,9 +170,15 @@ export type {
   ResourceState,
   Stall,
   StallCause,
+  StalledRequest,
   StateChange,
 } from './resources/figures.js';
-export type { PressureCause, PressureCheck, PressureFigures } from './resources/pressure.js';
+export type {
+  PressureCause,
+  PressureCheck,
+  PressureFigures,
+  PressureLimit,
+} from './resources/pressure.js';
 export type {
   CountsConnections,
   ResourceLog,

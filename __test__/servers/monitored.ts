@@ -1,6 +1,7 @@
 // The plugin and the builder with a monitor: sends requests to its own servers, and prints the results.
 import { Elysia } from 'elysia';
 import { ResourceMonitor, type Stall, TimerManager } from '../../dist/index.js';
+import { portcullis as guardBun } from '../../dist/bun.js';
 import { ElysiaServerBuilder, portcullis } from '../../dist/elysia.js';
 
 const [root = ''] = process.argv.slice(2);
@@ -48,9 +49,17 @@ finish();
 await (await slow).text();
 await (await fetch(`http://${base}/throw`)).text();
 await (await fetch(`http://${base}/nowhere`)).text();
-await (await fetch(`http://${base}/block/3`)).text();
-await stalled(1);
-const socket = new WebSocket(`ws://${base}/ws`);
+const traced = (id: string): { headers: Record<string, string> } => ({
+  headers: { 'x-request-id': id, traceparent: `00-${'4b'.repeat(16)}-${'f0'.repeat(8)}-01` },
+});
+/** Sends a request that blocks, and waits for its stall. */
+const blocked = async (url: string, id: string): Promise<void> => {
+  const before = stalls.length;
+  await (await fetch(url, traced(id))).text();
+  await stalled(before + 1);
+};
+await blocked(`http://${base}/block/3`, 'elysia');
+const socket = new WebSocket(`ws://${base}/ws`, traced('socket') as never);
 await new Promise((resolve) => (socket.onopen = resolve));
 const connections = monitor.getMetrics().activeConnections;
 const answered = new Promise((resolve) => (socket.onmessage = resolve));
@@ -60,6 +69,30 @@ await stalled(stalls.length + 1);
 const after = monitor.getMetrics().activeRequests;
 socket.close();
 await app.stop(true);
+
+// A bare `Bun.serve`, whose handler answers at once: Bun forgets the headers of such a request.
+const guard = guardBun({ limits: {}, monitor });
+const bare = Bun.serve({
+  port: 0,
+  hostname: '127.0.0.1',
+  fetch: guard.fetch(() => {
+    block(250);
+    return new Response('blocked');
+  }),
+});
+await blocked(`http://127.0.0.1:${bare.port}/`, 'bun');
+await bare.stop(true);
+
+// A plugin for its own routes counts no requests in flight.
+const scoped = new Elysia()
+  .use(portcullis({ limits: {}, monitor, scoping: 'scoped' }))
+  .get('/block', () => {
+    block(250);
+    return 'blocked';
+  })
+  .listen({ port: 0, hostname: '127.0.0.1' });
+await blocked(`http://127.0.0.1:${scoped.server?.port}/block`, 'scoped');
+await scoped.stop(true);
 
 const pressed = new ResourceMonitor(
   { memory: { maxHeapSizeMb: 100 } },
@@ -82,6 +115,7 @@ console.log(
     after,
     connections,
     labels: stalls.map(({ label }) => label),
+    requested: stalls.flatMap(({ requests }) => requests),
     requests: monitor.snapshot().process.requests,
     live: live.status,
     shed: [

@@ -10,7 +10,20 @@ import { portcullis } from '../../dist/elysia.js';
 
 const timers = new TimerManager();
 const given = JSON.parse(process.env['PAGE'] ?? '{"access":"local","showClients":true}') as object;
-const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 4096 } }, { timers, log: false });
+let isFull = false;
+const monitor = new ResourceMonitor(
+  { memory: { maxHeapSizeMb: 4096 } },
+  {
+    timers,
+    log: false,
+    shedding: {
+      maxEventLoopDelayMs: 60_000,
+      maxEventLoopUtilization: 0.99,
+      checks: { queue: () => !isFull },
+      sampleIntervalMs: 100,
+    },
+  },
+);
 const metrics = new ProductionMetrics({ timers, monitor });
 const chain = new PerformantMiddlewareChain<{ path: string }>(
   [{ name: 'first layer', middleware: (_context, next) => next() }],
@@ -44,6 +57,10 @@ const app = new Elysia()
   .get('/block', () => {
     for (const end = performance.now() + 300; performance.now() < end;);
     return 'blocked';
+  })
+  .get('/full', () => {
+    isFull = true;
+    return 'full';
   })
   .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
   .ws('/ws', { message: (ws, message) => void ws.send(message) })

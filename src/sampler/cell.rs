@@ -35,8 +35,8 @@ pub const CPU_PERCENT: usize = 9;
 pub const OTHERS_IN_FLIGHT: usize = 10;
 /// Watcher: time of the last sample, by the process's clock.
 pub const SAMPLED_AT: usize = 11;
-/// Watcher: start of the current stall; NaN if there is none.
-pub const STALLED_SINCE: usize = 12;
+/// Watcher: number of the stall under way; 0 if there is none.
+pub const STALL: usize = 12;
 /// The names of the cells, in their order.
 pub const NAMES: [&str; 13] = [
     "IN_FLIGHT",
@@ -51,5 +51,5 @@ pub const NAMES: [&str; 13] = [
     "CPU_PERCENT",
     "OTHERS_IN_FLIGHT",
     "SAMPLED_AT",
-    "STALLED_SINCE",
+    "STALL",
 ];

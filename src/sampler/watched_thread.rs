@@ -277,14 +277,14 @@ impl WatchedThread {
     fn stall_begun(&mut self, stall: &Stall) -> String {
         self.stalled_label = self.label_in_flight().to_owned();
         self.stalled_in_flight = self.load(cell::IN_FLIGHT);
-        self.store(cell::STALLED_SINCE, stall.since_ms);
+        self.store(cell::STALL, (self.stalls + 1) as f64);
         self.record(self.stalls + 1, stall).line(false)
     }
 
     fn stall_ended(&mut self, stall: &Stall) -> String {
         self.stalls += 1;
         self.stalled_ms += stall.duration_ms;
-        self.store(cell::STALLED_SINCE, f64::NAN);
+        self.store(cell::STALL, 0.0);
         let record = self.record(self.stalls, stall);
         let text = record.line(true);
         if self.ring.len() == KEPT {

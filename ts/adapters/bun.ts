@@ -1,5 +1,6 @@
 /** A bare `Bun.serve`: its `fetch` before the upgrade, its `websocket` handlers after it. */
 import { randomUUID } from 'node:crypto';
+import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
@@ -50,6 +51,14 @@ export interface BunGuard {
    * request.signal.addEventListener('abort', () => guard.draining.removeEventListener('abort', end));
    */
   readonly draining: AbortSignal;
+  /**
+   * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
+   * headers are read at the first call.
+   * @param request a request or a handshake of the guarded server
+   * @example
+   * log.info('paid', guard.traceOf(request).requestId);
+   */
+  traceOf(request: Request): RequestTrace;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -99,7 +108,9 @@ class BunAdapter {
     this.guard = new Guard<Request>('portcullis/bun', options, bunSockets);
     const { metrics, monitor } = this.guard;
     this.#meter =
-      metrics === undefined ? undefined : new FetchMeter(metrics, monitor === undefined);
+      metrics === undefined
+        ? undefined
+        : new FetchMeter(metrics, this.guard.tracer, monitor === undefined);
   }
 
   /** A request, which may ask for a WebSocket. */
@@ -248,7 +259,8 @@ class BunAdapter {
     const bytes = sizeOf(data);
     const connection = socket[CONNECTION];
     if (connection?.received(bytes) !== 'ok') return false;
-    if (this.guard.openSockets.admits(bytes)) return this.guard.jsonFilter.admits(data, connection);
+    if (this.guard.openSockets.admits(bytes, connection))
+      return this.guard.jsonFilter.admits(data, connection);
     socket[OPEN_SOCKET]?.refuseMessage();
     return false;
   }
@@ -348,6 +360,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     get draining() {
       return guard.draining;
     },
+    traceOf: (request) => guard.traceOf(request),
     snapshot: () => guard.snapshot(),
     explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),

@@ -411,7 +411,7 @@ export class ElysiaOnNode {
     const bytes = sizeOf(data);
     if (connection.received(bytes) !== 'ok') return false;
     const { openSockets, jsonFilter } = this.#guard;
-    if (openSockets.admits(bytes)) return jsonFilter.admits(data, connection);
+    if (openSockets.admits(bytes, connection)) return jsonFilter.admits(data, connection);
     openSocket.refuseMessage();
     return false;
   }

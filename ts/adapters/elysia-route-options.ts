@@ -118,7 +118,7 @@ export class RouteGuard {
       const rates = this.ratesUsers
         ? { perUser: limit, user: (user: string | undefined) => user }
         : { perRoute: { '/*': limit } };
-      this.#rates = new RequestRateLimiter(rates, guard.manager.timers.driver.clock);
+      this.#rates = new RequestRateLimiter(rates, guard.manager.timers.driver.clock, guard.tracer);
     }
     if (most === Infinity && connectRate === undefined) return;
     this.#manager = guard.routeManager({

@@ -105,7 +105,8 @@ export function guardRoutes(
       const connection = data[OWN];
       const bytes = sizeOf(raw);
       if (connection?.received(bytes) !== 'ok') return undefined;
-      if (!guard.openSockets.admits(bytes)) return data[SOCKET].openSocket?.refuseMessage();
+      if (!guard.openSockets.admits(bytes, connection))
+        return data[SOCKET].openSocket?.refuseMessage();
       return guard.jsonFilter.admits(raw, connection) ? data[MESSAGE]?.(socket, raw) : undefined;
     },
     // A client that answers is there, though it says nothing.

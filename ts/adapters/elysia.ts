@@ -1,6 +1,7 @@
 /** Elysia: a plugin that admits before a route's upgrade and stands between Bun and the route's handlers. */
 import { Elysia, status } from 'elysia';
 import { PortcullisError } from '../base/errors.js';
+import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
@@ -68,6 +69,14 @@ export interface ElysiaGuard {
    * });
    */
   readonly draining: AbortSignal;
+  /**
+   * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
+   * headers are read at the first call.
+   * @param request a request or a handshake of the guarded server
+   * @example
+   * app.get('/pay', ({ request, portcullis }) => portcullis.traceOf(request).requestId);
+   */
+  traceOf(request: Request): RequestTrace;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -156,6 +165,8 @@ class ElysiaAdapter {
   readonly #guard: Guard<Request>;
   readonly #around: Around | undefined;
   readonly #meter: FetchMeter | undefined;
+  /** True if the monitor knows of requests in flight. */
+  readonly #isCounted: boolean;
   readonly #guardRoute: ReturnType<typeof guardRoutes>;
   readonly #pacer = new RefusalPacer();
   readonly #wrapped = new WeakSet<object>();
@@ -191,8 +202,9 @@ class ElysiaAdapter {
     const meter =
       guard.metrics === undefined
         ? undefined
-        : new FetchMeter(guard.metrics, guard.monitor === undefined);
+        : new FetchMeter(guard.metrics, guard.tracer, guard.monitor === undefined);
     this.#meter = meter;
+    this.#isCounted = limits !== undefined;
     this.#around =
       meter === undefined
         ? limits
@@ -392,7 +404,11 @@ class ElysiaAdapter {
   transform(request: Request, route: string): void {
     const { monitor } = this.#guard;
     this.#scope.enter(request);
-    monitor?.mark(monitor.label(`${request.method} ${route}`));
+    // A request that the limiter counts is known to the monitor already.
+    monitor?.mark(
+      monitor.label(`${request.method} ${route}`),
+      this.#isCounted ? undefined : this.#guard.lazyTraceOf(request),
+    );
     this.#meter?.found(request, route, request.method);
   }
 
@@ -476,7 +492,7 @@ class ElysiaAdapter {
   ): undefined {
     const { method, url } = request;
     const clientOf = (): string => this.#clientOf(request);
-    const outcome = route.judge({ method, url, clientOf }, context.user);
+    const outcome = route.judge({ method, url, clientOf, traced: request }, context.user);
     if (outcome?.refusal === undefined) {
       Object.assign(set.headers, outcome?.headers);
       return undefined;
@@ -691,6 +707,7 @@ export function pluginOf(
     get draining() {
       return guard.draining;
     },
+    traceOf: (request: Request) => guard.traceOf(request),
     snapshot: () => guard.snapshot(),
     explainRates: (client: RateQuestion) => guard.explainRates(client),
     close: () => guard.close(),

@@ -260,7 +260,7 @@ export class SessionTraffic {
     const bytes = sizeOf(data);
     if (connection.received(bytes) !== 'ok') return false;
     const { openSockets, jsonFilter } = this.#guard;
-    if (!openSockets.admits(bytes)) {
+    if (!openSockets.admits(bytes, connection)) {
       socket[OPEN_SOCKET]?.refuseMessage();
       return false;
     }

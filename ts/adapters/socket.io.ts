@@ -2,6 +2,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import type { RequestTrace } from '../base/trace.js';
 import { onSocketClose } from '../base/socket-close.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
@@ -79,6 +80,14 @@ export interface SocketIoGuard {
    * response.once('close', () => guard.draining.removeEventListener('abort', end));
    */
   readonly draining: AbortSignal;
+  /**
+   * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
+   * headers are read at the first call.
+   * @param request a request or a handshake of the guarded server
+   * @example
+   * log.info('paid', guard.traceOf(request).requestId);
+   */
+  traceOf(request: IncomingMessage | Request): RequestTrace;
   /** Counts of requests, sessions, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -163,6 +172,7 @@ class SocketIoAdapter {
         ? undefined
         : nodeMeter(
             guard.metrics,
+            guard.tracer,
             guard.monitor === undefined,
             ({ method, url }) =>
               guard.page?.owns(url ?? '') === true || guard.isExempt(method, url),
@@ -418,6 +428,7 @@ class SocketIoAdapter {
       (request as unknown as Held)[this.#key] = pending;
       return handle().finally(() => void pending.end('reset'));
     };
+    guard.handshakeBegins(request);
     return this.#pacer.answer(
       guard.isAsync
         ? guard.identify(request, peer, header, request.url, waitingOnRequest(request)).then(admit)
@@ -435,6 +446,7 @@ class SocketIoAdapter {
     admit: (pending: Admission) => void,
   ): void {
     const { guard } = this;
+    guard.handshakeBegins(request);
     if (!guard.isAsync) return admit(guard.admit(peer, header, url, request));
     void guard.identify(request, peer, header, url, client).then(admit);
     return undefined;
@@ -482,7 +494,7 @@ class SocketIoAdapter {
   }
 
   handler<H extends RequestHandler>(handler: H): H {
-    const guard = this.guard as Guard<unknown> as Guard<IncomingMessage>;
+    const guard = this.guard as Guard<object> as Guard<IncomingMessage>;
     return guardRequests(guard, this.#countRequest, handler);
   }
 
@@ -491,7 +503,7 @@ class SocketIoAdapter {
     if (!('listeners' in server))
       return bunDrainable(
         'socket.io',
-        guard as Guard<unknown> as Guard<Request>,
+        guard as Guard<object> as Guard<Request>,
         () => server as BunServer,
       );
     guard.page?.announceOn(server as Server);
@@ -604,6 +616,7 @@ export function portcullis<R extends IncomingMessage | Request = IncomingMessage
     get draining() {
       return guard.draining;
     },
+    traceOf: (request) => guard.traceOf(request),
     snapshot: () => guard.snapshot(),
     explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),

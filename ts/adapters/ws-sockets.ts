@@ -142,7 +142,7 @@ export class TrafficCounter {
     const bytes = sizeOf(data);
     if (connection.received(bytes) !== 'ok') return false;
     const { openSockets, jsonFilter } = this.#guard;
-    if (openSockets.admits(bytes)) return jsonFilter.admits(data, connection);
+    if (openSockets.admits(bytes, connection)) return jsonFilter.admits(data, connection);
     socket[OPEN_SOCKET]?.refuseMessage();
     return false;
   }

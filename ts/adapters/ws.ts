@@ -4,6 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket, WebSocketServer } from 'ws';
 import { PortcullisError } from '../base/errors.js';
+import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
@@ -97,6 +98,14 @@ export interface WsGuard {
   readonly draining: AbortSignal;
   /** Wraps a handler of HTTP requests, so that the limits of `requests` are kept and the page is served. */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
+  /**
+   * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
+   * headers are read at the first call.
+   * @param request a request or a handshake of the guarded server
+   * @example
+   * log.info('paid', guard.traceOf(request).requestId);
+   */
+  traceOf(request: IncomingMessage): RequestTrace;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -140,7 +149,7 @@ class WsAdapter {
     this.#countRequest =
       guard.metrics === undefined
         ? undefined
-        : nodeMeter(guard.metrics, guard.monitor === undefined, isUncounted);
+        : nodeMeter(guard.metrics, guard.tracer, guard.monitor === undefined, isUncounted);
   }
 
   get manager(): ConnectionManager {
@@ -228,6 +237,7 @@ class WsAdapter {
     const peer = nodePeer(request);
     const header = headerOf(request);
     const url = request.url ?? '';
+    guard.handshakeBegins(request);
     const upgrade = (pending: Admission): void =>
       this.#upgrade(pending, host, request, socket, head);
     if (!guard.isAsync) return upgrade(guard.admit(peer, header, url, request));
@@ -341,6 +351,7 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     get draining() {
       return guard.draining;
     },
+    traceOf: (request) => guard.traceOf(request),
     snapshot: () => guard.snapshot(),
     explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),

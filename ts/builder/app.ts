@@ -60,7 +60,7 @@ export function baseApp(inner: object, options: ServerOptions) {
       if (code !== 'UNKNOWN' || (typeof status === 'number' && status < 500)) return;
       const context = parts.contexts.get(request);
       if (context !== undefined) context.thrown = String(message ?? error);
-      parts.onError(error, 'route');
+      parts.onError(error, 'route', parts.guard.lazyTraceOf(request));
     })
     .derive({ as: 'global' }, ({ request }) => ({
       requestContext: parts.contexts.get(request) as RequestContext | undefined,
@@ -78,8 +78,12 @@ export function baseApp(inner: object, options: ServerOptions) {
     .get(STATS_PATH, ({ status }) => (parts.endpoints.stats ? parts.snapshot() : status(404)));
   if (socket.enabled === false) return healthy;
   const { handler = {} } = socket;
-  const failed = async (connection: Connection, error: unknown): Promise<void> => {
-    parts.onError(error, 'websocket');
+  const failed = async (
+    connection: Connection,
+    managed: ManagedConnection,
+    error: unknown,
+  ): Promise<void> => {
+    parts.onError(error, 'websocket', managed.trace);
     await handler.error?.(connection, error instanceof Error ? error : new Error(String(error)));
   };
   /** Runs a handler; its error leaves the socket open. */
@@ -93,8 +97,8 @@ export function baseApp(inner: object, options: ServerOptions) {
     try {
       await run(connection, managed);
     } catch (error) {
-      await failed(connection, error).catch((second: unknown) =>
-        parts.onError(second, 'websocket'),
+      await failed(connection, managed, error).catch((second: unknown) =>
+        parts.onError(second, 'websocket', managed.trace),
       );
     }
   };

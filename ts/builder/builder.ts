@@ -25,7 +25,7 @@ import type { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
 import type { JsonLimits } from '../validators/json-limits.js';
 import { baseApp, type BaseApp } from './app.js';
-import type { ServerConnection } from './connection.js';
+import type { Connection, ServerConnection } from './connection.js';
 import type { RequestContext, ServerMiddleware } from './context.js';
 import {
   addHandlers,
@@ -90,7 +90,8 @@ export class ElysiaServerBuilder<App = BaseApp> {
     checkOptions(options);
     this.#options = { ...options };
     this.#router = new MessageRouter<ServerConnection>({
-      onError: (error, type) => this.#built?.parts.onError(error, `message ${type}`),
+      onError: (error, type, connection) =>
+        this.#built?.parts.onError(error, `message ${type}`, (connection as Connection).trace),
       onRateExceeded: (exceeded) => this.#options.websocket?.onRateExceeded?.(exceeded),
     });
   }
@@ -222,8 +223,8 @@ export class ElysiaServerBuilder<App = BaseApp> {
   page(page: PageOptions): this {
     return this.#set({ page });
   }
-  /** Sets the function that is called with every error. */
-  onError(onError: (error: unknown, where: string) => void): this {
+  /** Sets the function that is called with every error, and with the trace of its request, if there is one. */
+  onError(onError: NonNullable<ServerOptions['onError']>): this {
     return this.#set({ onError });
   }
 

@@ -1,4 +1,5 @@
 /** A connection, as message handlers see it. */
+import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionMetadata } from '../connections/metadata.js';
 import { envelopeOf, type Outgoing } from '../messages/envelope.js';
@@ -9,6 +10,10 @@ export interface ServerConnection extends TypedWebSocketConnection<ManagedConnec
   readonly userId: string | undefined;
   /** Address of the client. */
   readonly ip: string;
+  /** Id of the handshake; see `RequestTrace`. */
+  readonly requestId: string | undefined;
+  /** `traceparent` of the handshake, if it has a valid one. */
+  readonly traceparent: string | undefined;
   /** Sends a message in its envelope; returns `false` if the host dropped it. */
   send(message: Outgoing): boolean;
   /** Closes the connection. Default code 1000. */
@@ -36,6 +41,16 @@ export class Connection implements ServerConnection {
   }
   get ip(): string {
     return this.#connection.ip;
+  }
+  get requestId(): string | undefined {
+    return this.#connection.requestId;
+  }
+  get traceparent(): string | undefined {
+    return this.#connection.traceparent;
+  }
+  /** @internal */
+  get trace(): RequestTrace | undefined {
+    return this.#connection.trace;
   }
   get createdAt(): Date {
     return (this.#createdAt ??= new Date(this.#connection.createdAt));

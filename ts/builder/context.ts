@@ -1,4 +1,5 @@
 /** Context of the middleware around one request, and the settings that it puts on the response. */
+import type { RequestTrace, Tracer } from '../base/trace.js';
 import { answerWith } from '../http/answer.js';
 import { responseOf, signalOf } from '../http/fetch.js';
 import type { MiddlewareItem } from '../middleware/contract.js';
@@ -7,7 +8,7 @@ import type { MiddlewareItem } from '../middleware/contract.js';
 export type HeadersToSet = Record<string, string> & { 'set-cookie'?: string | readonly string[] };
 
 /** Context of a request, which middleware reads and sets. */
-export interface RequestContext {
+export interface RequestContext extends RequestTrace {
   readonly request: Request;
   /** Status and headers for the response, from any layer. */
   readonly set: { status?: number | undefined; readonly headers: HeadersToSet };
@@ -29,10 +30,18 @@ export class Context implements RequestContext {
   readonly store: Record<string, unknown> = {};
   /** Message of an error that a route threw and that is not meant for the client. */
   thrown: string | undefined;
+  readonly #tracer: Tracer;
   #signal: AbortSignal | undefined;
 
-  constructor(request: Request) {
+  constructor(request: Request, tracer: Tracer) {
     this.request = request;
+    this.#tracer = tracer;
+  }
+  get requestId(): string {
+    return this.#tracer.of(this.request).requestId;
+  }
+  get traceparent(): string | undefined {
+    return this.#tracer.of(this.request).traceparent;
   }
   // Made on first use.
   get signal(): AbortSignal {

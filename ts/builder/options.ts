@@ -2,6 +2,7 @@
 import { hostClock } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
+import { type RequestTrace, Tracer } from '../base/trace.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import { checkedLimits, type ConnectionLimits } from '../connections/limits.js';
@@ -118,6 +119,8 @@ export interface ServerOptions extends RefusalOptions<Request> {
   readonly json?: JsonLimits | undefined;
   /** Action for messages that `json` refuses, as the guard's option. Default `close`. */
   readonly onInvalidMessage?: MessageOptions['onInvalidMessage'];
+  /** Header with the id of a request, as the guard's option. Default `x-request-id`. */
+  readonly requestIdHeader?: string | false | undefined;
   /** Options of the shutdown. Default: those of `ShutdownOptions`, without signals. */
   readonly shutdown?: Omit<ShutdownOptions, 'timers'> | undefined;
   /** Endpoints, which are never limited, shed or counted. Default: all. */
@@ -127,11 +130,13 @@ export interface ServerOptions extends RefusalOptions<Request> {
   /** Owner of all timers, which the shutdown clears. Default: a new one. */
   readonly timers?: TimerManager | undefined;
   /**
-   * Called with each error of middleware, routes, message handlers and hooks. The client gets 500 and
+   * Called with each error of middleware, routes, message handlers and hooks, and the trace of the request or of the
+   * socket's handshake, if there is one. The client gets 500 and
    * `internal_error`, unless an `onError` hook of your routes answers with a text other than the error's own.
    * Default: `console.error`.
    */
-  readonly onError?: ((error: unknown, where: string) => void) | undefined;
+  readonly onError?:
+    ((error: unknown, where: string, trace: RequestTrace | undefined) => void) | undefined;
 }
 
 const OPTIONS = [
@@ -153,6 +158,7 @@ const OPTIONS = [
   ...REFUSAL_OPTIONS,
   'json',
   'onInvalidMessage',
+  'requestIdHeader',
   'shutdown',
   'endpoints',
   'page',
@@ -236,6 +242,7 @@ export function checkOptions(options: ServerOptions): void {
     throw wrongType('onDrain', onDrain, 'a function');
   checkedArguments({ name, cluster, exempt });
   RefusalShape.of(options);
+  void new Tracer(options.requestIdHeader);
   const { proxies } = new ClientAddress(options.clientAddress, options.trustedProxies);
   void new Origins(options.allowedOrigins, proxies);
   void new JsonMessageFilter(options);

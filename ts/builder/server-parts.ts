@@ -1,6 +1,7 @@
 /** Parts of one server: its guard, its middleware, its shutdown. */
 import { bunSockets } from '../adapters/bun-sockets.js';
 import { PortcullisError } from '../base/errors.js';
+import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionStats } from '../connections/stats.js';
 import { authOptions } from '../guard/bearer.js';
@@ -25,7 +26,17 @@ import {
 } from './options.js';
 
 /** Options that go to the guard as they are. */
-const FOR_GUARD = ['name', 'cluster', 'exempt', 'onDrain', ...REFUSAL_OPTIONS] as const;
+const FOR_GUARD = [
+  'name',
+  'cluster',
+  'exempt',
+  'onDrain',
+  'requestIdHeader',
+  ...REFUSAL_OPTIONS,
+] as const;
+
+/** Called with an error, where it came from, and the trace of its request. */
+type ErrorHook = (error: unknown, where: string, trace?: RequestTrace) => void;
 
 /** Counts of a server at one moment. */
 export interface ServerStats extends GuardStats {
@@ -44,7 +55,7 @@ export class ServerParts {
   readonly shutdown: GracefulShutdown;
   readonly contexts = new WeakMap<Request, Context>();
   readonly connections = new WeakMap<ManagedConnection, Connection>();
-  readonly onError: (error: unknown, where: string) => void;
+  readonly onError: ErrorHook;
   readonly endpoints: Required<Endpoints>;
   #version = -1;
   #hasLayers = false;
@@ -90,7 +101,7 @@ export class ServerParts {
           path,
           `${path}/`,
         ]),
-        onIdentifyError: (error) => this.onError(error, 'auth'),
+        onIdentifyError: (error, _ip, trace) => this.onError(error, 'auth', trace),
         ...(monitor === undefined ? {} : { monitor }),
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
         page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
@@ -130,7 +141,7 @@ export class ServerParts {
   }
 
   #layers(request: Request, handle: () => unknown): unknown {
-    const context = new Context(request);
+    const context = new Context(request, this.guard.tracer);
     this.contexts.set(request, context);
     if (!this.#isBare) return this.#run(context, handle);
     const answered = handle() as Response | undefined | Promise<Response | undefined>;
@@ -170,7 +181,7 @@ export class ServerParts {
       );
     } catch (error) {
       if (error instanceof Response) return error;
-      if (!context.request.signal.aborted) this.onError(error, 'middleware');
+      if (!context.request.signal.aborted) this.onError(error, 'middleware', context);
       return internalError();
     }
   }
@@ -192,12 +203,10 @@ export class ServerParts {
   }
 }
 
-function guarded(
-  onError: (error: unknown, where: string) => void,
-): (error: unknown, where: string) => void {
-  return (error, where) => {
+function guarded(onError: NonNullable<ServerOptions['onError']>): ErrorHook {
+  return (error, where, trace) => {
     try {
-      onError(error, where);
+      onError(error, where, trace);
     } catch {
       // A client could end the server through a hook that throws.
     }

@@ -2,6 +2,7 @@
 import { wallClockMs } from '../base/clock.js';
 import { PortcullisError, wrongType } from '../base/errors.js';
 import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import type { RequestTrace } from '../base/trace.js';
 import { formatIpv4 } from '../native/strings.js';
 import { checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
@@ -68,6 +69,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   #userId: string | undefined;
   #metadata: ConnectionMetadata | MetadataInput | undefined;
   #token: ConnectionToken | undefined;
+  #trace: RequestTrace | undefined;
 
   /** @internal */
   constructor(
@@ -87,6 +89,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     this.#userId = userId;
     this.#metadata = metadata;
     this.#token = undefined;
+    this.#trace = undefined;
     segment.open(slot, wallClockMs());
   }
 
@@ -270,6 +273,19 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     return this.#token?.claims();
   }
 
+  /**
+   * Id of the handshake, which stalls show, too; see `RequestTrace`. `undefined` for a connection that was added
+   * without a guard.
+   */
+  get requestId(): string | undefined {
+    return this.#trace?.requestId;
+  }
+
+  /** `traceparent` of the handshake (W3C Trace Context), if it has a valid one. */
+  get traceparent(): string | undefined {
+    return this.#trace?.traceparent;
+  }
+
   /** Further data on the client. */
   get metadata(): ConnectionMetadata {
     const given = this.#metadata;
@@ -290,6 +306,16 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   /** Notes the token that the connection was admitted with. @internal */
   hasToken(token: ConnectionToken): void {
     this.#token = token;
+  }
+
+  /** Notes the trace of the handshake. @internal */
+  hasTrace(trace: RequestTrace): void {
+    this.#trace = trace;
+  }
+
+  /** The trace of the handshake, if there was one. @internal */
+  get trace(): RequestTrace | undefined {
+    return this.#trace;
   }
 
   /** Notes the user that the seat was moved to. @internal */

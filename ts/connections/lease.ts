@@ -1,5 +1,6 @@
 /** Outcomes of an admission: a lease or a connection. */
 import { wrongType } from '../base/errors.js';
+import type { LazyTrace } from '../base/trace.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import type { Refusal } from './refusal.js';
 
@@ -30,6 +31,8 @@ export class HeldLease implements Lease {
     readonly userId: string | undefined,
     /** True if the limits of the address do not refuse the client. */
     readonly isExempt = false,
+    /** Trace of the handshake, if there was one. */
+    readonly trace?: LazyTrace,
   ) {
     this.#owner = owner;
   }

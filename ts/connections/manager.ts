@@ -11,6 +11,7 @@ import { randomUUID } from 'node:crypto';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions } from '../base/options.js';
+import type { LazyTrace, RequestTrace } from '../base/trace.js';
 import type { Cluster } from '../cluster/cluster.js';
 import {
   ABANDONED,
@@ -303,14 +304,18 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /** Takes a seat of this process, and asks the cluster afterwards. */
-  #reserveOptimistic(ip: string, userId: string | undefined): HeldLease | Refusal {
-    const lease = this.#reserve(ip, userId);
+  #reserveOptimistic(
+    ip: string,
+    userId: string | undefined,
+    trace?: LazyTrace,
+  ): HeldLease | Refusal {
+    const lease = this.#reserve(ip, userId, trace);
     if (!lease.success) return lease;
     const answer = this.#seats.ask(lease.handle, lease.userId, lease.isExempt);
     if (typeof answer === 'number') {
       if (answer === 0) return lease;
       this.#seats.abort(lease.handle);
-      return this.#refuseShared(answer, ip, lease.userId);
+      return this.#refuseShared(answer, lease);
     }
     lease.isUnconfirmed = true;
     void answer.then((code) => this.#confirmed(lease, code));
@@ -326,40 +331,44 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     // Given back already, or never opened.
     if (connection === undefined ? !this.#seats.abort(lease.handle) : !this.#live.has(connection))
       return;
-    const { code, reason } = this.#refuseShared(answer, lease.ip, lease.userId, true);
+    const { code, reason } = this.#refuseShared(answer, lease, true);
     if (connection !== undefined)
       this.#close(connection, CLIENT_CODES.has(code) ? 1008 : 1013, reason);
   }
 
   /** Refuses by an answer of the cluster. */
-  #refuseShared(answer: number, ip: string, user: string | undefined, isLate = false): Refusal {
+  #refuseShared(answer: number, { ip, userId, trace }: HeldLease, isLate = false): Refusal {
     const number = answer < 0 ? answer : answer % CODES;
     const code = CLUSTER_CODES[number] ?? refusalCodeOf(-number);
     // A rate over all processes knows when it admits again.
     this.#countRate(code, ip);
     const retryMs = answer >= CODES ? Math.floor(answer / CODES) : this.#retryAfterMs(code);
-    return this.#refusals.refuse(code, ip, user, retryMs, undefined, isLate);
+    return this.#refusals.refuse(code, ip, userId, retryMs, undefined, isLate, trace);
   }
 
-  #reserve(ip: string, userId: string | undefined): HeldLease | Refusal {
+  #reserve(ip: string, userId: string | undefined, trace?: LazyTrace): HeldLease | Refusal {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
-    return this.refuseBanned(ip, user) ?? this.#reserveUnbanned(ip, user);
+    return this.refuseBanned(ip, user, trace) ?? this.#reserveUnbanned(ip, user, trace);
   }
 
   /**
    * Takes a seat as `reserve` does, for a client that its guard has judged by `refuseBanned`; without a cluster.
    * @internal
    */
-  reserveJudged(ip: string): Lease | Refusal {
-    return this.#reserveUnbanned(ip, undefined);
+  reserveJudged(ip: string, trace: LazyTrace | undefined): Lease | Refusal {
+    return this.#reserveUnbanned(ip, undefined, trace);
   }
 
-  #reserveUnbanned(ip: string, user: string | undefined): HeldLease | Refusal {
-    const handle = this.#take(true, ip, parseIpv4(ip), user);
-    if (handle < 0) return this.#refuse(handle, ip, user);
+  #reserveUnbanned(
+    ip: string,
+    user: string | undefined,
+    trace: LazyTrace | undefined,
+  ): HeldLease | Refusal {
+    const handle = this.#take(true, ip, parseIpv4(ip), user, undefined, trace);
+    if (handle < 0) return this.#refuse(handle, ip, user, trace);
     const isFree = this.#cluster !== undefined && this.#isExempt(ip);
-    return new HeldLease(this, handle, ip, user, isFree);
+    return new HeldLease(this, handle, ip, user, isFree, trace);
   }
 
   /** @throws ERR_ASYNC_REQUIRED with a strict cluster, which cannot answer at once */
@@ -436,27 +445,29 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @internal
    */
   async confirm(lease: Lease): Promise<Lease | Refusal> {
-    const { handle, ip, userId, isExempt } = checkedLease(lease, this);
+    const held = checkedLease(lease, this);
+    const { handle, ip, userId, isExempt, trace } = held;
     const answer = await this.#seats.ask(handle, userId, isExempt);
     if (answer === 0 && !this.#isClosed) return lease;
     this.#seats.abort(handle);
-    if (this.#isClosed) return this.#told('closed', ip, userId);
-    return this.#refuseShared(answer, ip, userId);
+    if (this.#isClosed) return this.#told('closed', ip, userId, trace);
+    return this.#refuseShared(answer, held);
   }
 
   /**
    * Takes the seat of an address for a client that is not identified yet: the limits that need no
    * identity are checked, and the connect rate of the address is spent. `identify` checks the others.
    * @param ip as in `reserve`
+   * @param trace of the handshake
    * @returns a lease that `identify` takes, or a refusal
    * @internal
    */
-  arrive(ip: string): Lease | Refusal {
+  arrive(ip: string, trace?: LazyTrace): Lease | Refusal {
     const isFree = this.#isExempt(ip);
     const answer = this.#mayAdmit() ?? this.#seats.arrive(ip, parseIpv4(ip), isFree);
-    if (answer < 0) return this.#refuse(answer, ip, undefined);
-    if (this.#isObserving) this.#observe(ip, undefined);
-    return new HeldLease(this, answer, ip, undefined, isFree);
+    if (answer < 0) return this.#refuse(answer, ip, undefined, trace);
+    if (this.#isObserving) this.#observe(ip, undefined, trace);
+    return new HeldLease(this, answer, ip, undefined, isFree, trace);
   }
 
   /**
@@ -468,14 +479,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   identify(lease: Lease, userId: string | undefined): Lease | Refusal {
     const user = checkedOptionalUser(userId);
-    const { handle, ip, isExempt } = checkedLease(lease, this);
+    const { handle, ip, isExempt, trace } = checkedLease(lease, this);
     const answer = this.#isClosed
       ? CLOSED
       : this.#seats.identify(handle, user, this.#claimable(user), isExempt);
-    if (answer === STALE) return this.#told('stale_lease', ip, user);
-    if (answer < 0) return this.#refuse(answer, ip, user);
-    if (this.#isObserving) this.#observe(ip, user);
-    return new HeldLease(this, handle, ip, user, isExempt);
+    if (answer === STALE) return this.#told('stale_lease', ip, user, trace);
+    if (answer < 0) return this.#refuse(answer, ip, user, trace);
+    if (this.#isObserving) this.#observe(ip, user, trace);
+    return new HeldLease(this, handle, ip, user, isExempt, trace);
   }
 
   /**
@@ -508,6 +519,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     v4: number,
     user: string | undefined,
     replaces?: ManagedConnection<S>,
+    trace?: LazyTrace,
   ): number {
     if (this.#isPlain && replaces === undefined)
       return this.#isClosed ? CLOSED : this.#seats.take(isLease, ip, v4, user);
@@ -516,7 +528,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const answer =
       this.#mayAdmit() ??
       this.#seats.takeFor(isLease, ip, v4, user, isFree, this.#claimable(user), replaces);
-    if (this.#isObserving && answer >= 0) this.#observe(ip, user);
+    if (this.#isObserving && answer >= 0) this.#observe(ip, user, trace);
     return answer;
   }
 
@@ -536,9 +548,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /** Reports the limit that would have refused the latest admission. */
-  #observe(ip: string, user: string | undefined): void {
+  #observe(ip: string, user: string | undefined, trace?: RequestTrace): void {
     const code = this.#seats.observed();
-    if (code !== undefined) this.#refusals.observe(code, ip, user, this.#retryAfterMs(code));
+    if (code !== undefined) this.#refusals.observe(code, ip, user, this.#retryAfterMs(code), trace);
   }
 
   /** Closes the user's oldest connection; `false` if none may be closed. */
@@ -548,16 +560,17 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /** Makes the refusal for a negative answer of `#take`. */
-  #refuse(answer: number, ip: string, user: string | undefined): Refusal {
-    if (answer === OVERLOAD)
-      return this.#refusals.refuse('overload', ip, user, this.#shedMs, this.#monitor?.shedCause);
-    return this.#told(refusalCodeOf(answer), ip, user);
+  #refuse(answer: number, ip: string, user: string | undefined, trace?: RequestTrace): Refusal {
+    if (answer !== OVERLOAD) return this.#told(refusalCodeOf(answer), ip, user, trace);
+    const cause = this.#monitor?.shedCause;
+    return this.#refusals.refuse('overload', ip, user, this.#shedMs, cause, false, trace);
   }
 
-  /** Makes, counts and reports a refusal. */
-  #told(code: RefusalCode, ip: string, user: string | undefined): Refusal {
+  /** Makes, counts and reports a refusal. @param trace of the handshake, if there was one */
+  #told(code: RefusalCode, ip: string, user: string | undefined, trace?: RequestTrace): Refusal {
     this.#countRate(code, ip);
-    return this.#refusals.refuse(code, ip, user, this.#retryAfterMs(code));
+    const retryMs = this.#retryAfterMs(code);
+    return this.#refusals.refuse(code, ip, user, retryMs, undefined, false, trace);
   }
 
   /** Returns the time until a client refused with `code` may be admitted, ms: an estimate unless a rate knows it. */
@@ -583,11 +596,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @returns `undefined` for all others
    * @internal
    */
-  refuseBanned(ip: string, user?: string): Refusal | undefined {
+  refuseBanned(ip: string, user?: string, trace?: RequestTrace): Refusal | undefined {
     const leftMs = this.#isClosed ? 0 : (this.#bans?.leftMs(ip) ?? 0);
     if (leftMs === 0) return undefined;
-    if (!this.#isObserving) return this.#refusals.refuse('banned', ip, user, leftMs);
-    this.#refusals.observe('banned', ip, user, leftMs);
+    if (!this.#isObserving)
+      return this.#refusals.refuse('banned', ip, user, leftMs, undefined, false, trace);
+    this.#refusals.observe('banned', ip, user, leftMs, trace);
     return undefined;
   }
 
@@ -666,8 +680,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * Refuses a handshake that may not wait for its identity, as a limit of its guard.
    * @internal
    */
-  refusePending(code: 'pending_limit' | 'pending_ip_limit', ip: string): Refusal {
-    return this.#told(code, ip, undefined);
+  refusePending(
+    code: 'pending_limit' | 'pending_ip_limit',
+    ip: string,
+    trace?: LazyTrace,
+  ): Refusal {
+    return this.#told(code, ip, undefined, trace);
   }
 
   /**
@@ -704,13 +722,15 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
     const held = checkedLease(lease, this);
-    const { handle, ip, userId } = held;
+    const { handle, ip, userId, trace } = held;
     const seat = this.#seats.commit(handle);
-    if (seat === 'stale') return this.#told('stale_lease', ip, userId);
+    if (seat === 'stale') return this.#told('stale_lease', ip, userId, trace);
     const slot = handle % SLOTS_MAX;
     const isOver = seat === 'over';
     const v4 = parseIpv4(ip);
-    const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata);
+    const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata, trace);
+    // The values: a connection must not keep the request of its handshake.
+    if (trace !== undefined) result.connection?.hasTrace(trace.values);
     if (held.isUnconfirmed) held.opened = result.connection;
     return result;
   }
@@ -729,6 +749,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     v4: number,
     userId: string | undefined,
     metadata: MetadataInput | undefined,
+    trace?: LazyTrace,
   ): AdmissionResult<S> {
     const closes = this.#closes;
     const hash = hashOf(id);
@@ -744,7 +765,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     }
     if (code === undefined) return this.#open(slot, id, hash, socket, ip, v4, userId, metadata);
     this.#seats.undo(slot);
-    return this.#told(code, ip, userId);
+    return this.#told(code, ip, userId, trace);
   }
 
   /** True if the id is free, or was made free by a takeover. */
@@ -869,10 +890,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
         'bindUser() cannot move a seat of a cluster: admit the client with its user',
         { field: 'bindUser' },
       );
-    if (slot < 0 || this.#isClosed) return this.#told('closed', connection.ip, userId);
+    const { ip, trace } = connection;
+    if (slot < 0 || this.#isClosed) return this.#told('closed', ip, userId, trace);
     const answer = this.#seats.bindUser(slot, userId);
-    if (answer !== 1) return this.#refuse(answer, connection.ip, userId);
-    if (this.#isObserving) this.#observe(connection.ip, userId);
+    if (answer !== 1) return this.#refuse(answer, ip, userId, trace);
+    if (this.#isObserving) this.#observe(ip, userId, trace);
     this.#live.bind(connection, userId);
     this.#tellUser(userId);
     return { success: true };

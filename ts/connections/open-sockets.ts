@@ -103,10 +103,11 @@ export class OpenSockets implements OpenSocketOwner {
 
   /**
    * Notes a message whose handler is about to run.
+   * @param connection of the socket
    * @returns `false` if the message is too large: the caller refuses it
    */
-  admits(bytes: number): boolean {
-    this.#monitor?.mark(this.#label);
+  admits(bytes: number, connection: ManagedConnection): boolean {
+    this.#monitor?.mark(this.#label, connection.trace);
     return bytes <= this.maxMessageSize;
   }
 

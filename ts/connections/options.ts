@@ -9,7 +9,7 @@ import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { type BanOptions, checkedBans, type CheckedBans } from './ban-options.js';
 import { exemptClients } from './exempt-clients.js';
 import type { RateAction } from './rates.js';
-import type { Refusal } from './refusal.js';
+import type { TracedRefusal } from './refusal.js';
 
 /** Options of a connection manager. */
 export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
@@ -71,10 +71,10 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
   /** Called for every refusal. */
   readonly onRefuse?:
-    ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
+    ((refusal: TracedRefusal, ip: string, userId: string | undefined) => void) | undefined;
   /** Called for every admission that a limit would have refused, while the limits are only observed. */
   readonly onObserve?:
-    ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
+    ((refusal: TracedRefusal, ip: string, userId: string | undefined) => void) | undefined;
   /** Called for every message, ping or pong over a rate, before the action is taken. */
   readonly onRateExceeded?:
     | ((

@@ -1,6 +1,7 @@
 /** Refusals: their codes and texts, and their counts. */
 import { wholeMs } from '../base/clock.js';
 import type { Hooks } from '../base/hooks.js';
+import type { RequestTrace } from '../base/trace.js';
 import type { PressureCause } from '../resources/pressure.js';
 
 /** Reason of a refusal, as a stable code. */
@@ -77,7 +78,37 @@ export const NATIVE_CODES: readonly RefusalCode[] = [
   'unknown_ip_limit',
 ];
 
-type OnRefuse = (refusal: Refusal, ip: string, userId: string | undefined) => void;
+/** A refusal with the trace of the refused handshake. */
+export interface TracedRefusal extends Refusal {
+  /** Id of the handshake; see `RequestTrace`. `undefined` where the manager was called without a guard. */
+  readonly requestId: string | undefined;
+  /** Its `traceparent`, if it has a valid one. */
+  readonly traceparent: string | undefined;
+}
+
+type OnRefuse = (refusal: TracedRefusal, ip: string, userId: string | undefined) => void;
+
+/** The refusal of a hook: most hooks never read the trace, which is looked for in the headers. */
+class HookRefusal implements TracedRefusal {
+  readonly success = false;
+  declare readonly reason: string;
+  declare readonly code: RefusalCode;
+  declare readonly retryAfterMs: number;
+  readonly #trace: RequestTrace | undefined;
+
+  constructor(refusal: Refusal, trace: RequestTrace | undefined) {
+    Object.assign(this, refusal);
+    this.#trace = trace;
+  }
+
+  get requestId(): string | undefined {
+    return this.#trace?.requestId;
+  }
+
+  get traceparent(): string | undefined {
+    return this.#trace?.traceparent;
+  }
+}
 
 /** Makes the refusals of one manager, counts them and reports them to its hook. @internal */
 export class Refusals {
@@ -97,6 +128,7 @@ export class Refusals {
    * Makes a refusal and counts it.
    * @param retryAfterMs rounded up to whole milliseconds, at least 1
    * @param cause of `overload`
+   * @param trace of the handshake
    */
   refuse(
     code: RefusalCode,
@@ -105,20 +137,29 @@ export class Refusals {
     retryAfterMs: number,
     cause?: PressureCause,
     isLate = false,
+    trace?: RequestTrace,
   ): Refusal {
     this.#counts[code] = (this.#counts[code] ?? 0) + 1;
     const made = refusalOf(code, retryAfterMs, cause);
     const refusal: Refusal = isLate ? { ...made, late: true } : made;
     if (this.#onRefuse !== undefined)
-      this.#hooks.run('onRefuse', () => this.#onRefuse?.(refusal, ip, userId));
+      this.#hooks.run('onRefuse', () =>
+        this.#onRefuse?.(new HookRefusal(refusal, trace), ip, userId),
+      );
     return refusal;
   }
 
   /** Counts and reports an admission that a limit would have refused, were it not only observed. */
-  observe(code: RefusalCode, ip: string, userId: string | undefined, retryAfterMs: number): void {
+  observe(
+    code: RefusalCode,
+    ip: string,
+    userId: string | undefined,
+    retryAfterMs: number,
+    trace?: RequestTrace,
+  ): void {
     this.#observed[code] = (this.#observed[code] ?? 0) + 1;
     if (this.#onObserve === undefined) return;
-    const refusal = refusalOf(code, retryAfterMs);
+    const refusal = new HookRefusal(refusalOf(code, retryAfterMs), trace);
     this.#hooks.run('onObserve', () => this.#onObserve?.(refusal, ip, userId));
   }
 

@@ -10,6 +10,7 @@
  * and no event comes between. With a cluster there is a state between them, `asked`: the seats of this
  * process are taken, and the cluster has still to answer.
  */
+import type { LazyTrace } from '../base/trace.js';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { Lease } from '../connections/lease.js';
 import type { ConnectionManager } from '../connections/manager.js';
@@ -212,6 +213,8 @@ export class Admission {
   /** The application's answer in the place of the standard one. */
   #shaped: Answer | undefined;
   #connection: ManagedConnection | undefined;
+  /** Trace of the handshake, until it has opened or ended; `undefined` where no request is known. */
+  #trace: LazyTrace | undefined;
   /** Called with the connection once the seat is committed. */
   #onOpen: ((connection: ManagedConnection) => void) | undefined;
   #claims: Readonly<Record<string, unknown>> | undefined;
@@ -223,7 +226,9 @@ export class Admission {
     refuseWith: 'http' | 'close',
     ip: string,
     userAgent: string,
+    trace?: LazyTrace,
   ) {
+    this.#trace = trace;
     this.#manager = manager;
     this.#refuseWith = refuseWith;
     this.#ip = ip;
@@ -245,6 +250,11 @@ export class Admission {
   /** Address of the client. */
   get ip(): string {
     return this.#ip;
+  }
+
+  /** Trace of the handshake, while it is judged. */
+  get trace(): LazyTrace | undefined {
+    return this.#trace;
   }
 
   /** User of the client, while the admission holds a seat. */
@@ -292,13 +302,13 @@ export class Admission {
   /** Takes a seat of the address, and the connect rate of it. */
   seat(): void {
     if (actionOf(this.#state, 'upgrade') === 'seat')
-      this.take(this.#manager.arrive(this.#ip), 'seated');
+      this.take(this.#manager.arrive(this.#ip, this.#trace), 'seated');
   }
 
   /** Takes both seats of a client that needs no identity, in one step. */
   seatAnonymous(): void {
     if (actionOf(this.#state, 'upgrade') === 'seat')
-      this.take(this.#manager.reserveJudged(this.#ip), 'granted');
+      this.take(this.#manager.reserveJudged(this.#ip, this.#trace), 'granted');
   }
 
   /** Takes a seat of the user, or of an anonymous client. */
@@ -376,7 +386,8 @@ export class Admission {
     this.#state = 'opened';
     this.#connection = result.connection;
     this.#onOpen?.(result.connection);
-    // The connection holds the claims from now on.
+    // The connection holds these from now on.
+    this.#trace = undefined;
     this.#onOpen = undefined;
     this.#claims = undefined;
     return result.connection;

@@ -6,6 +6,7 @@
 import { outOfRange, PortcullisError, UnauthorizedError, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { LazyTrace, type RequestTrace, Tracer } from '../base/trace.js';
 import type { ConnectionLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
@@ -106,7 +107,7 @@ const UNLIMITED = Object.freeze({
 });
 
 /** The guard of one server. `R` is the request of its adapter. @internal */
-export class Guard<R> {
+export class Guard<R extends object> {
   readonly manager: ConnectionManager;
   readonly jsonFilter: JsonMessageFilter;
   readonly #identify: GuardOptions<R>['identify'];
@@ -138,6 +139,10 @@ export class Guard<R> {
   /** Ends sockets with their tokens; `undefined` without `auth`. */
   readonly #tokens: TokenWatch | undefined;
   readonly page: LivePage | undefined;
+  /** Reads the traces of requests. */
+  readonly tracer: Tracer;
+  /** Label of handshakes, for the monitor. */
+  readonly #handshakeLabel: number;
   readonly #routeManagers: ConnectionManager[] = [];
   /** Limiters of requests that this guard made, and that `metrics` knows. */
   readonly #ownLimiters: readonly RateLimiter[];
@@ -189,7 +194,8 @@ export class Guard<R> {
     this.#origins = new Origins(options.allowedOrigins, this.#clientAddress.proxies);
     this.#auth = authOf(options);
     this.jsonFilter = new JsonMessageFilter(options);
-    this.shape = RefusalShape.of(options);
+    this.tracer = new Tracer(options.requestIdHeader);
+    this.shape = RefusalShape.of(options, this.tracer);
     const { rate, ...sizes } = options.requests ?? {};
     const requests =
       options.requests === undefined
@@ -203,7 +209,9 @@ export class Guard<R> {
       options;
     this.#timers = timers;
     const rates =
-      rate === undefined ? undefined : new RequestRateLimiter(rate, timers.driver.clock);
+      rate === undefined
+        ? undefined
+        : new RequestRateLimiter(rate, timers.driver.clock, this.tracer);
     this.#ownsManager = options.manager === undefined;
     this.#ownsTimers = this.#ownsManager && options.timers === undefined;
     const { metrics } = options;
@@ -223,11 +231,12 @@ export class Guard<R> {
     for (const { limiter, label } of limiters) metrics?.attachLimiter(limiter, label);
     this.#ownLimiters = limiters.filter(({ isOwn }) => isOwn).map(({ limiter }) => limiter);
     this.monitor = this.manager.monitor;
+    this.#handshakeLabel = this.monitor?.label('WebSocket handshake') ?? 0;
     const counted = requests ?? (this.monitor === undefined ? undefined : UNLIMITED);
     this.requests =
       counted === undefined
         ? undefined
-        : new RequestLimiter(counted, timers, this.monitor, metrics, rates);
+        : new RequestLimiter(counted, timers, this.monitor, metrics, rates, this.tracer);
     if (this.requests !== undefined) this.requests.shape = this.shape;
     this.openSockets = new OpenSockets(websockets, timers, host, this.monitor);
     if (onDrain !== undefined)
@@ -245,6 +254,24 @@ export class Guard<R> {
   /** Returns the address of a request's client, as admissions judge it; the peer if `clientAddress` fails. */
   clientOf(request: R, peer: string, header: (name: string) => string): string {
     return this.#clientOf(request, peer, header) ?? peer;
+  }
+
+  /** Returns the trace of a request; the same one at each call. */
+  traceOf(request: R): RequestTrace {
+    return this.tracer.of(request);
+  }
+
+  /**
+   * Notes a handshake that is about to be judged, on hosts where it is no request in flight: a stall is reported
+   * with it.
+   */
+  handshakeBegins(request: R): void {
+    this.monitor?.mark(this.#handshakeLabel, this.lazyTraceOf(request));
+  }
+
+  /** Returns the trace of a request, whose headers are read when it is asked for. */
+  lazyTraceOf(request: R | undefined): LazyTrace | undefined {
+    return request === undefined ? undefined : new LazyTrace(this.tracer, request);
   }
 
   /** Counts at this moment. */
@@ -343,7 +370,7 @@ export class Guard<R> {
 
   /** Takes a further seat for an admitted client: that of its route. */
   seatIn(manager: ConnectionManager, { ip }: Admission, request: R): Admission {
-    const further = new Admission(manager, this.#refuseWith, ip, '');
+    const further = new Admission(manager, this.#refuseWith, ip, '', this.lazyTraceOf(request));
     further.seatAnonymous();
     if (further.denial !== undefined) this.metrics?.recordRefusal(further.denial.code);
     return this.#shaped(further, request);
@@ -382,7 +409,7 @@ export class Guard<R> {
       return this.#judged(lack ?? user, request, clientOf);
     };
     const failed = (error: unknown): TokenJudgement =>
-      this.#judged(this.#denialFor(error, clientOf() ?? peer), request, clientOf);
+      this.#judged(this.#denialFor(error, clientOf() ?? peer, request), request, clientOf);
     try {
       const found = findToken(auth.places, header, url);
       // Browsers attach cookies to the requests of every page.
@@ -397,10 +424,10 @@ export class Guard<R> {
   }
 
   /** Returns the denial for an error of the application's or of a verifier, and reports the error. */
-  #denialFor(error: unknown, ip: string): AuthDenial {
+  #denialFor(error: unknown, ip: string, request: R | undefined): AuthDenial {
     if (error instanceof UnauthorizedError)
       return { code: 'unauthorized', reason: error.reason, retryAfterMs: 0 };
-    this.#report(error, ip);
+    this.#report(error, ip, request);
     return IDENTIFY_FAILED;
   }
 
@@ -461,7 +488,7 @@ export class Guard<R> {
         }
       }
     } catch (error) {
-      this.#failed(admission, error);
+      this.#failed(admission, error, request);
     }
     return this.#shaped(admission, request);
   }
@@ -517,7 +544,7 @@ export class Guard<R> {
       this.#grant(admission, user);
       await admission.confirmed(client);
     } catch (error) {
-      this.#failed(admission, error);
+      this.#failed(admission, error, request);
     }
     return this.#shaped(admission, request);
   }
@@ -548,14 +575,11 @@ export class Guard<R> {
    */
   #arrival(request: R | undefined, peer: string, header: (name: string) => string): Admission {
     const ip = this.#clientOf(request, peer, header);
-    const admission = new Admission(
-      this.manager,
-      this.#refuseWith,
-      ip ?? peer,
-      header('user-agent'),
-    );
+    const trace = this.lazyTraceOf(request);
+    const agent = header('user-agent');
+    const admission = new Admission(this.manager, this.#refuseWith, ip ?? peer, agent, trace);
     // First of all: the work for a banned client is the same whatever it sends.
-    const banned = ip === undefined ? undefined : this.manager.refuseBanned(ip);
+    const banned = ip === undefined ? undefined : this.manager.refuseBanned(ip, undefined, trace);
     if (banned !== undefined) admission.deny(banned);
     else {
       const denial =
@@ -587,16 +611,17 @@ export class Guard<R> {
     // An admission counts what is only observed, once.
     if (isUpgrade && (this.#refuseWith === 'close' || manager.mode === 'observe')) return undefined;
     const ip = this.#clientOf(request, peer, header);
-    const banned = ip === undefined ? undefined : manager.refuseBanned(ip);
+    const banned =
+      ip === undefined ? undefined : manager.refuseBanned(ip, undefined, this.lazyTraceOf(request));
     if (banned === undefined) return undefined;
     const answer = answerOf(banned);
     return this.shape?.shaped(answer, request) ?? answer;
   }
 
-  #failed(admission: Admission, error: unknown): void {
+  #failed(admission: Admission, error: unknown, request: R | undefined): void {
     // The seat is given back and the client denied already: a limit, or the client has left.
     if (error === NOT_WAITING) return undefined;
-    return this.#deny(admission, this.#denialFor(error, admission.ip));
+    return this.#deny(admission, this.#denialFor(error, admission.ip, request));
   }
 
   /** Takes the seat of an identified client, or denies it. */
@@ -661,12 +686,13 @@ export class Guard<R> {
     try {
       return this.#clientAddress.of(request, peer, header);
     } catch (error) {
-      this.#report(error, peer);
+      this.#report(error, peer, request);
       return undefined;
     }
   }
 
-  #report(error: unknown, ip: string): void {
-    this.#hooks.run('onIdentifyError', () => this.#onIdentifyError?.(error, ip));
+  #report(error: unknown, ip: string, request: R | undefined): void {
+    const trace = this.lazyTraceOf(request);
+    this.#hooks.run('onIdentifyError', () => this.#onIdentifyError?.(error, ip, trace));
   }
 }

@@ -1,5 +1,6 @@
 /** Options of every guard, checked; the manager that they make. */
 import { outOfRange, wrongType } from '../base/errors.js';
+import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
@@ -81,8 +82,18 @@ export interface GuardOptions<R>
    * send a last message. Errors are process warnings. Default: none.
    */
   readonly onDrain?: ((connection: ManagedConnection) => void) | undefined;
-  /** Called with each error of `identify`, other than `UnauthorizedError`, and of `clientAddress`. */
-  readonly onIdentifyError?: (error: unknown, ip: string) => void;
+  /**
+   * Called with each error of `identify`, other than `UnauthorizedError`, and of `clientAddress`, with the address
+   * and the trace of the request.
+   */
+  readonly onIdentifyError?: (error: unknown, ip: string, trace: RequestTrace | undefined) => void;
+  /**
+   * Name of the header with the id of a request, in any letter case. Stalls, hooks and connections show this id.
+   * Clients choose it unless a proxy sets it; a value that is not 1 to 128 letters, digits and `-_.:/+=@~;` is
+   * ignored. Without a valid one, and with `false`, the id is a random UUID, made when it is first read. Default
+   * `x-request-id`.
+   */
+  readonly requestIdHeader?: string | false | undefined;
   /**
    * How clients are refused. `http`: by status, before the upgrade. `close`: by close code, right after it,
    * since browsers cannot read the status of a failed upgrade. Default `http`.
@@ -120,6 +131,7 @@ export const GUARD_OPTIONS = [
   'auth',
   'onIdentifyError',
   'onDrain',
+  'requestIdHeader',
   'refuseWith',
   'requests',
   'websockets',

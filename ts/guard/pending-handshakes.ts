@@ -63,14 +63,14 @@ export class PendingHandshakes {
 
   /** Denies a seated client that may not wait; asked before its identity is. */
   admits(admission: Admission): boolean {
-    const { ip } = admission;
+    const { ip, trace } = admission;
     const code =
       this.#count >= this.#limits.total
         ? 'pending_limit'
         : (this.#perIp.get(clientKeyOf(ip)) ?? 0) >= this.#limits.perIp
           ? 'pending_ip_limit'
           : undefined;
-    if (code !== undefined) admission.deny(this.#manager.refusePending(code, ip));
+    if (code !== undefined) admission.deny(this.#manager.refusePending(code, ip, trace));
     return code === undefined;
   }
 

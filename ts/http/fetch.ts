@@ -218,8 +218,15 @@ export function withinLimits<T>(
     headerBytes(request, limiter.limits.maxHeaderSize),
     length,
     clientOf,
-    limiter.rates && { request, method: request.method, url: request.url, clientOf },
+    limiter.rates && {
+      request,
+      method: request.method,
+      url: request.url,
+      clientOf,
+      traced: request,
+    },
     () => asksForWebSocket(request),
+    request,
   );
   if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted, request, respond);
   const inFlight = admitted;

@@ -5,11 +5,13 @@
 import { clientKeyOf } from '../base/address.js';
 import { wholeMs } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
+import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { Checked } from '../resources/limits.js';
 import { RetryEstimate } from '../connections/retry.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { PressureCause } from '../resources/pressure.js';
+import { RunningRequest } from '../resources/running.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { type Answer, answerWith } from './answer.js';
@@ -77,7 +79,7 @@ export function isFailure(code: RequestRefusalCode): boolean {
 }
 
 /** One request in flight. @internal */
-export class InFlightRequest {
+export class InFlightRequest extends RunningRequest {
   readonly #limiter: RequestLimiter;
   readonly #timers: TimerManager;
   readonly #maxBodyBytes: number;
@@ -100,13 +102,18 @@ export class InFlightRequest {
   onRefused: ((code: RequestRefusalCode) => void) | undefined;
   /** Costs that its rates admitted; `undefined` without rates. */
   rated: RatedOutcome | undefined;
+  /** Request of the adapter. */
+  readonly #request: object | undefined;
 
   constructor(
     limiter: RequestLimiter,
     limits: Checked<'requests'>,
     timers: TimerManager,
     client: string | undefined,
+    request?: object,
   ) {
+    super();
+    this.#request = request;
     this.#limiter = limiter;
     this.#timers = timers;
     this.client = client;
@@ -134,6 +141,10 @@ export class InFlightRequest {
       ref: false,
       name: 'requests.timeout',
     });
+  }
+
+  get trace(): RequestTrace | undefined {
+    return this.#request === undefined ? undefined : this.#limiter.tracer?.of(this.#request);
   }
 
   /** Aborts at the timeout, when the client is gone, and when the server is forced down. */
@@ -214,6 +225,8 @@ export class RequestLimiter {
   #isDraining = false;
   /** Rates of requests; `undefined` without any. */
   readonly rates: RequestRateLimiter | undefined;
+  /** Reads the traces of requests. */
+  readonly tracer: Tracer | undefined;
 
   constructor(
     limits: Checked<'requests'>,
@@ -221,8 +234,10 @@ export class RequestLimiter {
     monitor?: ResourceMonitor,
     metrics?: ProductionMetrics,
     rates?: RequestRateLimiter,
+    tracer?: Tracer,
   ) {
     this.rates = rates;
+    this.tracer = tracer;
     this.#metrics = metrics;
     this.#limits = limits;
     this.#timers = timers;
@@ -255,6 +270,7 @@ export class RequestLimiter {
    * @param clientOf returns the address of the client; called where addresses are limited
    * @param rated the request, where there are rates
    * @param isJudgedLater true for an upgrade: draining, shedding and rates are the manager's decisions, which must not be made twice
+   * @param request of the adapter, for its trace
    */
   admit(
     headerBytes: number,
@@ -262,6 +278,7 @@ export class RequestLimiter {
     clientOf: () => string,
     rated: RatedRequest | undefined,
     isJudgedLater?: () => boolean,
+    request?: object,
   ): InFlightRequest | RequestRefusal {
     const isLimited = this.#limits.maxConcurrentPerIp !== Infinity;
     const client = isLimited ? clientKeyOf(clientOf()) : undefined;
@@ -277,11 +294,11 @@ export class RequestLimiter {
       this.count(outcome.refusal.code);
       return outcome.refusal;
     }
-    const inFlight = new InFlightRequest(this, this.#limits, this.#timers, client);
+    const inFlight = new InFlightRequest(this, this.#limits, this.#timers, client, request);
     inFlight.rated = outcome;
     this.#inFlight.add(inFlight);
     if (client !== undefined) this.#byClient.set(client, this.#of(client) + 1);
-    this.#monitor?.requestStarted();
+    this.#monitor?.requestStarted(0, inFlight);
     return inFlight;
   }
 
@@ -378,7 +395,7 @@ export class RequestLimiter {
       else this.#byClient.delete(client);
     }
     this.#served++;
-    this.#monitor?.requestEnded();
+    this.#monitor?.requestEnded(inFlight);
     if (this.#inFlight.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 

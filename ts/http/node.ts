@@ -121,8 +121,16 @@ export function guardHandler(
       method: request.method ?? '',
       url: request.url ?? '',
       clientOf: client,
+      traced: request,
     };
-    const admitted = limiter.admit(headerBytes(request), lengthOf(length), client, rated);
+    const admitted = limiter.admit(
+      headerBytes(request),
+      lengthOf(length),
+      client,
+      rated,
+      undefined,
+      request,
+    );
     if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
     const inFlight = admitted;
     IN_FLIGHT.set(request, inFlight);

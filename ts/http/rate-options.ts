@@ -30,6 +30,10 @@ export interface RateRefusal {
   readonly result: RateLimitResult;
   /** False with `mode: 'observe'`: the request was served. */
   readonly isEnforced: boolean;
+  /** Id of the request; see `RequestTrace`. */
+  readonly requestId: string | undefined;
+  /** Its `traceparent` (W3C Trace Context), if it has a valid one. */
+  readonly traceparent: string | undefined;
 }
 
 /**

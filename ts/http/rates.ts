@@ -2,6 +2,7 @@
 import { clientKeyOf } from '../base/address.js';
 import { type Clock, wallClockMs, wholeMs } from '../base/clock.js';
 import { Hooks } from '../base/hooks.js';
+import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { RateLimiter } from '../limiter/limiter.js';
 import { checkedCost } from '../limiter/options.js';
 import type { RateLimiterStats, RateLimitResult } from '../limiter/result.js';
@@ -10,6 +11,7 @@ import {
   type CheckedRates,
   checkedRates,
   normalizedPath,
+  type RateRefusal,
   type RateScope,
   type RequestRates,
 } from './rate-options.js';
@@ -40,6 +42,8 @@ export interface RatedRequest {
   readonly url: string;
   /** Returns the client's address. */
   readonly clientOf: () => string;
+  /** Request whose trace the hook is told; it need not be `request`. */
+  readonly traced?: object | undefined;
 }
 
 /** A client, for `explainRates()`. */
@@ -150,8 +154,14 @@ export class RequestRateLimiter {
   /** Called for each refused request, with a function that returns the address of its client. */
   onRefused: ((clientOf: () => string) => void) | undefined;
 
-  /** @throws as `checkedRates` */
-  constructor(given: RequestRates<never>, clock: Clock) {
+  readonly #tracer: Tracer | undefined;
+
+  /**
+   * @param tracer reads the traces of requests
+   * @throws as `checkedRates`
+   */
+  constructor(given: RequestRates<never>, clock: Clock, tracer?: Tracer) {
+    this.#tracer = tracer;
     this.#rates = checkedRates(given, clock);
   }
 
@@ -206,7 +216,7 @@ export class RequestRateLimiter {
       taken.push(applied);
       results.push(result);
       if (result.success) continue;
-      this.#report(applied, result);
+      this.#report(applied, result, asked.traced);
       if (this.#rates.isObserving) {
         taken.pop();
         continue;
@@ -270,12 +280,26 @@ export class RequestRateLimiter {
     return cost ?? 1;
   }
 
-  #report({ scope, key }: Applied, result: RateLimitResult): void {
+  #report({ scope, key }: Applied, result: RateLimitResult, traced: object | undefined): void {
     this.#refused[scope]++;
     const { onRateRefused } = this.#rates.options;
+    if (onRateRefused === undefined) return;
     const isEnforced = !this.#rates.isObserving;
-    if (onRateRefused !== undefined)
-      this.#hooks.run('onRateRefused', () => onRateRefused({ scope, key, result, isEnforced }));
+    const trace = (): RequestTrace | undefined =>
+      traced === undefined ? undefined : this.#tracer?.of(traced);
+    const refusal: RateRefusal = {
+      scope,
+      key,
+      result,
+      isEnforced,
+      get requestId() {
+        return trace()?.requestId;
+      },
+      get traceparent() {
+        return trace()?.traceparent;
+      },
+    };
+    this.#hooks.run('onRateRefused', () => onRateRefused(refusal));
   }
 
   #refusalOf(

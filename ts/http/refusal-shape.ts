@@ -2,6 +2,7 @@
 import { STATUS_CODES } from 'node:http';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
+import type { RequestTrace, Tracer } from '../base/trace.js';
 import { type Answer, answerWith } from './answer.js';
 
 /** A refusal by status, with the standard answer to it. */
@@ -19,6 +20,10 @@ export interface HttpRefusal {
   readonly headers: Readonly<Record<string, string>>;
   /** Body of the standard answer. */
   readonly body: string;
+  /** Id of the request; see `RequestTrace`. `undefined` where the host no longer has the request. */
+  readonly requestId: string | undefined;
+  /** Its `traceparent` (W3C Trace Context), if it has a valid one. */
+  readonly traceparent: string | undefined;
 }
 
 /** An answer to a refused client. Missing parts are those of the standard answer. */
@@ -113,18 +118,22 @@ export class RefusalShape<R> {
   readonly #onRefused: RefusalOptions<R>['onRefused'];
   readonly #headers: Readonly<Record<string, string>>;
   readonly #isProblem: boolean;
+  readonly #tracer: Tracer | undefined;
   readonly #hooks = new Hooks();
 
   /**
    * Returns the shape that the options ask for; `undefined` for the standard one.
+   * @param tracer reads the traces of requests
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, naming the field
    */
-  static of<R>(options: RefusalOptions<R>): RefusalShape<R> | undefined {
-    const shape = new RefusalShape<R>(options);
+  static of<R>(options: RefusalOptions<R>, tracer?: Tracer): RefusalShape<R> | undefined {
+    const shape = new RefusalShape<R>(options, tracer);
     return REFUSAL_OPTIONS.some((name) => options[name] !== undefined) ? shape : undefined;
   }
 
-  private constructor({ onRefused, refusalHeaders, refusalFormat = 'json' }: RefusalOptions<R>) {
+  private constructor(options: RefusalOptions<R>, tracer: Tracer | undefined) {
+    const { onRefused, refusalHeaders, refusalFormat = 'json' } = options;
+    this.#tracer = tracer;
     if (onRefused !== undefined && typeof onRefused !== 'function')
       throw wrongType('onRefused', onRefused, 'a function');
     if (refusalFormat !== 'json' && refusalFormat !== 'problem')
@@ -174,12 +183,21 @@ export class RefusalShape<R> {
     const standard: Answer = { status, headers, body: formatted.body };
     if (this.#onRefused === undefined) return standard;
     const { cause } = fields;
-    const refusal = {
+    const tracer = this.#tracer;
+    const trace = (): RequestTrace | undefined =>
+      typeof request === 'object' && request !== null ? tracer?.of(request) : undefined;
+    const refusal: HttpRefusal = {
       code,
       message,
       retryAfterMs,
       ...(cause === undefined ? {} : { cause }),
       ...standard,
+      get requestId() {
+        return trace()?.requestId;
+      },
+      get traceparent() {
+        return trace()?.traceparent;
+      },
     };
     let own: RefusalAnswer | undefined;
     this.#hooks.run('onRefused', () => {

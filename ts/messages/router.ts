@@ -44,10 +44,11 @@ export interface ExceededTypeRate<C = TypedWebSocketConnection> {
 /** Options of a router. */
 export interface MessageRouterOptions<C = TypedWebSocketConnection> {
   /**
-   * Called with the error of a handler or check that throws or rejects. The client gets
+   * Called with the error of a handler or check that throws or rejects, and with the connection, whose
+   * `requestId` and `traceparent` are those of its handshake behind a guard. The client gets
    * `handler_failed` without details. Default: none.
    */
-  readonly onError?: ((error: unknown, type: string) => void) | undefined;
+  readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
   /** Called for each message over the rate of its type, before the action is taken. Default: none. */
   readonly onRateExceeded?: ((exceeded: ExceededTypeRate<C>) => void) | undefined;
   /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
@@ -124,7 +125,7 @@ interface Route<C> {
  */
 export class MessageRouter<C = TypedWebSocketConnection> {
   readonly #routes = new Map<string, Route<C>>();
-  readonly #onError: MessageRouterOptions['onError'];
+  readonly #onError: MessageRouterOptions<C>['onError'];
   readonly #onRateExceeded: MessageRouterOptions<C>['onRateExceeded'];
   readonly #problems: Partial<Record<MessageProblemCode, number>> = {};
   #monitor: ResourceMonitor | undefined;
@@ -149,7 +150,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
       throw wrongType('onRateExceeded', onRateExceeded, 'a function');
     if (
       monitor !== undefined &&
-      typeof (monitor as Partial<ResourceMonitor> | null)?.mark !== 'function'
+      typeof (monitor as Partial<ResourceMonitor> | null)?.markWithin !== 'function'
     )
       throw wrongType('monitor', monitor, 'a ResourceMonitor');
     this.#onError = onError;
@@ -283,15 +284,15 @@ export class MessageRouter<C = TypedWebSocketConnection> {
         return undefined;
       if (route.check !== undefined && !route.check(message.payload))
         return this.#refuse(problemOf('invalid_payload', 'payload'), message.messageId);
-      this.#monitor?.mark(route.label);
+      this.#monitor?.markWithin(route.label);
       const answer = route.handle(connection, message);
-      if (!(answer instanceof Promise)) return this.#answer(answer, message);
+      if (!(answer instanceof Promise)) return this.#answer(answer, message, connection);
       return answer.then(
-        (late) => this.#answer(late, message),
-        (error: unknown) => this.#failed(error, message),
+        (late) => this.#answer(late, message, connection),
+        (error: unknown) => this.#failed(error, message, connection),
       );
     } catch (error) {
-      return this.#failed(error, message);
+      return this.#failed(error, message, connection);
     }
   }
 
@@ -301,15 +302,15 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     try {
       this.#onRateExceeded?.({ type, connection, action });
     } catch (error) {
-      this.#tell(error, type);
+      this.#tell(error, type, connection);
     }
     if (action === 'close') closableOf(connection).close(1008, RATE_REASON);
     return action === 'report';
   }
 
-  #tell(error: unknown, type: string): void {
+  #tell(error: unknown, type: string, connection: C): void {
     try {
-      this.#onError?.(error, type);
+      this.#onError?.(error, type, connection);
     } catch {
       // A client must not be able to end the server through a hook.
     }
@@ -318,6 +319,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   #answer(
     answer: Outgoing | undefined | void,
     message: TypedWebSocketMessage,
+    connection: C,
   ): MessageReply | undefined {
     let reply: MessageReply | undefined;
     if (typeof answer === 'object' && answer !== null) {
@@ -326,15 +328,15 @@ export class MessageRouter<C = TypedWebSocketConnection> {
         reply = { envelope, text: JSON.stringify(envelope), problem: undefined };
       } catch (error) {
         // A circular payload, a bigint, or a nesting that overflows the stack.
-        return this.#failed(error, message);
+        return this.#failed(error, message, connection);
       }
     }
     this.#handled++;
     return reply;
   }
 
-  #failed(error: unknown, message: TypedWebSocketMessage): MessageReply {
-    this.#tell(error, message.type);
+  #failed(error: unknown, message: TypedWebSocketMessage, connection: C): MessageReply {
+    this.#tell(error, message.type, connection);
     return this.#refuse(problemOf('handler_failed'), message.messageId);
   }
 

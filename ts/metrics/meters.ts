@@ -4,6 +4,8 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { onSocketClose } from '../base/socket-close.js';
+import type { RequestTrace, Tracer } from '../base/trace.js';
+import { RunningRequest } from '../resources/running.js';
 import type { ProductionMetrics } from './metrics.js';
 
 const refusedAnswers = new WeakSet<object>();
@@ -18,11 +20,27 @@ export function markRefused<T extends object>(answer: T): T {
   return answer;
 }
 
-interface MeteredRequest {
-  readonly startMs: number;
-  /** Row of its route in the ledger. */
-  row: number;
-  isDropped: boolean;
+/** A request that is measured. */
+class MeteredRequest extends RunningRequest {
+  startMs = 0;
+  isDropped = false;
+  readonly #tracer: Tracer;
+  readonly #request: object;
+
+  constructor(
+    /** Row of its route in the ledger. */
+    public row: number,
+    tracer: Tracer,
+    request: object,
+  ) {
+    super();
+    this.#tracer = tracer;
+    this.#request = request;
+  }
+
+  get trace(): RequestTrace {
+    return this.#tracer.of(this.#request);
+  }
 }
 
 /** Requests of hosts with `Request` and `Response`. @internal */
@@ -33,11 +51,13 @@ export class FetchMeter {
    * by every garbage collection. One symbol per meter, so that two meters can measure one request.
    */
   readonly #key = Symbol('portcullis.metered');
+  readonly #tracer: Tracer;
   readonly #notifiesMonitor: boolean;
 
   /** @param notifiesMonitor false if the adapter itself reports requests to the monitor */
-  constructor(metrics: ProductionMetrics, notifiesMonitor: boolean) {
+  constructor(metrics: ProductionMetrics, tracer: Tracer, notifiesMonitor: boolean) {
     this.#metrics = metrics;
+    this.#tracer = tracer;
     this.#notifiesMonitor = notifiesMonitor;
   }
 
@@ -60,11 +80,9 @@ export class FetchMeter {
 
   /** Runs `handle`, and records the request unless it became a WebSocket. */
   around<T>(request: Request, handle: () => T): T {
-    const metered: MeteredRequest = {
-      startMs: this.#metrics.begin(0, this.#notifiesMonitor),
-      row: this.#metrics.routeFound('', request.method, false),
-      isDropped: false,
-    };
+    const row = this.#metrics.routeFound('', request.method, false);
+    const metered = new MeteredRequest(row, this.#tracer, request);
+    metered.startMs = this.#metrics.begin(0, this.#notifiesMonitor, metered);
     this.#properties(request)[this.#key] = metered;
     let result: T;
     try {
@@ -93,12 +111,13 @@ export class FetchMeter {
     this.#properties(request)[this.#key] = undefined;
     if (answer instanceof Response && !metered.isDropped)
       record(this.#metrics, metered, answer, answer.status, false, this.#notifiesMonitor);
-    else this.#metrics.leave(this.#notifiesMonitor);
+    else this.#metrics.leave(this.#notifiesMonitor, metered);
   }
 
-  #failed(request: Request, { startMs, row }: MeteredRequest): void {
+  #failed(request: Request, metered: MeteredRequest): void {
+    const { startMs, row } = metered;
     this.#properties(request)[this.#key] = undefined;
-    this.#metrics.finish(startMs, row, 500, false, this.#notifiesMonitor);
+    this.#metrics.finish(startMs, row, 500, false, this.#notifiesMonitor, metered);
   }
 }
 
@@ -111,6 +130,7 @@ export class FetchMeter {
  */
 export function nodeMeter(
   metrics: ProductionMetrics,
+  tracer: Tracer,
   notifiesMonitor: boolean,
   isLeftOut: (request: IncomingMessage) => boolean,
 ): (request: IncomingMessage, response: ServerResponse) => void {
@@ -119,7 +139,8 @@ export function nodeMeter(
     if (seen.has(request) || isLeftOut(request)) return;
     seen.add(request);
     const row = metrics.routeFound('', request.method ?? '', false);
-    const metered = { startMs: metrics.begin(row, notifiesMonitor), row };
+    const metered = new MeteredRequest(row, tracer, request);
+    metered.startMs = metrics.begin(row, notifiesMonitor, metered);
     let hasEnded = false;
     const end = (isAborted: boolean): void => {
       if (hasEnded) return;
@@ -138,12 +159,13 @@ export function nodeMeter(
 /** Records a request that was answered, unless a limit refused it. */
 function record(
   metrics: ProductionMetrics,
-  { startMs, row }: Pick<MeteredRequest, 'startMs' | 'row'>,
+  metered: MeteredRequest,
   answer: object,
   status: number,
   isAborted: boolean,
   notifiesMonitor: boolean,
 ): void {
-  if (status >= 400 && refusedAnswers.has(answer)) metrics.leave(notifiesMonitor);
-  else metrics.finish(startMs, row, status, isAborted, notifiesMonitor);
+  const { startMs, row } = metered;
+  if (status >= 400 && refusedAnswers.has(answer)) metrics.leave(notifiesMonitor, metered);
+  else metrics.finish(startMs, row, status, isAborted, notifiesMonitor, metered);
 }

@@ -9,6 +9,7 @@ import { wholeNumber } from '../base/options.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { RateLimiter } from '../limiter/limiter.js';
 import { createUsers } from '../native/addon.js';
+import type { RunningRequest } from '../resources/running.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
 import { type Assessment, Assessor } from './assessment.js';
@@ -172,9 +173,10 @@ export class ProductionMetrics {
   }
 
   /** Counts one more request in flight; returns the time at its start. @internal */
-  begin(row: number, notifiesMonitor: boolean): number {
+  begin(row: number, notifiesMonitor: boolean, request?: RunningRequest): number {
     this.#inFlight++;
-    if (notifiesMonitor) this.#settings.monitor?.requestStarted(row === 0 ? 0 : this.#label(row));
+    if (notifiesMonitor)
+      this.#settings.monitor?.requestStarted(row === 0 ? 0 : this.#label(row), request);
     return this.#timers.driver.now();
   }
 
@@ -196,8 +198,9 @@ export class ProductionMetrics {
     status: number,
     isAborted: boolean,
     notifiesMonitor: boolean,
+    request?: RunningRequest,
   ): void {
-    this.leave(notifiesMonitor);
+    this.leave(notifiesMonitor, request);
     if (isAborted) return;
     this.#ledger.record(row, this.#since(startMs), status, status >= 500);
   }
@@ -218,9 +221,9 @@ export class ProductionMetrics {
   }
 
   /** Counts one request in flight less. @internal */
-  leave(notifiesMonitor: boolean): void {
+  leave(notifiesMonitor: boolean, request?: RunningRequest): void {
     this.#inFlight--;
-    if (notifiesMonitor) this.#settings.monitor?.requestEnded();
+    if (notifiesMonitor) this.#settings.monitor?.requestEnded(request);
   }
 
   #label(row: number): number {

@@ -10,6 +10,8 @@ import type { PageCount, PageEvent, PageStall, PageState } from './snapshot.js';
 const STALLS_MAX = 64;
 /** Stalls of this length are critical. */
 const LONG_STALL_MS = 1000;
+/** Characters of a request's id in the text of an event. */
+const ID_SHOWN = 64;
 const CAUSES = {
   busy: 'busy on the CPU',
   blocked: 'blocked in a system call',
@@ -64,9 +66,15 @@ export class PageEvents {
     for (const stall of stalls) {
       if (stall.id <= this.#lastStallId) continue;
       this.#lastStallId = stall.id;
-      const { startedAt, durationMs, cause, label } = stall;
+      const { startedAt, durationMs, cause, label, requests } = stall;
       const start = Math.round(startedAt);
-      this.#stalls.push({ startedAt: start, durationMs: Math.round(durationMs), cause, label });
+      this.#stalls.push({
+        startedAt: start,
+        durationMs: Math.round(durationMs),
+        cause,
+        label,
+        requestId: requests[0]?.requestId ?? null,
+      });
       const severity = durationMs >= LONG_STALL_MS ? 'critical' : 'warning';
       this.#journal.add(start, 'stall', severity, stallText(stall));
     }
@@ -142,8 +150,18 @@ export class PageEvents {
   }
 }
 
-function stallText({ durationMs, cause, systemCall, label }: Stall): string {
+/** Returns the text of a stall: the ids before the label, since a long label is cut off. */
+function stallText({ durationMs, cause, systemCall, label, requests }: Stall): string {
   const call = systemCall === null ? '' : ` (${systemCall})`;
   const where = label === null ? '' : `, in ${label}`;
-  return `Event loop blocked for ${Math.round(durationMs)} ms: ${CAUSES[cause]}${call}${where}`;
+  return `Event loop blocked for ${Math.round(durationMs)} ms: ${CAUSES[cause]}${call}${requestText(requests)}${where}`;
+}
+
+function requestText(requests: Stall['requests']): string {
+  const [first] = requests;
+  if (first === undefined) return '';
+  // The trace id is the second of the four parts.
+  const trace = first.traceparent === null ? '' : `, trace ${first.traceparent.slice(3, 35)}`;
+  const others = requests.length > 1 ? ` and ${requests.length - 1} more` : '';
+  return `, request ${first.requestId.slice(0, ID_SHOWN)}${trace}${others}`;
 }

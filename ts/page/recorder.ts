@@ -10,6 +10,7 @@ import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { ChainSnapshot } from '../middleware/contract.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
+import type { PressureFigures } from '../resources/pressure.js';
 import type { TimerManager } from '../timers/manager.js';
 import { ClusterWatch } from './cluster-watch.js';
 import { ConnectionScan } from './connection-scan.js';
@@ -26,6 +27,7 @@ import {
   memoryOf,
   refusalsOf,
   rowOf,
+  sheddingOf,
   timersOf,
 } from './sections.js';
 import type { PageHistory, PageRow, PageSnapshot, PageState } from './snapshot.js';
@@ -107,7 +109,8 @@ export class Recorder {
     const resources = monitor?.snapshot();
     const figures = metrics === undefined ? undefined : pageMetricsOf(metrics.snapshot());
     const refusals = refusalsOf(connections, this.#sources.stats?.());
-    const [state, reason] = this.#state(resources, figures);
+    const pressure = monitor?.pressure();
+    const [state, reason] = this.#state(resources, figures, pressure);
     this.#events.addStalls(monitor?.stalls() ?? []);
     this.#events.addCollections(resources?.collections ?? []);
     const changes = this.#events.addChanges(at, connections, refusals, state, reason);
@@ -132,6 +135,7 @@ export class Recorder {
       cluster: this.#cluster.look(isSeen),
       refusals,
       loop: loopOf(resources),
+      shedding: sheddingOf(pressure),
       memory: memoryOf(resources, monitor),
       cpu: cpuOf(resources),
       timers: timersOf(timers, isSeen),
@@ -162,10 +166,11 @@ export class Recorder {
   #state(
     resources: ResourceSnapshot | undefined,
     metrics: PageMetrics | undefined,
+    pressure: PressureFigures | undefined,
   ): readonly [PageState, string] {
     if (this.#isDraining)
       return ['draining', 'Newcomers are refused; connections are being closed'];
-    return stateOf(resources, metrics, this.#sources.monitor?.pressure());
+    return stateOf(resources, metrics, pressure);
   }
 
   #server(viewers: number, denied: number): PageSnapshot['server'] {

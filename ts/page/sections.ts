@@ -5,6 +5,7 @@ import type { RequestStats } from '../http/limiter.js';
 import type { ChainSnapshot } from '../middleware/contract.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
+import type { PressureFigures } from '../resources/pressure.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ConnectionScan } from './connection-scan.js';
 import type { PageMetrics } from './metrics.js';
@@ -164,6 +165,36 @@ export function loopOf(resources: ResourceSnapshot | undefined): PageSnapshot['l
     utilizationPercent: percentOf(utilization),
     stalls,
     watch,
+  };
+}
+
+/** Units of the causes of shedding, and the factor from their figures. */
+const SHEDDING_UNITS: Readonly<Record<string, readonly [unit: '%' | 'ms', factor: number]>> = {
+  memory: ['%', 1],
+  event_loop_delay: ['ms', 1],
+  event_loop_utilization: ['%', 100],
+};
+
+/** Returns the section of load shedding. @internal */
+export function sheddingOf(pressure: PressureFigures | undefined): PageSnapshot['shedding'] {
+  if (pressure === undefined || pressure.limits.length === 0) return null;
+  const { share, limits, refused } = pressure;
+  return {
+    percent: percentOf(share) ?? 0,
+    causes: limits.map(({ cause, limit, value, share, since }) => {
+      const [unit = null, factor = 1] = SHEDDING_UNITS[cause] ?? [];
+      const figure = (given: number | null): number | null =>
+        rounded(given === null ? null : given * factor);
+      return {
+        name: cause,
+        unit,
+        value: figure(value),
+        limit: figure(limit),
+        percent: percentOf(share) ?? 0,
+        since: since === null ? null : Math.round(since),
+        refused: refused[cause] ?? 0,
+      };
+    }),
   };
 }
 

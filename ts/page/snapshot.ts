@@ -267,6 +267,28 @@ export interface PageSnapshot {
     /** Detection of stalls, as in `ResourceSnapshot`. */
     readonly watch: 'kernel' | 'challenge' | 'off';
   } | null;
+  /** Load shedding; `null` without a monitor and without its option `shedding`. */
+  readonly shedding: {
+    /** Percent of newcomers that is refused. */
+    readonly percent: number;
+    /** Every cause that is watched. */
+    readonly causes: readonly {
+      /** Name of the cause, as in `PressureCause`. */
+      readonly name: string;
+      /** Unit of value and limit; `null` for a check. */
+      readonly unit: '%' | 'ms' | null;
+      /** Present value; `null` while it is not known, and for a check. */
+      readonly value: number | null;
+      /** Limit above which newcomers are refused; `null` for a check. */
+      readonly limit: number | null;
+      /** Percent of newcomers that the cause refuses. */
+      readonly percent: number;
+      /** Time since which it does, wall-clock milliseconds; `null` while it does not. */
+      readonly since: number | null;
+      /** Refusals for this cause, since the start. */
+      readonly refused: number;
+    }[];
+  } | null;
   /** Memory; `null` without a monitor. */
   readonly memory: {
     /** Resident set of the process. */
@@ -382,6 +404,8 @@ export interface PageStall {
   readonly cause: string;
   /** Label of the route or message type that started last; `null` without one. */
   readonly label: string | null;
+  /** Id of the first of its requests, as in `Stall`; `null` without one. */
+  readonly requestId: string | null;
 }
 
 /** First event of a stream: the last ten minutes. @internal */

@@ -4,7 +4,7 @@ import type { PressureFigures } from '../resources/pressure.js';
 import type { PageMetrics } from './metrics.js';
 import { type PageState, rounded } from './snapshot.js';
 
-const NO_PRESSURE: PressureFigures = { share: 0, causes: {}, refused: {} };
+const NO_PRESSURE: PressureFigures = { share: 0, causes: {}, refused: {}, limits: [] };
 /** Scores below this are critical. */
 const CRITICAL_SCORE = 50;
 

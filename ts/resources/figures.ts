@@ -36,6 +36,19 @@ export interface Stall {
   readonly label: string | null;
   /** Requests in flight on that thread. */
   readonly inFlight: number;
+  /**
+   * Requests that the block may belong to, at most 8: the socket of the message that started last, if it started
+   * after all requests, then the requests in flight, the newest first. Empty without a guard.
+   */
+  readonly requests: readonly StalledRequest[];
+}
+
+/** A request of a stall. */
+export interface StalledRequest {
+  /** Id of the request, or of the handshake of a socket; see `RequestTrace`. */
+  readonly requestId: string;
+  /** Its `traceparent` (W3C Trace Context); `null` without a valid one. */
+  readonly traceparent: string | null;
 }
 
 /** A change of the memory state. */

@@ -6,6 +6,7 @@
 import { wallClockMs } from '../base/clock.js';
 import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
+import type { RequestTrace } from '../base/trace.js';
 import { ResourceWatch } from '../native/addon.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
@@ -28,7 +29,13 @@ import {
   countsConnections,
   type ResourceMonitorOptions,
 } from './options.js';
-import { Pressure, type PressureCause, type PressureFigures } from './pressure.js';
+import {
+  Pressure,
+  type PressureCause,
+  type PressureFigures,
+  type PressureLimit,
+} from './pressure.js';
+import { type RunningRequest, RunningRequests, StalledRequests } from './running.js';
 import { MB, nullIfNaN, snapshotOf, stallOf, STATES } from './snapshot.js';
 import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
 
@@ -45,6 +52,7 @@ const PERCENT = cellOf('PERCENT');
 const RSS = cellOf('RSS');
 const CPU_PERCENT = cellOf('CPU_PERCENT');
 const OTHERS_IN_FLIGHT = cellOf('OTHERS_IN_FLIGHT');
+const STALL = cellOf('STALL');
 
 // Bits of the watcher's news.
 const LEVEL_CHANGED = 1;
@@ -73,7 +81,7 @@ const OTHER = 'other';
  * const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, {
  *   timers,
  *   stalls: { thresholdMs: 100, log: 'stderr' },
- *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label),
+ *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label, stall.requests),
  * });
  * monitor.isHealthy();
  */
@@ -99,8 +107,16 @@ export class ResourceMonitor {
   /** Causes of shedding besides memory. */
   readonly #pressure: Pressure | undefined;
   readonly #shed: Partial<Record<PressureCause, number>> = {};
+  /** Since when memory is a cause of shedding, wall-clock ms. */
+  #memorySince: number | undefined;
   /** Cause of the latest refusal by `shedMs()`. @internal */
   shedCause: PressureCause = 'memory';
+  readonly #running = new RunningRequests();
+  readonly #stalledRequests = new StalledRequests();
+  /** Trace of the message or handshake that began last; `undefined` if a request began after it. */
+  #latest: RequestTrace | undefined;
+  /** Number of the latest stall whose requests are noted. */
+  #notedStall = 0;
   #heapAtMs = 0;
   #lastStallId = 0;
   #state: ResourceState = 'ok';
@@ -206,18 +222,41 @@ export class ResourceMonitor {
     return this.isPressed;
   }
 
-  /** Returns the causes for which newcomers are refused, their shares, and the refusals so far. */
+  /**
+   * Returns the causes for which newcomers are refused, their shares, and the refusals so far; each watched cause with
+   * its limit and its present value.
+   */
   pressure(): PressureFigures {
-    const memory = this.#memoryShare();
-    const causes: [PressureCause, number][] = [
-      ...(memory > 0 ? ([['memory', memory]] as [PressureCause, number][]) : []),
-      ...(this.#pressure?.causes() ?? []),
-    ];
+    const limits = [...this.#memoryLimit(), ...(this.#pressure?.limits() ?? [])];
+    const causes = limits.filter(({ share }) => share > 0);
     return {
-      share: Math.max(0, ...causes.map(([, share]) => share)),
-      causes: Object.fromEntries(causes),
+      share: Math.max(0, ...causes.map(({ share }) => share)),
+      causes: Object.fromEntries(causes.map(({ cause, share }) => [cause, share])),
       refused: { ...this.#shed },
+      limits,
     };
+  }
+
+  /** Returns memory as a cause of shedding, if there is shedding. */
+  #memoryLimit(): PressureLimit[] {
+    if (this.#retryAfterMs === 0) return [];
+    const share = this.#memoryShare();
+    this.#dateMemory(share);
+    return [
+      {
+        cause: 'memory',
+        limit: this.#memory.warningThreshold,
+        value: nullIfNaN(this.#cells[PERCENT]!),
+        share,
+        since: this.#memorySince ?? null,
+      },
+    ];
+  }
+
+  /** Notes when memory began to be a cause. The watcher wakes the loop with each sample above the threshold. */
+  #dateMemory(share: number): void {
+    if (share === 0) this.#memorySince = undefined;
+    else this.#memorySince ??= wallClockMs();
   }
 
   /** Memory limits in use, with their defaults. */
@@ -235,6 +274,7 @@ export class ResourceMonitor {
    * @throws ERR_CLOSED after `close()`
    */
   snapshot(): ResourceSnapshot {
+    this.#noteStall();
     const figures = this.#watch.figures();
     if (figures === null)
       throw new PortcullisError('ERR_CLOSED', 'the monitor is closed: there is no snapshot');
@@ -244,13 +284,16 @@ export class ResourceMonitor {
       heapLimit: this.#cells[HEAP_LIMIT]!,
       heapAtMs: this.#heapAtMs,
       collections: [...this.#collections],
+      requestsOf: (stall) => this.#stalledRequests.of(stall),
     });
   }
 
   /** Returns the last 64 stalls, the oldest first; none after `close()`. */
   stalls(): readonly Stall[] {
     const nowMs = this.#watch.nowMs();
-    return this.#watch.stalls(0).map((stall) => stallOf(stall, nowMs));
+    return this.#watch
+      .stalls(0)
+      .map((stall) => stallOf(stall, nowMs, this.#stalledRequests.of(stall.id)));
   }
 
   /**
@@ -279,33 +322,64 @@ export class ResourceMonitor {
   }
 
   /**
-   * Counts a request that starts, by four stores.
+   * Counts a request that starts, by a few stores.
    * @param label from `label()`; 0 for none
+   * @param request the request, if stalls are to be reported with its trace
    * @internal
    */
-  requestStarted(label = 0): void {
+  requestStarted(label = 0, request?: RunningRequest): void {
     const cells = this.#cells;
+    if (cells[STALL]! > this.#notedStall) this.#noteStall();
     cells[IN_FLIGHT]!++;
     cells[REQUESTS]!++;
     cells[BEGUN]!++;
     cells[LABEL] = label >>> 0;
+    this.#latest = undefined;
+    if (request !== undefined) this.#running.add(request);
   }
 
-  /** Counts a request that ended. Surplus calls are ignored. @internal */
-  requestEnded(): void {
+  /**
+   * Counts a request that ended. Surplus calls are ignored.
+   * @param request as it was given to `requestStarted`
+   * @internal
+   */
+  requestEnded(request?: RunningRequest): void {
     const cells = this.#cells;
+    if (cells[STALL]! > this.#notedStall) this.#noteStall();
     if (cells[IN_FLIGHT]! > 0) cells[IN_FLIGHT]!--;
     if (cells[IN_FLIGHT] === 0) cells[LABEL] = 0;
+    if (request !== undefined) this.#running.remove(request);
   }
 
   /**
    * Names the code that runs next, such as the handler of a message; a stall is reported with it.
    * @param label from `label()`; 0 for none
+   * @param trace of the socket whose message it is, or of the handshake
    * @internal
    */
-  mark(label: number): void {
-    this.#cells[BEGUN]!++;
-    this.#cells[LABEL] = label >>> 0;
+  mark(label: number, trace?: RequestTrace): void {
+    this.markWithin(label);
+    this.#latest = trace;
+  }
+
+  /** As `mark`, for code that belongs to the message or request that was marked before. @internal */
+  markWithin(label: number): void {
+    const cells = this.#cells;
+    if (cells[STALL]! > this.#notedStall) this.#noteStall();
+    cells[BEGUN]!++;
+    cells[LABEL] = label >>> 0;
+  }
+
+  /**
+   * Notes the requests of a stall that the watcher has seen, before one of them ends or another one begins.
+   * The cell holds the number of the stall until the loop has answered: each of these calls, and the
+   * answer itself, comes first.
+   */
+  #noteStall(): void {
+    const stall = this.#cells[STALL]!;
+    if (!(stall > this.#notedStall)) return;
+    this.#notedStall = stall;
+    this.#stalledRequests.note(stall, this.#latest, this.#running);
   }
 
   /** True if `shedMs()` refuses some newcomers. Reading it does not count as one. @internal */
@@ -406,7 +480,9 @@ export class ResourceMonitor {
   /** Tells the watcher that the loop turns, and handles its news. */
   #answer(): void {
     if (this.#isClosed) return;
+    this.#noteStall();
     const news = this.#watch.answer();
+    this.#dateMemory(this.#memoryShare());
     if (this.#heapAtMs === 0) this.#heapAtMs = this.#watch.nowMs();
     if (news === 0) return;
     if ((news & STALL_ENDED) !== 0) this.#reportStalls();
@@ -425,7 +501,7 @@ export class ResourceMonitor {
     const nowMs = this.#watch.nowMs();
     for (const figures of this.#watch.stalls(this.#lastStallId)) {
       this.#lastStallId = figures.id;
-      const stall = stallOf(figures, nowMs);
+      const stall = stallOf(figures, nowMs, this.#stalledRequests.of(figures.id));
       this.#hooks.run('onStall', () => this.#options.onStall?.(stall));
     }
   }

@@ -2,6 +2,7 @@
  * Pressure besides memory: the delay of the event loop, its utilization, and checks of the application.
  * Each cause has a share of newcomers to refuse. `Threshold` and `DelayWindow` take time as an argument.
  */
+import { wallClockMs } from '../base/clock.js';
 import type { Hooks } from '../base/hooks.js';
 import { isThenable } from '../base/hooks.js';
 import type { TimerHandle } from '../timers/handle.js';
@@ -19,6 +20,25 @@ export interface PressureFigures {
   readonly causes: Readonly<Partial<Record<PressureCause, number>>>;
   /** Refusals so far, by cause; causes without one are absent. */
   readonly refused: Readonly<Partial<Record<PressureCause, number>>>;
+  /** Every cause that is watched, whether it lasts or not; none without the option `shedding`. */
+  readonly limits: readonly PressureLimit[];
+}
+
+/** A cause of load shedding with its limit and its present value. */
+export interface PressureLimit {
+  /** The cause. */
+  readonly cause: PressureCause;
+  /**
+   * Limit above which newcomers are refused: percent of the binding memory limit (`memory.warningThreshold`),
+   * milliseconds of `event_loop_delay`, a share of `event_loop_utilization`; `null` for a check.
+   */
+  readonly limit: number | null;
+  /** Present value in the unit of the limit; `null` while it is not known, and for a check. */
+  readonly value: number | null;
+  /** Share of newcomers that the cause refuses, 0 to 1; 1 for a check that fails. */
+  readonly share: number;
+  /** Time since which the cause refuses newcomers, wall-clock milliseconds; `null` while it does not. */
+  readonly since: number | null;
 }
 
 /**
@@ -54,20 +74,24 @@ const TAIL = 0.01;
 export class Threshold {
   /** Share to refuse; 0 while the cause does not last. */
   share = 0;
-  readonly #limit: number;
+  /** The latest value; `null` while it is not known. */
+  value: number | null = null;
+  readonly limit: number;
   readonly #leave: number;
   readonly #full: number;
 
   /** @param max the greatest value that the figure can have */
   constructor(limit: number, max = Infinity) {
-    this.#limit = limit;
+    this.limit = limit;
     this.#leave = LEAVE * limit;
     this.#full = Math.min(FULL * limit, max);
   }
 
-  /** Notes a new value. */
-  update(value: number): void {
-    const isOver = value > (this.share > 0 ? this.#leave : this.#limit);
+  /** Notes a new value; an unknown one is no cause. */
+  update(given: number | null): void {
+    this.value = given;
+    const value = given ?? 0;
+    const isOver = value > (this.share > 0 ? this.#leave : this.limit);
     this.share = isOver ? Math.min(1, (value - this.#leave) / (this.#full - this.#leave)) : 0;
   }
 }
@@ -181,6 +205,8 @@ export class Pressure {
   readonly #utilization: Threshold | undefined;
   readonly #checks: readonly Check[];
   readonly #window = new DelayWindow();
+  /** Beginnings of the causes that last, wall-clock ms. */
+  readonly #since = new Map<PressureCause, number>();
   readonly #timers: readonly TimerHandle[];
 
   /**
@@ -216,7 +242,7 @@ export class Pressure {
       ...(isSampled
         ? [
             every(sampleIntervalMs, 'resources.pressure', () => {
-              if (this.#utilization !== undefined) this.#utilization.update(utilization() ?? 0);
+              if (this.#utilization !== undefined) this.#utilization.update(utilization());
               for (const check of this.#checks) check.sample(update);
               update();
             }),
@@ -225,32 +251,49 @@ export class Pressure {
     ];
   }
 
-  /** Returns the causes that last, with the share that each asks for. */
-  causes(): [PressureCause, number][] {
-    const all: [PressureCause, number][] = [
-      ['event_loop_delay', this.#delay?.share ?? 0],
-      ['event_loop_utilization', this.#utilization?.share ?? 0],
-      ...this.#checks.map(({ cause, isFailing }): [PressureCause, number] => [
+  /** Returns every cause that is watched. */
+  limits(): PressureLimit[] {
+    const since = (cause: PressureCause): number | null => this.#since.get(cause) ?? null;
+    const limits: PressureLimit[] = [];
+    const add = (cause: PressureCause, threshold: Threshold | undefined): void => {
+      if (threshold === undefined) return;
+      const { limit, value, share } = threshold;
+      limits.push({ cause, limit, value, share, since: since(cause) });
+    };
+    add('event_loop_delay', this.#delay);
+    add('event_loop_utilization', this.#utilization);
+    for (const { cause, isFailing } of this.#checks)
+      limits.push({
         cause,
-        isFailing ? 1 : 0,
-      ]),
-    ];
-    return all.filter(([, share]) => share > 0);
+        limit: null,
+        value: null,
+        share: isFailing ? 1 : 0,
+        since: since(cause),
+      });
+    return limits;
   }
 
   #update(): void {
     this.share = 0;
     this.cause = undefined;
-    for (const [cause, share] of this.causes()) {
-      if (share <= this.share) continue;
-      this.share = share;
-      this.cause = cause;
-    }
+    this.#judge('event_loop_delay', this.#delay?.share ?? 0);
+    this.#judge('event_loop_utilization', this.#utilization?.share ?? 0);
+    for (const { cause, isFailing } of this.#checks) this.#judge(cause, isFailing ? 1 : 0);
+  }
+
+  /** Notes the share of one cause. */
+  #judge(cause: PressureCause, share: number): void {
+    if (share === 0) return void this.#since.delete(cause);
+    if (!this.#since.has(cause)) this.#since.set(cause, wallClockMs());
+    if (share <= this.share) return;
+    this.share = share;
+    this.cause = cause;
   }
 
   /** Ends the watch; nothing is refused any more. */
   close(): void {
     for (const timer of this.#timers) timer.close();
+    this.#since.clear();
     this.share = 0;
     this.cause = undefined;
   }

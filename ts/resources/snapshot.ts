@@ -10,6 +10,7 @@ import type {
   ResourceState,
   Stall,
   StallCause,
+  StalledRequest,
 } from './figures.js';
 
 /** Bytes of one MB. @internal */
@@ -30,6 +31,8 @@ interface OwnFigures {
   readonly heapLimit: number;
   readonly heapAtMs: number;
   readonly collections: readonly CollectionRecord[];
+  /** Returns the requests of a stall. */
+  readonly requestsOf: (stall: number) => readonly StalledRequest[];
 }
 
 /** Builds a snapshot. @internal */
@@ -44,7 +47,7 @@ export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnap
     cpu: cpuOf(figures, ages.cpu.usedCpus),
     host: hostOf(figures),
     io: { pressure: pressureOf(figures.ioPressure) },
-    loop: loopOf(figures),
+    loop: loopOf(figures, own),
     process: processOf(figures),
     collections: own.collections,
     watcherCpuPercent: percent(figures.ownCpu),
@@ -121,14 +124,15 @@ function hostAgesOf({ dates }: WatchFigures, age: AgeOf): ResourceAges['host'] {
   };
 }
 
-function loopOf(figures: WatchFigures): ResourceSnapshot['loop'] {
+function loopOf(figures: WatchFigures, { requestsOf }: OwnFigures): ResourceSnapshot['loop'] {
+  const { stall, nowMs } = figures;
   return {
     watch: !figures.isWatched ? 'off' : figures.isSeen ? 'kernel' : 'challenge',
     utilization: figures.utilization ?? null,
     utilization10s: figures.recentUtilization ?? null,
     delayMs: figures.delays ?? null,
     stalls: figures.stalls,
-    stall: figures.stall === undefined ? null : stallOf(figures.stall, figures.nowMs),
+    stall: stall === undefined ? null : stallOf(stall, nowMs, requestsOf(stall.id)),
     pauses: figures.pauses,
   };
 }
@@ -154,9 +158,14 @@ function processOf(figures: WatchFigures): ResourceSnapshot['process'] {
 /**
  * Builds the record of a stall.
  * @param nowMs the time of the watch's own clock, to convert its times to wall-clock time
+ * @param requests the requests that it may belong to
  * @internal
  */
-export function stallOf(figures: StallFigures, nowMs: number): Stall {
+export function stallOf(
+  figures: StallFigures,
+  nowMs: number,
+  requests: readonly StalledRequest[],
+): Stall {
   const {
     id,
     thread,
@@ -182,6 +191,7 @@ export function stallOf(figures: StallFigures, nowMs: number): Stall {
     waitingShare: waiting ?? null,
     label: label === '' ? null : label,
     inFlight,
+    requests,
   });
 }
 
