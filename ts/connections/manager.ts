@@ -42,6 +42,7 @@ import { LiveConnections } from './live-connections.js';
 import { LoopClock } from './loop-clock.js';
 import { type ExceededRate, MessageRateLimiter } from './message-rate.js';
 import type { MetadataInput } from './metadata.js';
+import { MoveQueue } from './move-queue.js';
 import { checkedArguments, type CheckedOptions, type ConnectionManagerOptions } from './options.js';
 import type { SocketHost } from './open-socket.js';
 import type { ConnectionOwner } from './owner.js';
@@ -128,6 +129,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #refusals: Refusals;
   readonly #closer: SocketCloser;
   readonly #sweep: Sweep<ManagedConnection<S>>;
+  /** Connections whose admission or user the cluster has not confirmed yet. */
+  readonly #unconfirmed = new MoveQueue<ManagedConnection<S>>();
   #limits: Readonly<ConnectionLimits>;
   readonly #retry = new RetryEstimate();
   readonly #loop: LoopClock;
@@ -192,6 +195,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       loopNow: () => loop.now(),
       nowMs: () => driver.now(),
       bindConnection: (connection, slot, userId) => this.#bind(connection, slot, userId),
+      identifyConnection: (connection, slot, userId) => this.#login(connection, slot, userId),
       closeConnection: (connection, code, reason) => void this.#close(connection, code, reason),
       releaseConnection: (connection) => void this.release(connection),
       rateExceeded: (connection, rate, action) => this.#rateExceeded(connection, rate, action),
@@ -281,7 +285,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       return this.#refuseShared(answer, ip, lease.userId);
     }
     lease.isUnconfirmed = true;
-    void answer.then((code) => this.#confirmed(lease, code));
+    lease.confirmation = answer.then((code) => this.#confirmed(lease, code));
     return lease;
   }
 
@@ -295,8 +299,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (connection === undefined ? !this.#seats.abort(lease.handle) : !this.#live.has(connection))
       return;
     const { code, reason } = this.#refuseShared(answer, lease.ip, lease.userId, true);
-    if (connection !== undefined)
-      this.#close(connection, CLIENT_CODES.has(code) ? 1008 : 1013, reason);
+    if (connection !== undefined) this.#closeLate(connection, code, reason);
+  }
+
+  /** Closes a connection that the cluster has refused afterwards. */
+  #closeLate(connection: ManagedConnection<S>, code: RefusalCode, reason: string): void {
+    this.#close(connection, CLIENT_CODES.has(code) ? 1008 : 1013, reason);
   }
 
   /** Refuses by an answer of the cluster. */
@@ -318,11 +326,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /** @throws ERR_ASYNC_REQUIRED with a strict cluster, which cannot answer at once */
-  #checkSync(method: string): void {
+  #checkSync(method: string, remedy = 'admit() and commit()'): void {
     if (this.#cluster?.isStrict === true)
       throw new PortcullisError(
         'ERR_ASYNC_REQUIRED',
-        `${method}() cannot ask a cluster: use admit() and commit()`,
+        `${method}() cannot ask a cluster: use ${remedy}`,
         { field: method },
       );
   }
@@ -572,7 +580,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const isOver = seat === 'over';
     const v4 = parseIpv4(ip);
     const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata);
-    if (held.isUnconfirmed) held.opened = result.connection;
+    const { confirmation } = held;
+    if (held.isUnconfirmed && result.connection !== undefined && confirmation !== undefined) {
+      held.opened = result.connection;
+      void this.#unconfirmed.run(result.connection, () => confirmation);
+    }
     return result;
   }
 
@@ -722,18 +734,88 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     slot: number,
     userId: string,
   ): { readonly success: true } | Refusal {
-    if (this.#cluster !== undefined)
-      throw new PortcullisError(
-        'ERR_ASYNC_REQUIRED',
-        'bindUser() cannot move a seat of a cluster: admit the client with its user',
-        { field: 'bindUser' },
-      );
+    if (this.#cluster !== undefined) this.#checkSync('bindUser', 'identify()');
     if (slot < 0 || this.#isClosed) return this.#told('closed', connection.ip, userId);
+    if (this.#cluster !== undefined) return this.#bindOptimistic(connection, slot, userId);
     const answer = this.#seats.bindUser(slot, userId);
     if (answer !== 1) return this.#refuse(answer, connection.ip, userId);
     if (this.#isObserving) this.#observe(connection.ip, userId);
     this.#live.bind(connection, userId);
     this.#tellUser(userId);
+    return { success: true };
+  }
+
+  /** Moves a seat, and asks the cluster afterwards. */
+  #bindOptimistic(
+    connection: ManagedConnection<S>,
+    slot: number,
+    userId: string,
+  ): { readonly success: true } | Refusal {
+    const late = (outcome: { readonly success: true } | Refusal): void => {
+      if (!outcome.success && this.#live.has(connection))
+        this.#closeLate(connection, outcome.code, outcome.reason);
+    };
+    if (this.#unconfirmed.isBusy(connection)) {
+      void this.#unconfirmed.run(connection, () => this.#move(connection, userId, true).then(late));
+      return { success: true };
+    }
+    const answer = this.#seats.askMove(slot, userId);
+    if (typeof answer === 'number') return this.#moved(connection, userId, answer, false);
+    this.#live.bind(connection, userId);
+    this.#tellUser(userId);
+    void this.#unconfirmed.run(connection, () =>
+      answer.then((code) => late(this.#moved(connection, userId, code, true))),
+    );
+    return { success: true };
+  }
+
+  /** Moves a seat once the cluster has agreed, if there is one. */
+  async #login(
+    connection: ManagedConnection<S>,
+    slot: number,
+    userId: string,
+  ): Promise<{ readonly success: true } | Refusal> {
+    if (this.#cluster === undefined) return this.#bind(connection, slot, userId);
+    if (slot < 0) return this.#told('closed', connection.ip, userId);
+    return this.#unconfirmed.run(connection, () => this.#move(connection, userId, false));
+  }
+
+  /** Asks the cluster to move a seat. */
+  async #move(
+    connection: ManagedConnection<S>,
+    userId: string,
+    isLate: boolean,
+  ): Promise<{ readonly success: true } | Refusal> {
+    const { slot } = connection;
+    // Closed while it waited for its turn.
+    const answer = this.#live.has(connection) ? await this.#seats.askMove(slot, userId) : STALE;
+    return this.#moved(connection, userId, answer, isLate);
+  }
+
+  /** Takes the answer to a move. A connection that has ended meanwhile holds no seat of either user. */
+  #moved(
+    connection: ManagedConnection<S>,
+    userId: string,
+    answer: number,
+    isLate: boolean,
+  ): { readonly success: true } | Refusal {
+    const { ip } = connection;
+    if (!this.#live.has(connection)) {
+      // Nobody waits for the outcome of a late one.
+      if (isLate) return { success: true };
+      return this.#told(this.#isClosed ? 'closed' : 'client_left', ip, userId);
+    }
+    this.#seats.endMove(connection.slot, answer === 0);
+    if (answer > 0) return this.#refuseShared(answer, ip, userId, isLate);
+    if (answer < 0) {
+      const code = answer === STALE ? 'closed' : refusalCodeOf(answer);
+      return this.#refusals.refuse(code, ip, userId, this.#retryAfterMs(code), undefined, isLate);
+    }
+    // An optimistic call has told it already.
+    if (connection.userId !== userId) {
+      this.#live.bind(connection, userId);
+      this.#tellUser(userId);
+    }
     return { success: true };
   }
 
