@@ -448,9 +448,14 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     touch(): 'ok' | 'stale';
     /**
      * Moves the connection's seat to a user, in one step, for a login after the upgrade.
+     *
+     * With a cluster the limits of this process decide at once and the cluster is asked afterwards, as by `reserve`: a
+     * connection that it refuses is closed with 1008, or with 1013 if it is not this user's limit, and `onRefuse` is
+     * called with `late: true`. While another move of the connection is under way, this one waits for it. `identify`
+     * waits for the cluster instead.
      * @param userId 1 to 1024 characters
      * @returns a refusal if the user is at the limit; the seat is then where it was
-     * @throws ERR_INVALID_ARG_TYPE
+     * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster that is `strict`: use `identify`
      * @example
      * const bound = connection.bindUser('user-1');
      * if (!bound.success) connection.close(1008, bound.reason);
@@ -459,8 +464,23 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
         readonly success: true;
     } | Refusal;
     /**
+     * Moves the connection's seat to a user, as `bindUser` does; with a `cluster`, in the counts of all processes: it asks
+     * the limits of this process first, then the cluster, and waits for at most its `admitTimeoutMs`. Until the answer both
+     * users are counted. Moves of one connection follow each other. Without a cluster it answers at once.
+     * @param userId 1 to 1024 characters
+     * @returns a refusal if the user is at the limit, or cannot be counted at the moment: the seat is then where it was;
+     * `client_left` if the connection has ended meanwhile. Never rejects for an outcome
+     * @throws ERR_INVALID_ARG_TYPE, as a rejection
+     * @example
+     * const identified = await connection.identify('user-1');
+     * if (!identified.success) connection.close(1008, identified.reason);
+     */
+    identify(userId: string): Promise<{
+        readonly success: true;
+    } | Refusal>;
+    /**
      * Puts a new token in the place of the one that the connection was admitted with, so that the
-     * socket stays open until the new one ends. A token of another user moves the seat as `bindUser`
+     * socket stays open until the new one ends. A token of another user moves the seat as `identify`
      * does.
      * @param token the token, without `Bearer`
      * @returns the new claims, or the failure; then the old token counts
@@ -1424,7 +1444,7 @@ interface ClusterOptions {
      */
     readonly limitsRevision?: number | undefined;
     /**
-     * Whether `reserve` and `addConnection` throw `ERR_ASYNC_REQUIRED`. Otherwise they are optimistic: the limits of this
+     * Whether `reserve`, `addConnection` and `bindUser` throw `ERR_ASYNC_REQUIRED`. Otherwise they are optimistic: the limits of this
      * process decide at once, and a client that the cluster refuses afterwards is closed. Default `false`.
      */
     readonly strict?: boolean | undefined;
@@ -1722,8 +1742,8 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     readonly name?: string | undefined;
     /**
      * Cluster whose processes count together: limits of connections hold over all of them, per `name`, which it
-     * needs. Connect rates, draining and idle eviction stay this process's. Admission is asynchronous then: use
-     * `admit`; `reserve`, `addConnection`, `bindUser` and `updateLimits` throw. Excludes `onFull: 'closeOldest'` and
+     * needs. `drain` and idle eviction stay this process's. Admission is asynchronous then: use `admit` and
+     * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes `onFull: 'closeOldest'` and
      * the limits' `mode: 'observe'`. Default: none.
      */
     readonly cluster?: Cluster | undefined;
@@ -4466,7 +4486,7 @@ interface MessageRouterOptions<C = TypedWebSocketConnection> {
      * `requestId` and `traceparent` are those of its handshake behind a guard. The client gets
      * `handler_failed` without details. Default: none.
      */
-    readonly onError?: ((error: unknown, type: string) => void) | undefined;
+    readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
     /** Called for each message over the rate of its type, before the action is taken. Default: none. */
     readonly onRateExceeded?: ((exceeded: ExceededTypeRate<C>) => void) | undefined;
     /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
@@ -5688,4 +5708,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { Cluster, ClusterLimiter, CompositeRateLimiter, ConnectionManager, Counter, CounterSeries, Gauge, GaugeSeries, GracefulShutdown, Histogram, HistogramSeries, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RateLimiter, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExceededTypeRate, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRateKey, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MessageTypeOptions, MessageTypeRate, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, Ban, BanCause, BanOptions, BanStats, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerEvents, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExceededTypeRate, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRateKey, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MessageTypeOptions, MessageTypeRate, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureLimit, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, RequestTrace, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StalledRequest, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TracedRefusal, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -524,6 +524,86 @@ describe.skipIf(SERVER === undefined)('calls that cannot wait', () => {
     await until(() => cluster.snapshot().managers[0]?.confirmedSeats === 1);
     expect(gone.closed).toEqual([]);
     expect(manager.snapshot().totalConnections).toBe(1);
-    expect(() => connection?.bindUser('eve')).toThrow('bindUser');
+  });
+});
+
+describe.skipIf(SERVER === undefined)('a login after the upgrade', () => {
+  const LIMITS = { maxConnectionsPerUser: 1, maxAnonymousConnections: 2 };
+  const ONE_NODE = { members: 2, seats: 1, confirmedSeats: 1 };
+
+  async function openAnonymous(manager: ConnectionManager) {
+    const lease = await manager.admit('192.0.2.1');
+    if (!lease.success) throw new Error(lease.code);
+    const socket = new FakeSocket();
+    const { connection } = manager.commit(lease, `anonymous ${Math.random()}`, socket);
+    if (connection === undefined) throw new Error('refused');
+    return { connection, socket };
+  }
+
+  it('identify() moves a seat in the counts of all processes, or leaves it where it was', async () => {
+    const { peer, manager, cluster, call, redis } = await pair(LIMITS);
+    const number = async (name: string) => Number(await call('HGET', '{pc1:chat}:m', name));
+    const { connection, socket } = await openAnonymous(manager);
+    expect(await peer.run('return open("192.0.2.2", "ada")')).toBe('granted');
+    expect(await connection.identify('ada')).toMatchObject({ code: 'user_limit' });
+    expect(connection.userId).toBeUndefined();
+    expect([await number('A'), await number('T')]).toEqual([1, 2]);
+    expect(await connection.identify('bob')).toEqual({ success: true });
+    expect(connection.userId).toBe('bob');
+    expect(await peer.run('return open("192.0.2.2", "bob")')).toBe('user_limit');
+    await until(async () => (await number('A')) === 0);
+    expect(await number('T')).toBe(2);
+    // Two at once follow each other; the seats in between are given back.
+    expect(await Promise.all([connection.identify('cid'), connection.identify('dan')])).toEqual([
+      { success: true },
+      { success: true },
+    ]);
+    expect([connection.userId, await cluster.count('dan')]).toEqual(['dan', 1]);
+    await until(async () => (await cluster.count('bob')) + (await cluster.count('cid')) === 0);
+    // The peer remembers its refusal for a moment.
+    await until(async () => (await peer.run('return open("192.0.2.2", "bob")')) === 'granted');
+    // The server does not answer: with `closed` the seat stays.
+    redis.signal('SIGSTOP');
+    expect(await connection.identify('eve')).toMatchObject({ code: 'cluster_unreachable' });
+    expect(connection.userId).toBe('dan');
+    redis.signal('SIGCONT');
+    await until(() => cluster.state === 'up');
+    await until(async () => (await cluster.count('eve')) === 0);
+    expect(socket.closed).toEqual([]);
+    expect(cluster.snapshot().managers[0]).toMatchObject(ONE_NODE);
+    // A connection that ends while the question is under way leaves no seat of either user.
+    redis.signal('SIGSTOP');
+    const asked = connection.identify('fay');
+    connection.close();
+    expect(await asked).toMatchObject({ code: 'client_left' });
+    redis.signal('SIGCONT');
+    await until(() => cluster.state === 'up');
+    await until(async () => (await cluster.count('dan')) + (await cluster.count('fay')) === 0);
+    await until(() => cluster.snapshot().managers[0]?.confirmedSeats === 0);
+    expect(manager.snapshot()).toMatchObject({ totalConnections: 0, connectionsByUser: 0 });
+    expect(await connection.identify('gus')).toMatchObject({ code: 'closed' });
+  });
+
+  it('bindUser() is optimistic: a connection that the cluster refuses is closed', async () => {
+    const { peer, manager, cluster, refused } = await pair(LIMITS, { rejectCacheMs: 0 });
+    const good = await openAnonymous(manager);
+    const bad = await openAnonymous(manager);
+    expect(await peer.run('return open("192.0.2.2", "ada")')).toBe('granted');
+    expect(good.connection.bindUser('bob')).toEqual({ success: true });
+    // It waits for the first.
+    expect(good.connection.bindUser('cid')).toEqual({ success: true });
+    expect(bad.connection.bindUser('ada')).toEqual({ success: true });
+    await until(() => bad.socket.closed.length === 1);
+    expect(bad.socket.closed[0]?.code).toBe(1008);
+    expect(refused).toEqual(['user_limit']);
+    await until(() => good.connection.userId === 'cid');
+    await until(async () => (await cluster.count('bob')) === 0);
+    expect(await cluster.count('cid')).toBe(1);
+    expect(manager.snapshot()).toMatchObject({ totalConnections: 1, connectionsByUser: 1 });
+    await until(() => cluster.snapshot().managers[0]?.confirmedSeats === 1);
+    // The limits of this process decide at once.
+    const third = await openAnonymous(manager);
+    expect(third.connection.bindUser('cid')).toMatchObject({ code: 'user_limit' });
+    expect(third.socket.closed).toEqual([]);
   });
 });

@@ -85,7 +85,7 @@ describe('options of a cluster', () => {
     expect(() => new Cluster({ url: 'http://user:secret@host' })).toThrow(/^(?!.*secret)/);
   });
 
-  it('of a manager: a name, and what a cluster cannot do', () => {
+  it('of a manager: a name, and what a cluster cannot do', async () => {
     const cluster = clusterOf('redis://127.0.0.1:1', { strict: true });
     expect(codeOf(() => new ConnectionManager({}, { cluster }))).toBe('ERR_INVALID_ARG_TYPE');
     expect(codeOf(() => new ConnectionManager({}, { cluster: {} as never }))).toBe(
@@ -103,6 +103,15 @@ describe('options of a cluster', () => {
     expect(codeOf(() => manager.addConnection('a', new FakeSocket(), '192.0.2.1'))).toBe(
       'ERR_ASYNC_REQUIRED',
     );
+    const open = managerOf(
+      clusterOf('redis://127.0.0.1:2', { strict: true, onUnreachable: 'open' }),
+      {},
+    );
+    const lease = await open.admit('192.0.2.1');
+    if (!lease.success) throw new Error(lease.code);
+    const { connection } = open.commit(lease, 'a', new FakeSocket());
+    expect(codeOf(() => connection?.bindUser('ada'))).toBe('ERR_ASYNC_REQUIRED');
+    expect(await connection?.identify('ada')).toEqual({ success: true });
     expect(codeOf(() => manager.updateLimits({ mode: 'observe' }))).toBe('ERR_OUT_OF_RANGE');
   });
 });
@@ -117,6 +126,11 @@ describe('admit() without a cluster', () => {
       code: 'client_left',
     });
     expect(manager.snapshot().totalConnections).toBe(1);
+    if (!lease.success) return;
+    const { connection } = manager.commit(lease, 'a', new FakeSocket());
+    expect(await connection?.identify('bob')).toEqual({ success: true });
+    expect(connection?.userId).toBe('bob');
+    await expect(connection?.identify('')).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
   });
 });
 

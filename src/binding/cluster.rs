@@ -58,6 +58,10 @@ impl Ledger for Seats {
         })
     }
 
+    fn rebind(&self, ticket: u64, user: &[u16]) -> (u64, i32) {
+        self.member.rebind(ticket, digest(user))
+    }
+
     fn release(&self, ticket: u64) {
         self.member.release(ticket);
     }

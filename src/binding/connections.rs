@@ -26,6 +26,8 @@ const FULL: f64 = -100.0;
 const NEED_TIME: f64 = -101.0;
 /// Answer for a handle that names no lease.
 const STALE: f64 = -104.0;
+/// Subtracted from the negated code of a limit, where -1 is another answer.
+const OWN_CODES: f64 = 200.0;
 /// Added to a slot whose user is over the limit: an older connection has to close.
 const CLAIMS: f64 = (1 << SLOT_BITS) as f64;
 /// Added to the number of idle slots where more leases may have expired.
@@ -88,7 +90,7 @@ fn limits(numbers: &[f64]) -> Limits {
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -147,6 +149,8 @@ pub fn create_connections<'env>(
     bind::<Release>(env, &object, &core)?;
     bind::<Message>(env, &object, &core)?;
     bind::<BindUser>(env, &object, &core)?;
+    bind::<AskMove>(env, &object, &core)?;
+    bind::<EndMove>(env, &object, &core)?;
     bind::<Sweep>(env, &object, &core)?;
     bind::<Counts>(env, &object, &core)?;
     bind::<Total>(env, &object, &core)?;
@@ -521,6 +525,34 @@ settled!(BindUser, c"bindUser", |core, args| {
         Ok(Some(bound)) => Ok(core.answer(Ok((bound, 1.0)))),
         Err(refusal) => Ok(core.answer(Err(refusal))),
     }
+});
+
+// Asks the cluster to move the seat of a live slot, from `(slot, user)`. Returns 0 if it is granted, -1 if the answer comes
+// later, the cluster's code, [`STALE`], or the negated code of a limit of this process minus [`OWN_CODES`]: -1 is taken.
+settled!(AskMove, c"askMove", |core, args| {
+    let slot = args.uint32(0)?;
+    let table = core.table()?;
+    let Some(generation) = table.live(slot) else {
+        return Ok(STALE);
+    };
+    let asked = args.with_utf16(1, |user| {
+        user.map(|user| table.ask_move(slot, generation, user))
+    });
+    match asked.ok_or(InvalidCall(c"userId must be a string"))? {
+        Ok(None) => Ok(STALE),
+        Ok(Some((ticket, code))) => {
+            core.ticket = ticket;
+            Ok(f64::from(code))
+        }
+        Err(refusal) => Ok(core.answer(Err(refusal)) - OWN_CODES),
+    }
+});
+
+settled!(EndMove, c"endMove", |core, args| {
+    let slot = args.uint32(0)?;
+    let is_granted = args.number(1) == 1.0;
+    let ended = core.table()?.end_move(slot, is_granted);
+    Ok(f64::from(u8::from(ended)))
 });
 
 settled!(Sweep, c"sweep", |core, args| {

@@ -12,6 +12,9 @@ pub(super) const BUCKETS: u32 = 16_384;
 pub(super) const EXEMPT: u8 = 1;
 /// Flag of a client whose address is unknown.
 pub(super) const UNKNOWN: u8 = 2;
+/// Flag of an admission that moves a seat to a user: it takes no seat of the totals, and only the limit of that user
+/// can refuse it.
+pub(super) const MOVE: u8 = 4;
 /// Buckets of one call that walks them.
 pub(super) const WALK: u32 = 64;
 
@@ -153,7 +156,7 @@ fn bucket_of(field: &[u8; 11]) -> u32 {
 }
 
 /// Returns the field of a name: its scope and 80 bits of a keyed hash.
-fn field_of(secret: &[u8], name: Name) -> [u8; 11] {
+pub(super) fn field_of(secret: &[u8], name: Name) -> [u8; 11] {
     let mut key = [0u8; 16];
     let length = secret.len().min(16);
     key[..length].copy_from_slice(&secret[..length]);
@@ -320,7 +323,7 @@ impl Contents {
                 if rates.of_network || rates.of_user {
                     for admission in asked {
                         let [address, prefix, user, _] = admission.keys;
-                        let is_bound = admission.flags & EXEMPT == 0;
+                        let is_bound = admission.flags & (EXEMPT | MOVE) == 0;
                         let network = fields.rate(
                             prefix.or(address),
                             Scope::NetworkRate,

@@ -14,7 +14,7 @@
 //! - While the member is up, the server knows of every seat that it holds.
 
 use super::call::{
-    Asked, BUCKETS, BatchRates, Command, Contents, EXEMPT, Seat, Space, UNKNOWN, WALK, owned,
+    Asked, BUCKETS, BatchRates, Command, Contents, EXEMPT, MOVE, Seat, Space, UNKNOWN, WALK, owned,
 };
 use super::code::{
     ABANDONED, CLOSED, CODES, DRAINING, GRANTED, IP_RATE, OVERLOAD, UNREACHABLE, USER_RATE, WAIT,
@@ -33,6 +33,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::collections::VecDeque;
 
 mod ahead;
+mod moves;
 
 /// Clients that may wait.
 const WAITING_MAX: usize = 65_536;
@@ -115,6 +116,8 @@ struct Ticket {
     port: u32,
     keys: [Option<Key>; 4],
     flags: u8,
+    /// Ticket of the seat that moves, of a [`MOVE`]; else 0.
+    base: u64,
     /// False once nobody waits for the answer: it was answered by the policy, or given back.
     is_awaited: bool,
     /// True if it counts as held, whatever the call under way brings.
@@ -349,10 +352,15 @@ impl Core {
         };
         let flags =
             (u8::from(client.is_exempt) * EXEMPT) + (u8::from(client.address == 0) * UNKNOWN);
-        let ticket = self.issue(port, [address, prefix, user, anonymous], flags);
+        let ticket = self.issue(port, [address, prefix, user, anonymous], flags, 0);
         if self.find(ticket).is_some_and(|at| self.take_ahead(at)) {
             return (ticket, GRANTED);
         }
+        self.wait_or_decide(now, ticket, is_up)
+    }
+
+    /// Lets a new ticket wait for the server, or decides by the policy.
+    fn wait_or_decide(&mut self, now: f64, ticket: u64, is_up: bool) -> (u64, i32) {
         if is_up {
             self.waiting.push_back(ticket);
             self.waiting_count += 1;
@@ -417,7 +425,7 @@ impl Core {
         }
     }
 
-    fn issue(&mut self, port: u32, keys: [Option<Key>; 4], flags: u8) -> u64 {
+    fn issue(&mut self, port: u32, keys: [Option<Key>; 4], flags: u8, base: u64) -> u64 {
         let at = self.free.pop().unwrap_or_else(|| {
             self.tickets.push(Ticket {
                 generation: 0,
@@ -425,6 +433,7 @@ impl Core {
                 port,
                 keys: [None; 4],
                 flags: 0,
+                base: 0,
                 is_awaited: false,
                 is_held: false,
             });
@@ -437,6 +446,7 @@ impl Core {
         ticket.port = port;
         ticket.keys = keys;
         ticket.flags = flags;
+        ticket.base = base;
         ticket.is_awaited = true;
         ticket.is_held = false;
         u64::from(ticket.generation) << 32 | u64::from(at)
@@ -499,12 +509,12 @@ impl Core {
             return;
         }
         ticket.is_held = is_more;
-        let keys = ticket.keys;
+        let (keys, is_move) = (ticket.keys, ticket.flags & MOVE != 0);
         for key in keys.into_iter().flatten() {
-            self.column.hold(key, is_more);
-            if !is_more {
-                self.rejects.free(self.column.name(key));
-            }
+            self.hold_key(key, is_more);
+        }
+        if is_move {
+            return;
         }
         let change = |count: &mut u32| {
             *count = if is_more {
@@ -516,6 +526,14 @@ impl Core {
         change(&mut self.column.seats.held);
         if keys[3].is_some() {
             change(&mut self.column.anonymous.held);
+        }
+    }
+
+    /// Counts a seat of a key as held, or as held no longer.
+    fn hold_key(&mut self, key: Key, is_more: bool) {
+        self.column.hold(key, is_more);
+        if !is_more {
+            self.rejects.free(self.column.name(key));
         }
     }
 
@@ -537,7 +555,7 @@ impl Core {
             if !is_flying {
                 self.tickets[at].place = Place::Held;
             }
-            return GRANTED;
+            return self.settle_move(at, is_flying);
         }
         self.counts.unreachable += 1;
         if !is_flying {
@@ -559,6 +577,7 @@ impl Core {
         let limits = &self.limits;
         let ticket = &self.tickets[at];
         let is_exempt = ticket.flags & EXEMPT != 0;
+        let is_move = ticket.flags & MOVE != 0;
         let address = if ticket.flags & UNKNOWN != 0 {
             limits.unknown
         } else {
@@ -567,7 +586,7 @@ impl Core {
         let below =
             |key: Option<Key>, limit| key.is_none_or(|key| self.column.held(key) < share(limit));
         let [ip, prefix, user, anonymous] = ticket.keys;
-        self.column.seats.held < share(limits.total)
+        (is_move || self.column.seats.held < share(limits.total))
             && (is_exempt
                 || (below(ip, address)
                     && below(prefix, limits.prefix)
@@ -1439,26 +1458,33 @@ impl Core {
             });
             return;
         }
+        let is_move = one.flags & MOVE != 0;
+        let is_wanted = self.tickets[at].is_awaited;
         if is_granted {
-            let is_wanted = self.tickets[at].is_awaited;
             for key in one.keys.into_iter().flatten() {
                 self.column.grant(key, is_wanted);
             }
-            self.column.seats.told += 1;
+            if !is_move {
+                self.column.seats.told += 1;
+            }
             if one.keys[3].is_some() {
                 self.column.anonymous.told += 1;
             }
         }
-        if self.tickets[at].is_awaited {
+        let mut code = code;
+        if is_wanted {
             self.tickets[at].is_awaited = false;
             let port = self.tickets[at].port;
             if is_granted {
                 self.counts.granted += 1;
                 self.tickets[at].is_held = true;
-                self.column.seats.held += 1;
+                if !is_move {
+                    self.column.seats.held += 1;
+                }
                 if one.keys[3].is_some() {
                     self.column.anonymous.held += 1;
                 }
+                code = self.settle_move(at, true);
             } else {
                 self.counts.refused += 1;
             }

@@ -197,6 +197,16 @@ impl Member {
         self.inner.act(|core, now| core.ask(now, self.port, client))
     }
 
+    /// Asks for a seat of `user` for the seat of a ticket; see [`Core::rebind`].
+    #[must_use]
+    pub fn rebind(&self, ticket: u64, user: u128) -> (u64, i32) {
+        if self.has_left.get() {
+            return (0, CLOSED);
+        }
+        self.inner
+            .act(|core, now| core.rebind(now, self.port, ticket, user))
+    }
+
     /// Gives a seat back, or ends the wait for one.
     pub fn release(&self, ticket: u64) {
         self.inner.act(|core, now| core.release(now, ticket));

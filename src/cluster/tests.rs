@@ -2,7 +2,9 @@
 //! losses and delays are random. Nobody is admitted over a limit, everybody is answered in time, and at
 //! rest all counts agree.
 
-use super::code::{CLOSED, CONFLICT, DONE, DRAINING, GRANTED, UNREACHABLE, WAIT};
+use super::call::field_of;
+use super::code::{ABANDONED, CLOSED, CONFLICT, DONE, DRAINING, GRANTED, UNREACHABLE, WAIT};
+use super::column::{Name, Scope};
 use super::core::{Action, Answer, Client, Core, State};
 use super::reply::Reply;
 use super::request::{Outcome, Request};
@@ -17,6 +19,10 @@ const ADMIT_MS: f64 = 100.0;
 const MEMBERS: usize = 3;
 const PER_USER: u32 = 2;
 const TOTAL: u32 = 6;
+const ANONYMOUS: u32 = 2;
+const SECRET: &str = "0123456789abcdef";
+/// Stands for no user.
+const NOBODY: u128 = 0;
 
 #[derive(Clone, Default)]
 struct Place {
@@ -27,6 +33,7 @@ struct Place {
     is_up: bool,
     counts: HashMap<Vec<u8>, u32>,
     seats: u32,
+    anonymous: u32,
 }
 
 /// A server that keeps a column for each member, and sums them up at every question.
@@ -63,6 +70,10 @@ impl Server {
 
     fn total(&self) -> u32 {
         self.places.values().map(|place| place.seats).sum()
+    }
+
+    fn anonymous(&self) -> u32 {
+        self.places.values().map(|place| place.anonymous).sum()
     }
 
     fn run(&mut self, script: Script, args: &[Vec<u8>], now: f64) -> Reply {
@@ -145,7 +156,7 @@ impl Server {
             Reply::Number(i64::from(index)),
             say(&self.generation),
             Reply::Number((now - self.born) as i64),
-            say("0123456789abcdef"),
+            say(SECRET),
             Reply::Number(self.places.len() as i64),
             Reply::Number(self.revision),
             self.limits(),
@@ -236,6 +247,7 @@ impl Server {
                     place.counts.insert(field.to_vec(), count);
                 }
                 place.seats = number(&args[7]) as u32;
+                place.anonymous = number(&args[8]) as u32;
                 results.push(b'0');
             }
             _ => self.batch(&mut place, index, args, &mut results),
@@ -255,6 +267,7 @@ impl Server {
             *held = held.saturating_sub(count);
         }
         place.seats = place.seats.saturating_sub(number(&args[7]) as u32);
+        place.anonymous = place.anonymous.saturating_sub(number(&args[8]) as u32);
         for asked in args[9].chunks(9) {
             self.places.insert(index, place.clone());
             let keys = asked[..8]
@@ -262,13 +275,19 @@ impl Server {
                 .map(|at| u16::from_be_bytes([at[0], at[1]]));
             let keys: Vec<u16> = keys.collect();
             let user = keys[2];
-            if self.total() >= self.limits[0] as u32 {
+            // A seat that moves is a seat already.
+            let is_new = asked[8] & 4 == 0;
+            let is_anonymous = keys[3] > 0;
+            if is_new && self.total() >= self.limits[0] as u32 {
                 results.push(b'0' + 2);
             } else if user > 0 && self.sum(&field(user)) >= self.limits[3] as u32 {
                 results.push(b'0' + 5);
+            } else if is_anonymous && self.anonymous() >= self.limits[4] as u32 {
+                results.push(b'0' + 6);
             } else {
                 results.push(b'0');
-                place.seats += 1;
+                place.seats += u32::from(is_new);
+                place.anonymous += u32::from(is_anonymous);
                 for key in keys.into_iter().filter(|key| *key > 0) {
                     *place.counts.entry(field(key)).or_default() += 1;
                 }
@@ -281,6 +300,10 @@ impl Server {
 enum Step {
     Ask(usize, u128),
     Release(usize, usize),
+    /// Moves a seat to a user.
+    Bind(usize, usize, u128),
+    /// Gives a seat back that moves at this moment.
+    Leave(usize),
     Wait(u16),
     /// Drops the link of a member; what it has sent still arrives, late.
     Drop(usize),
@@ -294,7 +317,10 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        30 => (0..MEMBERS, 1..5u128).prop_map(|(member, user)| Step::Ask(member, user)),
+        30 => (0..MEMBERS, NOBODY..5u128).prop_map(|(member, user)| Step::Ask(member, user)),
+        12 => (0..MEMBERS, any::<usize>(), 1..5u128)
+            .prop_map(|(member, at, user)| Step::Bind(member, at, user)),
+        3 => (0..MEMBERS).prop_map(Step::Leave),
         15 => (0..MEMBERS, any::<usize>()).prop_map(|(member, at)| Step::Release(member, at)),
         20 => (1..60u16).prop_map(Step::Wait),
         2 => (1000..2500u16).prop_map(Step::Wait),
@@ -312,6 +338,8 @@ struct Node {
     /// Tickets that wait, with the user and the time.
     waiting: HashMap<u64, (u128, f64)>,
     held: Vec<(u64, u128)>,
+    /// Moves that wait: the seat, its new user, and the time.
+    moving: HashMap<u64, (u64, u128, f64)>,
     link: u64,
     /// As in `net`: `poll` is called when something wants it, or at the planned time.
     is_woken: bool,
@@ -334,15 +362,17 @@ struct World {
     delay: f64,
     per_user: usize,
     ahead: u32,
+    /// False where a policy may admit over the limits.
+    is_exact: bool,
 }
 
 impl World {
     fn new() -> Self {
-        Self::with(0, 0.0)
+        Self::with(0, 0.0, Policy::Closed)
     }
 
     /// With seats held ahead there is no limit but the total.
-    fn with(ahead: u32, reject_cache_ms: f64) -> Self {
+    fn with(ahead: u32, reject_cache_ms: f64, policy: Policy) -> Self {
         let nodes = (0..MEMBERS).map(|at| Node {
             core: Core::new(
                 Settings {
@@ -353,20 +383,20 @@ impl World {
                     lease_ms: LEASE_MS,
                     beat_ms: BEAT_MS,
                     admit_timeout_ms: ADMIT_MS,
-                    expected_members: 0,
+                    expected_members: MEMBERS as u32,
                     revision: 0,
                     limits: ClusterLimits {
                         total: TOTAL,
                         prefix: u32::MAX,
                         address: u32::MAX,
                         user: if ahead > 0 { u32::MAX } else { PER_USER },
-                        anonymous: u32::MAX,
+                        anonymous: if ahead > 0 { u32::MAX } else { ANONYMOUS },
                         anonymous_address: u32::MAX,
                         unknown: u32::MAX,
                         ip_rate: [0.0; 2],
                         user_rate: [0.0; 2],
                     },
-                    policy: Policy::Closed,
+                    policy,
                     batch_max: 4,
                     reject_cache_ms,
                     release_delay_ms: 20.0,
@@ -380,6 +410,7 @@ impl World {
             linked_at: 0.0,
             waiting: HashMap::new(),
             held: Vec::new(),
+            moving: HashMap::new(),
             link: 0,
             is_woken: true,
             planned: 0.0,
@@ -398,6 +429,7 @@ impl World {
                 PER_USER as usize
             },
             ahead,
+            is_exact: policy == Policy::Closed,
         }
     }
 
@@ -412,9 +444,30 @@ impl World {
 
     fn grant(&mut self, at: usize, ticket: u64, user: u128) {
         self.nodes[at].held.push((ticket, user));
+        self.check(user);
+    }
+
+    fn check(&self, user: u128) {
+        if !self.is_exact {
+            return;
+        }
         let (of_user, total) = self.open(user);
-        assert!(of_user <= self.per_user, "{of_user} seats of user {user}");
+        let most = match user {
+            NOBODY => self.per_user.max(ANONYMOUS as usize),
+            _ => self.per_user,
+        };
+        assert!(of_user <= most, "{of_user} seats of user {user}");
         assert!(total <= TOTAL as usize, "{total} seats");
+    }
+
+    /// Takes the answer to a move.
+    fn moved(&mut self, at: usize, base: u64, user: u128, code: i32) {
+        if code == GRANTED {
+            let mut held = self.nodes[at].held.iter_mut();
+            let seat = held.find(|(ticket, _)| *ticket == base);
+            seat.expect("only a seat that is held moves").1 = user;
+            self.check(user);
+        }
     }
 
     fn turn(&mut self) {
@@ -444,6 +497,24 @@ impl World {
         self.wires = later;
         for at in 0..MEMBERS {
             self.serve(at);
+        }
+    }
+
+    fn take_answers(&mut self, at: usize) {
+        let now = self.now;
+        for Answer { ticket, code, .. } in self.nodes[at].core.take_answers() {
+            if let Some((base, user, asked)) = self.nodes[at].moving.remove(&ticket) {
+                assert!(now - asked <= ADMIT_MS + 1.0, "{} ms", now - asked);
+                self.moved(at, base, user, code);
+                continue;
+            }
+            let Some((user, asked)) = self.nodes[at].waiting.remove(&ticket) else {
+                panic!("a second answer to {ticket}");
+            };
+            assert!(now - asked <= ADMIT_MS + 1.0, "{} ms", now - asked);
+            if code == GRANTED {
+                self.grant(at, ticket, user);
+            }
         }
     }
 
@@ -481,19 +552,12 @@ impl World {
                 )),
             }
         }
-        for Answer { ticket, code, .. } in node.core.take_answers() {
-            let Some((user, asked)) = self.nodes[at].waiting.remove(&ticket) else {
-                panic!("a second answer to {ticket}");
-            };
-            assert!(now - asked <= ADMIT_MS + 1.0, "{} ms", now - asked);
-            if code == GRANTED {
-                self.grant(at, ticket, user);
-            }
-        }
-        let late = self.nodes[at]
-            .waiting
-            .values()
-            .any(|(_, asked)| now - asked > ADMIT_MS + 1.0);
+        self.take_answers(at);
+        let waiting = self.nodes[at].waiting.values().map(|(_, asked)| *asked);
+        let moving = self.nodes[at].moving.values().map(|(.., asked)| *asked);
+        let late = waiting
+            .chain(moving)
+            .any(|asked| now - asked > ADMIT_MS + 1.0);
         assert!(!late, "nobody waits for longer");
     }
 
@@ -507,9 +571,9 @@ impl World {
         match *step {
             Step::Ask(at, user) => {
                 let client = Client {
-                    address: user,
+                    address: user + 1,
                     prefix: None,
-                    user: Some(user),
+                    user: Some(user).filter(|user| *user != NOBODY),
                     is_exempt: false,
                 };
                 let (ticket, code) = self.nodes[at].core.ask(self.now, 0, &client);
@@ -522,11 +586,53 @@ impl World {
             }
             Step::Release(at, which) => {
                 let node = &mut self.nodes[at];
-                if !node.held.is_empty() {
+                // One that moves is given back by `Leave`.
+                if !node.held.is_empty() && node.moving.is_empty() {
                     let which = which % node.held.len();
                     let (ticket, _) = node.held.swap_remove(which);
                     node.core.release(self.now, ticket);
                     node.is_woken |= node.core.is_urgent(self.now);
+                }
+            }
+            Step::Bind(at, which, user) => {
+                let now = self.now;
+                let node = &mut self.nodes[at];
+                let is_free = |(ticket, _): &&(u64, u128)| {
+                    node.moving.values().all(|(base, ..)| base != ticket)
+                };
+                let free: Vec<u64> = node
+                    .held
+                    .iter()
+                    .filter(is_free)
+                    .map(|seat| seat.0)
+                    .collect();
+                if free.is_empty() {
+                    return;
+                }
+                let base = free[which % free.len()];
+                let (ticket, code) = node.core.rebind(now, 0, base, user);
+                node.is_woken |= node.core.is_urgent(now);
+                if code == WAIT {
+                    node.moving.insert(ticket, (base, user, now));
+                } else {
+                    self.moved(at, base, user, code);
+                }
+            }
+            Step::Leave(at) => {
+                self.take_answers(at);
+                let now = self.now;
+                let node = &mut self.nodes[at];
+                if let Some((&moving, &(base, ..))) = node.moving.iter().min_by_key(|one| *one.0) {
+                    // As a table does it.
+                    node.core.release(now, moving);
+                    node.core.release(now, base);
+                    node.held.retain(|(ticket, _)| *ticket != base);
+                    node.moving.remove(&moving);
+                    let answers = node.core.take_answers();
+                    let answers: Vec<_> =
+                        answers.iter().map(|one| (one.ticket, one.code)).collect();
+                    assert_eq!(answers, [(moving, ABANDONED)]);
+                    node.is_woken |= node.core.is_urgent(now);
                 }
             }
             Step::Wait(ms) => self.wait(ms),
@@ -568,15 +674,15 @@ impl World {
             spare <= MEMBERS * self.ahead as usize,
             "{spare} spare seats"
         );
-        let counted: u32 = self
-            .server
-            .places
-            .values()
-            .flat_map(|place| &place.counts)
-            .filter(|(field, _)| field[0] == b'u')
-            .map(|(_, count)| *count)
-            .sum();
-        assert_eq!(counted as usize, held);
+        for user in 1..5 {
+            let name = Name {
+                scope: Scope::User,
+                digest: user,
+            };
+            let counted = self.server.sum(&field_of(SECRET.as_bytes(), name));
+            assert_eq!(counted as usize, self.open(user).0, "seats of user {user}");
+        }
+        assert_eq!(self.server.anonymous() as usize, self.open(NOBODY).0);
         assert_eq!(self.server.places.len(), MEMBERS);
     }
 }
@@ -599,13 +705,27 @@ proptest! {
     }
 
     #[test]
+    fn all_counts_agree_at_rest_after_a_policy_has_decided(
+        steps in prop::collection::vec(step(), 1..250),
+        is_share in any::<bool>(),
+    ) {
+        let policy = if is_share { Policy::Share } else { Policy::Open };
+        let mut world = World::with(0, 0.0, policy);
+        world.wait(1500);
+        for step in &steps {
+            world.step(step);
+        }
+        world.rest();
+    }
+
+    #[test]
     fn seats_held_ahead_and_remembered_refusals_change_no_limit(
         steps in prop::collection::vec(step(), 1..250),
         delay in 1..4u8,
         ahead in 0..4u32,
         cache in 0..150u8,
     ) {
-        let mut world = World::with(ahead, f64::from(cache));
+        let mut world = World::with(ahead, f64::from(cache), Policy::Closed);
         world.delay = f64::from(delay);
         world.wait(1500);
         for step in &steps {
@@ -783,7 +903,7 @@ fn takes_go_together_and_each_has_its_own_answer() {
 
 #[test]
 fn seats_held_ahead_are_given_out_without_a_call_and_stay_bounded() {
-    let mut world = World::with(3, 0.0);
+    let mut world = World::with(3, 0.0, Policy::Closed);
     world.wait(1500);
     world.step(&Step::Ask(0, 1));
     world.wait(50);
@@ -809,7 +929,7 @@ fn seats_held_ahead_are_given_out_without_a_call_and_stay_bounded() {
 
 #[test]
 fn a_refusal_is_repeated_without_a_call_until_a_seat_is_given_back() {
-    let mut world = World::with(0, 5000.0);
+    let mut world = World::with(0, 5000.0, Policy::Closed);
     world.wait(1500);
     for _ in 0..3 {
         world.step(&Step::Ask(0, 1));

@@ -150,6 +150,15 @@ pub trait Admission {
     /// The limit of the new user is reached; nothing has changed then.
     fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Verdict;
 
+    /// Counts a seat of a user besides the one that moves to this user, until [`Admission::leave_user`] ends one of them.
+    ///
+    /// # Errors
+    /// The limit of the user is reached; nothing has changed then.
+    fn add_user(&self, to: UserKey) -> Verdict;
+
+    /// Ends the count of a seat's user, or of a seat without one. The seat itself stays.
+    fn leave_user(&self, address: Address, from: Option<UserKey>);
+
     /// True if the user has more seats than the limit allows.
     fn is_over(&self, user: UserKey) -> bool;
 
@@ -530,6 +539,29 @@ impl<R: Sharing> Admission for SeatIndex<R> {
             Ok(())
         })?;
         Ok(judge.observed)
+    }
+
+    fn add_user(&self, to: UserKey) -> Verdict {
+        let mut judge = self.judge(0.0);
+        let limit = self.limits.per_user.load(Relaxed);
+        self.users.with(to, |count| {
+            judge.count(*count, false, limit, RefusalCode::User)?;
+            *count += 1;
+            Ok(())
+        })?;
+        Ok(judge.observed)
+    }
+
+    fn leave_user(&self, address: Address, from: Option<UserKey>) {
+        match from {
+            Some(from) => self.users.with(from, one_less),
+            None => {
+                self.at_address(address, |seats| {
+                    seats.anonymous = seats.anonymous.saturating_sub(1);
+                });
+                self.give_back(1);
+            }
+        }
     }
 
     fn is_over(&self, user: UserKey) -> bool {

@@ -108,8 +108,19 @@ pub trait Ledger {
     /// later, a code if it is refused; the ticket is 0 then.
     fn ask(&self, address: Address, user: Option<&[u16]>, is_exempt: bool) -> (u64, i32);
 
+    /// Asks for a seat of `user` for the seat of a ticket; returns as `ask`, with a ticket of the question. The seat
+    /// has moved with the answer 0, and is where it was with any other.
+    fn rebind(&self, ticket: u64, user: &[u16]) -> (u64, i32);
+
     /// Gives a seat back, or ends the wait for one. Ignores a ticket that was refused.
     fn release(&self, ticket: u64);
+}
+
+/// A seat on its way to another user: both are counted.
+struct Move {
+    to: UserKey,
+    /// Ticket of the question to the ledger.
+    ticket: u64,
 }
 
 /// Slots over an index. Dropping the table gives every seat back.
@@ -135,6 +146,8 @@ pub struct Table {
     tickets: Vec<u64>,
     /// Cells of the message rates, by slot; empty until a message is rated.
     held: Vec<HeldCells>,
+    /// Live slots whose seat is about to move, by slot.
+    moves: HashMap<u32, Move>,
 }
 
 /// Greatest age that is reported; it keeps old stamps apart from stamps in the future.
@@ -202,6 +215,7 @@ impl Table {
             ledger: None,
             tickets: Vec::new(),
             held: Vec::new(),
+            moves: HashMap::new(),
         }
     }
 
@@ -570,6 +584,7 @@ impl Table {
     /// Frees a slot that is taken, and gives its seat back.
     fn give_up(&mut self, slot: u32) {
         self.unclaim(slot);
+        self.end_move(slot, false);
         if let Some(ledger) = &self.ledger
             && let Some(ticket) = self.tickets.get_mut(slot as usize)
             && *ticket != 0
@@ -639,6 +654,63 @@ impl Table {
             claims: false,
             observed,
         }))
+    }
+
+    /// Asks the ledger to move a live slot to `user`. Until [`Table::end_move`] the slot holds a seat of both users.
+    /// Returns the ticket and the answer, as [`Table::ask`] does; `None` for a stale handle, without a ledger, and
+    /// while another move of the slot is under way.
+    ///
+    /// # Errors
+    /// The limit of that user is reached in this index; nothing has changed then.
+    pub fn ask_move(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        user: &[u16],
+    ) -> Result<Option<(u64, i32)>, Refusal> {
+        let is_live = self.is(slot, generation, State::Live);
+        let Some(ledger) = self.ledger.as_ref().filter(|_| is_live) else {
+            return Ok(None);
+        };
+        if self.moves.contains_key(&slot) {
+            return Ok(None);
+        }
+        let index = self.index.admission();
+        let to = index.user_key(user);
+        if self.slots[slot as usize].user == Some(to) {
+            return Ok(Some((0, 0)));
+        }
+        index.add_user(to)?;
+        let (ticket, code) = ledger.rebind(self.ticket(slot), user);
+        if code > 0 {
+            index.leave_user(self.slots[slot as usize].address, Some(to));
+        } else {
+            self.moves.insert(slot, Move { to, ticket });
+        }
+        Ok(Some((ticket, code)))
+    }
+
+    /// Ends a move: the slot is the new user's from now on, or stays where it was. Returns `false` if none is under way.
+    pub fn end_move(&mut self, slot: u32, is_granted: bool) -> bool {
+        // Nearly always empty: no lookup for each connection then.
+        if self.moves.is_empty() {
+            return false;
+        }
+        let Some(Move { to, ticket }) = self.moves.remove(&slot) else {
+            return false;
+        };
+        let found = &mut self.slots[slot as usize];
+        let index = self.index.admission();
+        if is_granted {
+            index.leave_user(found.address, found.user);
+            found.user = Some(to);
+            return true;
+        }
+        index.leave_user(found.address, Some(to));
+        if let Some(ledger) = &self.ledger {
+            ledger.release(ticket);
+        }
+        true
     }
 
     /// Scans the slots from `from` on, whose stamps are `stamps`, and writes the live ones that

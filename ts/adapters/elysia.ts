@@ -803,8 +803,8 @@ export function pluginOf(
 /**
  * The connection behind a route's `ws`, or `undefined` once it is refused.
  * @example
- * message(ws, message) {
- *   connectionOf(ws)?.bindUser(message.user);
+ * async message(ws, message) {
+ *   await connectionOf(ws)?.identify(message.user);
  * }
  */
 export function connectionOf(ws: object): ManagedConnection | undefined {

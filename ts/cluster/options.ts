@@ -77,7 +77,7 @@ export interface ClusterOptions {
    */
   readonly limitsRevision?: number | undefined;
   /**
-   * Whether `reserve` and `addConnection` throw `ERR_ASYNC_REQUIRED`. Otherwise they are optimistic: the limits of this
+   * Whether `reserve`, `addConnection` and `bindUser` throw `ERR_ASYNC_REQUIRED`. Otherwise they are optimistic: the limits of this
    * process decide at once, and a client that the cluster refuses afterwards is closed. Default `false`.
    */
   readonly strict?: boolean | undefined;

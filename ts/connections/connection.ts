@@ -164,9 +164,14 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
 
   /**
    * Moves the connection's seat to a user, in one step, for a login after the upgrade.
+   *
+   * With a cluster the limits of this process decide at once and the cluster is asked afterwards, as by `reserve`: a
+   * connection that it refuses is closed with 1008, or with 1013 if it is not this user's limit, and `onRefuse` is
+   * called with `late: true`. While another move of the connection is under way, this one waits for it. `identify`
+   * waits for the cluster instead.
    * @param userId 1 to 1024 characters
    * @returns a refusal if the user is at the limit; the seat is then where it was
-   * @throws ERR_INVALID_ARG_TYPE
+   * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster that is `strict`: use `identify`
    * @example
    * const bound = connection.bindUser('user-1');
    * if (!bound.success) connection.close(1008, bound.reason);
@@ -176,8 +181,24 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   }
 
   /**
+   * Moves the connection's seat to a user, as `bindUser` does; with a `cluster`, in the counts of all processes: it asks
+   * the limits of this process first, then the cluster, and waits for at most its `admitTimeoutMs`. Until the answer both
+   * users are counted. Moves of one connection follow each other. Without a cluster it answers at once.
+   * @param userId 1 to 1024 characters
+   * @returns a refusal if the user is at the limit, or cannot be counted at the moment: the seat is then where it was;
+   * `client_left` if the connection has ended meanwhile. Never rejects for an outcome
+   * @throws ERR_INVALID_ARG_TYPE, as a rejection
+   * @example
+   * const identified = await connection.identify('user-1');
+   * if (!identified.success) connection.close(1008, identified.reason);
+   */
+  async identify(userId: string): Promise<{ readonly success: true } | Refusal> {
+    return this.#home.owner.identifyConnection(this, this.#slot, checkedUser(userId));
+  }
+
+  /**
    * Puts a new token in the place of the one that the connection was admitted with, so that the
-   * socket stays open until the new one ends. A token of another user moves the seat as `bindUser`
+   * socket stays open until the new one ends. A token of another user moves the seat as `identify`
    * does.
    * @param token the token, without `Bearer`
    * @returns the new claims, or the failure; then the old token counts

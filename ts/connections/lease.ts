@@ -23,6 +23,8 @@ export class HeldLease implements Lease {
   opened: object | undefined;
   /** True while the cluster has not answered an optimistic admission. */
   isUnconfirmed = false;
+  /** Resolves once the cluster has answered an optimistic admission, and its answer has been acted upon. */
+  confirmation: Promise<void> | undefined;
 
   constructor(
     owner: object,

@@ -46,6 +46,7 @@ import { LiveConnections } from './live-connections.js';
 import { LoopClock } from './loop-clock.js';
 import { type CheckedMessageRates, type ExceededRate, MessageRateLimiter } from './message-rate.js';
 import type { MetadataInput } from './metadata.js';
+import { MoveQueue } from './move-queue.js';
 import { checkedArguments, type CheckedOptions, type ConnectionManagerOptions } from './options.js';
 import type { SocketHost } from './open-socket.js';
 import type { ConnectionOwner } from './owner.js';
@@ -101,6 +102,13 @@ const CLOSE_USER_CODE = 4003;
 const REPLACED_CODE = 4001;
 const REPLACED_REASON = 'Replaced by a newer connection';
 
+/** The client that the cluster was asked about. */
+interface AskedClient {
+  readonly ip: string;
+  readonly userId: string | undefined;
+  readonly trace?: RequestTrace | undefined;
+}
+
 /** The event that closes a user's connections. */
 interface Kick {
   /** The manager that has told it, and has closed its own. */
@@ -142,6 +150,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #refusals: Refusals;
   readonly #closer: SocketCloser;
   readonly #sweep: Sweep<ManagedConnection<S>>;
+  /** Connections whose admission or user the cluster has not confirmed yet. */
+  readonly #unconfirmed = new MoveQueue<ManagedConnection<S>>();
   #limits: Readonly<ConnectionLimits>;
   readonly #retry = new RetryEstimate();
   readonly #loop: LoopClock;
@@ -208,6 +218,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       nowMs: () => driver.now(),
       spendShared: (slot, nowMs) => this.#seats.spendMessage(slot, nowMs),
       bindConnection: (connection, slot, userId) => this.#bind(connection, slot, userId),
+      identifyConnection: (connection, slot, userId) => this.#login(connection, slot, userId),
       closeConnection: (connection, code, reason) => void this.#close(connection, code, reason),
       releaseConnection: (connection) => void this.release(connection),
       rateExceeded: (connection, rate, action) => this.#rateExceeded(connection, rate, action),
@@ -318,7 +329,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       return this.#refuseShared(answer, lease);
     }
     lease.isUnconfirmed = true;
-    void answer.then((code) => this.#confirmed(lease, code));
+    lease.confirmation = answer.then((code) => this.#confirmed(lease, code));
     return lease;
   }
 
@@ -332,12 +343,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (connection === undefined ? !this.#seats.abort(lease.handle) : !this.#live.has(connection))
       return;
     const { code, reason } = this.#refuseShared(answer, lease, true);
-    if (connection !== undefined)
-      this.#close(connection, CLIENT_CODES.has(code) ? 1008 : 1013, reason);
+    if (connection !== undefined) this.#closeLate(connection, code, reason);
+  }
+
+  /** Closes a connection that the cluster has refused afterwards. */
+  #closeLate(connection: ManagedConnection<S>, code: RefusalCode, reason: string): void {
+    this.#close(connection, CLIENT_CODES.has(code) ? 1008 : 1013, reason);
   }
 
   /** Refuses by an answer of the cluster. */
-  #refuseShared(answer: number, { ip, userId, trace }: HeldLease, isLate = false): Refusal {
+  #refuseShared(answer: number, { ip, userId, trace }: AskedClient, isLate = false): Refusal {
     const number = answer < 0 ? answer : answer % CODES;
     const code = CLUSTER_CODES[number] ?? refusalCodeOf(-number);
     // A rate over all processes knows when it admits again.
@@ -372,11 +387,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /** @throws ERR_ASYNC_REQUIRED with a strict cluster, which cannot answer at once */
-  #checkSync(method: string): void {
+  #checkSync(method: string, remedy = 'admit() and commit()'): void {
     if (this.#cluster?.isStrict === true)
       throw new PortcullisError(
         'ERR_ASYNC_REQUIRED',
-        `${method}() cannot ask a cluster: use admit() and commit()`,
+        `${method}() cannot ask a cluster: use ${remedy}`,
         { field: method },
       );
   }
@@ -731,7 +746,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata, trace);
     // The values: a connection must not keep the request of its handshake.
     if (trace !== undefined) result.connection?.hasTrace(trace.values);
-    if (held.isUnconfirmed) held.opened = result.connection;
+    const { confirmation } = held;
+    if (held.isUnconfirmed && result.connection !== undefined && confirmation !== undefined) {
+      held.opened = result.connection;
+      void this.#unconfirmed.run(result.connection, () => confirmation);
+    }
     return result;
   }
 
@@ -884,19 +903,97 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     slot: number,
     userId: string,
   ): { readonly success: true } | Refusal {
-    if (this.#cluster !== undefined)
-      throw new PortcullisError(
-        'ERR_ASYNC_REQUIRED',
-        'bindUser() cannot move a seat of a cluster: admit the client with its user',
-        { field: 'bindUser' },
-      );
     const { ip, trace } = connection;
+    if (this.#cluster !== undefined) this.#checkSync('bindUser', 'identify()');
     if (slot < 0 || this.#isClosed) return this.#told('closed', ip, userId, trace);
+    if (this.#cluster !== undefined) return this.#bindOptimistic(connection, slot, userId);
     const answer = this.#seats.bindUser(slot, userId);
     if (answer !== 1) return this.#refuse(answer, ip, userId, trace);
     if (this.#isObserving) this.#observe(ip, userId, trace);
     this.#live.bind(connection, userId);
     this.#tellUser(userId);
+    return { success: true };
+  }
+
+  /** Moves a seat, and asks the cluster afterwards. */
+  #bindOptimistic(
+    connection: ManagedConnection<S>,
+    slot: number,
+    userId: string,
+  ): { readonly success: true } | Refusal {
+    const late = (outcome: { readonly success: true } | Refusal): void => {
+      if (!outcome.success && this.#live.has(connection))
+        this.#closeLate(connection, outcome.code, outcome.reason);
+    };
+    if (this.#unconfirmed.isBusy(connection)) {
+      void this.#unconfirmed.run(connection, () => this.#move(connection, userId, true).then(late));
+      return { success: true };
+    }
+    const answer = this.#seats.askMove(slot, userId);
+    if (typeof answer === 'number') return this.#moved(connection, userId, answer, false);
+    this.#live.bind(connection, userId);
+    this.#tellUser(userId);
+    void this.#unconfirmed.run(connection, () =>
+      answer.then((code) => late(this.#moved(connection, userId, code, true))),
+    );
+    return { success: true };
+  }
+
+  /** Moves a seat once the cluster has agreed, if there is one. */
+  async #login(
+    connection: ManagedConnection<S>,
+    slot: number,
+    userId: string,
+  ): Promise<{ readonly success: true } | Refusal> {
+    if (this.#cluster === undefined) return this.#bind(connection, slot, userId);
+    if (slot < 0) return this.#told('closed', connection.ip, userId);
+    return this.#unconfirmed.run(connection, () => this.#move(connection, userId, false));
+  }
+
+  /** Asks the cluster to move a seat. */
+  async #move(
+    connection: ManagedConnection<S>,
+    userId: string,
+    isLate: boolean,
+  ): Promise<{ readonly success: true } | Refusal> {
+    const { slot } = connection;
+    // Closed while it waited for its turn.
+    const answer = this.#live.has(connection) ? await this.#seats.askMove(slot, userId) : STALE;
+    return this.#moved(connection, userId, answer, isLate);
+  }
+
+  /** Takes the answer to a move. A connection that has ended meanwhile holds no seat of either user. */
+  #moved(
+    connection: ManagedConnection<S>,
+    userId: string,
+    answer: number,
+    isLate: boolean,
+  ): { readonly success: true } | Refusal {
+    const { ip, trace } = connection;
+    if (!this.#live.has(connection)) {
+      // Nobody waits for the outcome of a late one.
+      if (isLate) return { success: true };
+      return this.#told(this.#isClosed ? 'closed' : 'client_left', ip, userId);
+    }
+    this.#seats.endMove(connection.slot, answer === 0);
+    if (answer > 0) return this.#refuseShared(answer, { ip, userId, trace }, isLate);
+    if (answer < 0) {
+      const code = answer === STALE ? 'closed' : refusalCodeOf(answer);
+      return this.#refusals.refuse(
+        code,
+        ip,
+        userId,
+        this.#retryAfterMs(code),
+        undefined,
+        isLate,
+        trace,
+      );
+    }
+    // An optimistic call has told it already.
+    if (connection.userId !== userId) {
+      this.#live.bind(connection, userId);
+      this.#tellUser(userId);
+    }
     return { success: true };
   }
 

@@ -20,8 +20,8 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   readonly name?: string | undefined;
   /**
    * Cluster whose processes count together: limits of connections hold over all of them, per `name`, which it
-   * needs. Connect rates, draining and idle eviction stay this process's. Admission is asynchronous then: use
-   * `admit`; `reserve`, `addConnection`, `bindUser` and `updateLimits` throw. Excludes `onFull: 'closeOldest'` and
+   * needs. `drain` and idle eviction stay this process's. Admission is asynchronous then: use `admit` and
+   * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes `onFull: 'closeOldest'` and
    * the limits' `mode: 'observe'`. Default: none.
    */
   readonly cluster?: Cluster | undefined;

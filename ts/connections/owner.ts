@@ -21,6 +21,12 @@ export interface ConnectionOwner<C> extends SharedRates {
   nowMs(): number;
   /** Moves the seat of `connection` to `userId`; a refusal leaves it where it was. */
   bindConnection(connection: C, slot: number, userId: string): { readonly success: true } | Refusal;
+  /** The same, once the cluster has agreed, if there is one. */
+  identifyConnection(
+    connection: C,
+    slot: number,
+    userId: string,
+  ): Promise<{ readonly success: true } | Refusal>;
   /** Gives the seat back, then closes the socket. */
   closeConnection(connection: C, code: number, reason: string): void;
   /** Gives the seat back of a connection whose socket has ended. */

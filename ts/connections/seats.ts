@@ -28,6 +28,8 @@ const NEED_TIME = -101;
 export const STALE = -104;
 /** Added to the number of idle slots where more leases may have expired. */
 const MORE = 65_536;
+/** Subtracted by `askMove` from the negated code of a limit of this process. */
+const OWN_CODES = 200;
 /** Time of an admission that is exempt. */
 const EXEMPT = Infinity;
 
@@ -291,6 +293,23 @@ export class Seats<C> {
   /** Moves a seat to `user`. @returns 1, or an answer for `refusalCodeOf` */
   bindUser(slot: number, user: string): number {
     return this.#table.bindUser(slot, user);
+  }
+
+  /**
+   * Asks the cluster to move the seat of an open slot to `user`; until `endMove` both users have a seat.
+   * @returns 0 if it has moved; a positive code of the cluster; a negative answer for `refusalCodeOf`; or `STALE`, also
+   * while another move of the slot is under way
+   */
+  askMove(slot: number, user: string): number | Promise<number> {
+    const code = this.#table.askMove(slot, user);
+    if (code === WAIT && this.#member !== undefined)
+      return this.#member.answer(this.#table.askedTicket());
+    return code <= -OWN_CODES ? code + OWN_CODES : code;
+  }
+
+  /** Ends a move: the seat is the new user's, or stays where it was. Does nothing if none is under way. */
+  endMove(slot: number, isGranted: boolean): void {
+    this.#table.endMove(slot, isGranted ? 1 : 0);
   }
 
   /** Milliseconds until the connect rate that has just refused admits again. */

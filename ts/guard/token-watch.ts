@@ -132,7 +132,7 @@ export class TokenWatch {
     if (judged instanceof ValidationFailure) return { success: false, error: judged };
     if (!connection.isAlive) return GONE;
     if (judged.user !== connection.userId) {
-      const bound = connection.bindUser(judged.user);
+      const bound = await connection.identify(judged.user);
       if (!bound.success) return { success: false, error: bound };
     }
     token.replace(judged.claims);

@@ -1,6 +1,6 @@
 -- ARGV 5: fields of 11 bytes (scope, hash), 6: u16 for each, its key; 7: releases, each u16 field and u24 count;
 -- 8, 9: seats and anonymous seats given back; 10: admissions, each u16 address, prefix, user, anonymous address, and
--- a byte: 1 exempt, 2 unknown address. Field 0 is none; 11: for each admission u16 key of the connect rate of the
+-- a byte: 1 exempt, 2 unknown address, 4 a seat that moves to the user, which takes nothing else. Field 0 is none; 11: for each admission u16 key of the connect rate of the
 -- network, and of the user, or 0; 12: '1' if nothing may be admitted that was possibly lost. Returns one character for
 -- each admission: '0', or '0' plus the code of the limit; then u24 ms for each that a rate refused.
 local F, B, R, Q = ARGV[5], ARGV[6], ARGV[7], ARGV[10]
@@ -62,6 +62,7 @@ for p = 1, #Q, 9 do
   local a, b, c, d, e, f, g, h, flags = byte(Q, p, p + 8)
   local i, x, u, w = a * 256 + b, c * 256 + d, e * 256 + f, g * 256 + h
   local bound = flags % 2 == 0
+  local moves = flags >= 4
   local code = 0
   local w1, w2 = 0, 0
   if W ~= '' then
@@ -69,7 +70,9 @@ for p = 1, #Q, 9 do
     w1 = r1 * 256 + r2; w2 = r3 * 256 + r4
   end
   local late = 0
-  if drains then code = 1
+  if moves then
+    if full(u, lU) then code = 5 end
+  elseif drains then code = 1
   elseif T + mT >= lT then code = 2
   elseif bound and x > 0 and full(x, lP) then code = 3
   elseif bound and flags < 2 and full(i, lI) then code = 4
@@ -88,7 +91,7 @@ for p = 1, #Q, 9 do
   if code == 0 then
     if w1 > 0 and qI > 0 then arrivals[w1] = arrivals[w1] + qI end
     if w2 > 0 and qU > 0 then arrivals[w2] = arrivals[w2] + qU end
-    mT = mT + 1
+    if not moves then mT = mT + 1 end
     if w > 0 then mA = mA + 1 end
     take(i); take(x); take(u); take(w)
   end
