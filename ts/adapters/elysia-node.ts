@@ -362,7 +362,7 @@ export class ElysiaOnNode {
       if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') openSocket?.wasTooLarge();
     });
     let openSocket: OpenSocket | undefined;
-    const connection = openBoth(pending, further, randomUUID(), ws);
+    const connection = openBoth(pending, further, undefined, ws);
     if (connection === undefined) {
       ws.once('close', () => pending.socketGone());
       return false;

@@ -191,6 +191,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       controlRate: new MessageRateLimiter(undefined, undefined, undefined, false),
       loopNow: () => loop.now(),
       nowMs: () => driver.now(),
+      idMade: (connection, slot) => {
+        if (slot >= 0) this.#live.addId(connection.id, slot);
+      },
       bindConnection: (connection, slot, userId) => this.#bind(connection, slot, userId),
       closeConnection: (connection, code, reason) => void this.#close(connection, code, reason),
       releaseConnection: (connection) => void this.release(connection),
@@ -564,6 +567,23 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
+    return this.#commit(lease, id, socket, metadata);
+  }
+
+  /**
+   * Opens a leased connection as `commit` does, without an id: one is made when it is first read.
+   * @internal
+   */
+  commitUnnamed(lease: Lease, socket: S, metadata: MetadataInput): AdmissionResult<S> {
+    return this.#commit(lease, undefined, socket, metadata);
+  }
+
+  #commit(
+    lease: Lease,
+    id: string | undefined,
+    socket: S,
+    metadata: MetadataInput | undefined,
+  ): AdmissionResult<S> {
     const held = checkedLease(lease, this);
     const { handle, ip, userId } = held;
     const seat = this.#seats.commit(handle);
@@ -584,7 +604,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #openOrUndo(
     slot: number,
     isOver: boolean,
-    id: string,
+    id: string | undefined,
     socket: S,
     ip: string,
     v4: number,
@@ -592,16 +612,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     metadata: MetadataInput | undefined,
   ): AdmissionResult<S> {
     const closes = this.#closes;
-    const hash = hashOf(id);
+    const hash = id === undefined ? 0 : hashOf(id);
     let code: RefusalCode | undefined;
     if (this.#isClosed) code = 'closed';
-    else if (!this.#makeRoom(id, hash)) code = 'duplicate_id';
+    else if (id !== undefined && !this.#makeRoom(id, hash)) code = 'duplicate_id';
     // Asked again: the connection of that id may have been the one too many. If the user has none here
     // any more, another manager's connection has taken the place.
     else if (isOver && this.#seats.isOver(slot) && !this.#closeOldest(userId)) code = 'user_limit';
     else if (closes !== this.#closes) {
       if (this.#isClosed) code = 'closed';
-      else if (this.#live.find(id, hash) !== undefined) code = 'duplicate_id';
+      else if (id !== undefined && this.#live.find(id, hash) !== undefined) code = 'duplicate_id';
     }
     if (code === undefined) return this.#open(slot, id, hash, socket, ip, v4, userId, metadata);
     this.#seats.undo(slot);
@@ -617,7 +637,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   #open(
     slot: number,
-    id: string,
+    id: string | undefined,
     hash: number,
     socket: S,
     ip: string,

@@ -21,6 +21,11 @@ export interface ConnectionOwner<C> {
   nowMs(): number;
   /** Moves the seat of `connection` to `userId`; a refusal leaves it where it was. */
   bindConnection(connection: C, slot: number, userId: string): { readonly success: true } | Refusal;
+  /**
+   * Notes that the id of `connection` was made, and may be looked for from now on.
+   * @param slot -1 once the connection is released
+   */
+  idMade(connection: C, slot: number): void;
   /** Gives the seat back, then closes the socket. */
   closeConnection(connection: C, code: number, reason: string): void;
   /** Gives the seat back of a connection whose socket has ended. */
