@@ -49,7 +49,7 @@ import { checkedControlRate, checkedMessageRate, type RateAction } from './rates
 import { type Refusal, type RefusalCode, Refusals } from './refusal.js';
 import { Reading } from './reading.js';
 import { RetryEstimate, type SeatCounts, seatsOf } from './retry.js';
-import { refusalCodeOf, Seats, SLOTS_MAX, STALE } from './seats.js';
+import { ASK_CORE, refusalCodeOf, REPLACED, Seats, slotOf, SLOTS_MAX, STALE } from './seats.js';
 import { type Closable, SocketCloser } from './socket-closer.js';
 import type { ConnectionStats } from './stats.js';
 import { Sweep } from './sweep.js';
@@ -314,10 +314,18 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #reserve(ip: string, userId: string | undefined): HeldLease | Refusal {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
-    const handle = this.#take(true, ip, parseIpv4(ip), user);
+    const v4 = parseIpv4(ip);
+    const handle = this.#take(true, ip, v4, user);
     if (handle < 0) return this.#refuse(handle, ip, user);
     const isFree = this.#cluster !== undefined && this.#isExempt(ip);
-    return new HeldLease(this, handle, ip, user, isFree);
+    return new HeldLease(this, handle, ip, user, v4, this.#openableSince(), isFree);
+  }
+
+  /** Returns the number of sweeps for a new lease: that of `Seats.commit`. */
+  #openableSince(): number {
+    return this.#cluster === undefined && !this.#options.closesOldest
+      ? this.#seats.sweeps
+      : ASK_CORE;
   }
 
   /** @throws ERR_ASYNC_REQUIRED with a strict cluster, which cannot answer at once */
@@ -411,10 +419,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   arrive(ip: string): Lease | Refusal {
     const isFree = this.#isExempt(ip);
-    const answer = this.#mayAdmit() ?? this.#seats.arrive(ip, parseIpv4(ip), isFree);
+    const v4 = parseIpv4(ip);
+    const answer = this.#mayAdmit() ?? this.#seats.arrive(ip, v4, isFree);
     if (answer < 0) return this.#refuse(answer, ip, undefined);
     if (this.#isObserving) this.#observe(ip, undefined);
-    return new HeldLease(this, answer, ip, undefined, isFree);
+    return new HeldLease(this, answer, ip, undefined, v4, ASK_CORE, isFree);
   }
 
   /**
@@ -426,14 +435,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   identify(lease: Lease, userId: string | undefined): Lease | Refusal {
     const user = checkedOptionalUser(userId);
-    const { handle, ip, isExempt } = checkedLease(lease, this);
+    const held = checkedLease(lease, this);
+    const { handle, ip, v4, isExempt } = held;
     const answer = this.#isClosed
       ? CLOSED
       : this.#seats.identify(handle, user, this.#claimable(user), isExempt);
     if (answer === STALE) return this.#told('stale_lease', ip, user);
     if (answer < 0) return this.#refuse(answer, ip, user);
     if (this.#isObserving) this.#observe(ip, user);
-    return new HeldLease(this, handle, ip, user, isExempt);
+    held.sweeps = REPLACED;
+    return new HeldLease(this, handle, ip, user, v4, this.#openableSince(), isExempt);
   }
 
   /**
@@ -585,12 +596,13 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     metadata: MetadataInput | undefined,
   ): AdmissionResult<S> {
     const held = checkedLease(lease, this);
-    const { handle, ip, userId } = held;
-    const seat = this.#seats.commit(handle);
+    const { handle, ip, v4, userId } = held;
+    // Closing has ended the leases: the core says so.
+    const seat = this.#seats.commit(handle, this.#isClosed ? ASK_CORE : held.sweeps);
+    held.sweeps = ASK_CORE;
     if (seat === 'stale') return this.#told('stale_lease', ip, userId);
-    const slot = handle % SLOTS_MAX;
+    const slot = slotOf(handle);
     const isOver = seat === 'over';
-    const v4 = parseIpv4(ip);
     const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata);
     if (held.isUnconfirmed) held.opened = result.connection;
     return result;
@@ -657,7 +669,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE
    */
   abort(lease: Lease): boolean {
-    return this.#seats.abort(checkedLease(lease, this).handle);
+    const held = checkedLease(lease, this);
+    if (held.sweeps === REPLACED) return false;
+    held.sweeps = ASK_CORE;
+    return this.#seats.abort(held.handle);
   }
 
   /**
