@@ -1,5 +1,4 @@
 /** The guard between Bun and the WebSocket handlers of an Elysia route. */
-import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { OpenSocket } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
@@ -156,7 +155,7 @@ export function openBoth<S extends Parameters<Admission['open']>[1]>(
   socket: S,
 ): ManagedConnection | undefined {
   // The connection has one id in both managers.
-  const id = further === undefined ? hostId : (hostId ?? randomUUID());
+  const id = further === undefined ? hostId : (hostId ?? crypto.randomUUID());
   // Refused by close code: the manager of the guard counts the closing sockets.
   if (further?.denial !== undefined) pending?.deny(further.denial);
   else if (further !== undefined && further.open(id, socket) === undefined) {

@@ -1,5 +1,4 @@
 /** One admitted connection: its identity, and access to its columns in a segment. */
-import { randomUUID } from 'node:crypto';
 import { wallClockMs } from '../base/clock.js';
 import { PortcullisError, wrongType } from '../base/errors.js';
 import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
@@ -219,7 +218,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
    */
   get id(): string {
     if (this.#id === undefined) {
-      this.#id = randomUUID();
+      this.#id = crypto.randomUUID();
       this.#home.owner.idMade(this, this.#slot);
     }
     return this.#id;

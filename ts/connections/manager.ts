@@ -7,7 +7,6 @@
  * step leaves seats, slots and ids in agreement before it closes a socket or calls a hook, and looks
  * again afterwards. Long for its doc comments: it is the public class.
  */
-import { randomUUID } from 'node:crypto';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions } from '../base/options.js';
@@ -123,7 +122,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     controlRate: MessageRateLimiter;
   };
   /** Tells this manager from all others of the name. */
-  readonly #id = randomUUID();
+  readonly #id = crypto.randomUUID();
   readonly #hooks = new Hooks();
   readonly #refusals: Refusals;
   readonly #closer: SocketCloser;
