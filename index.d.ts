@@ -413,8 +413,6 @@ type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
  */
 declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     #private;
-    /** The id that the connection was added with. */
-    readonly id: string;
     /** The socket that the connection was added with. */
     readonly socket: S;
     /**
@@ -498,6 +496,11 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
      * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a code that must not be sent
      */
     close(code?: number, reason?: string): void;
+    /**
+     * The id that the connection was added with, or a UUID. Adapters give no id: the UUID is made when it is
+     * first read, and the connection is found by it from then on.
+     */
+    get id(): string;
     /** Address of the client, as it was given. */
     get ip(): string;
     /** User of the connection, if it has one. */

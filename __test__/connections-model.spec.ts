@@ -201,3 +201,70 @@ describe.each([
     else expect(seen).toContain('user_limit');
   });
 });
+
+// As adapters open connections: without an id, which is made when it is first read.
+it('finds connections by the ids that were given and by those that were read, and by no others', () => {
+  using manager = new ConnectionManager({});
+  const random = randomOf(7);
+  const pick = <T>(list: readonly T[]): T => list[random(list.length)]!;
+  type Open = ReturnType<typeof manager.commitUnnamed>['connection'] & object;
+  const open = new Set<Open>();
+  const known = new Map<string, Open>();
+  const gone: string[] = [];
+  const read = (connection: Open): string => {
+    known.set(connection.id, connection);
+    return connection.id;
+  };
+  const lease = () => manager.reserve('192.0.2.1') as Lease;
+  for (let round = 0; round < ROUNDS; round++) {
+    const connection = pick([...open]);
+    switch (connection === undefined ? random(2) : random(8)) {
+      case 0: {
+        open.add(manager.commitUnnamed(lease(), new FakeSocket(), {}).connection!);
+        break;
+      }
+      case 1: {
+        const id = `given-${random(20)}`;
+        const { code, connection: added } = manager.addConnection(id, new FakeSocket(), '');
+        expect([round, code]).toEqual([round, known.has(id) ? 'duplicate_id' : undefined]);
+        if (added !== undefined) {
+          open.add(added);
+          read(added);
+        }
+        break;
+      }
+      case 2: {
+        expect(manager.addConnection(read(connection), new FakeSocket(), '').code).toBe(
+          'duplicate_id',
+        );
+        break;
+      }
+      case 3: {
+        if (random(20) > 0) break;
+        const ids = [...manager.connections.keys()];
+        for (const [id, other] of manager.connections) expect(read(other)).toBe(id);
+        expect(new Set(ids)).toEqual(new Set([...open].map(read)));
+        break;
+      }
+      case 4: {
+        read(connection);
+        break;
+      }
+      default: {
+        const isKnown = [...known.values()].includes(connection);
+        if (isKnown && random(2) === 0) expect(manager.removeConnection(connection.id)).toBe(true);
+        else connection.ended();
+        open.delete(connection);
+        // Read afterwards, or made only now: an id that no live connection has.
+        known.delete(connection.id);
+        gone.push(connection.id);
+      }
+    }
+    for (const [id, other] of known) expect(manager.connections.get(id)).toBe(other);
+    for (const id of gone.slice(-3)) expect(manager.connections.has(id)).toBe(known.has(id));
+    expect([manager.connections.size, manager.snapshot().totalConnections]).toEqual([
+      open.size,
+      open.size,
+    ]);
+  }
+});

@@ -356,6 +356,27 @@ describe('leases', () => {
     expect(manager.abort(forgotten)).toBe(false);
     expect(manager.commit(forgotten, 'c', new FakeSocket())).toMatchObject({ code: 'stale_lease' });
   });
+
+  it('are used up by an abort, and by the lease that an identity gives in their place', () => {
+    const aborted = manager.reserve('192.0.2.1') as Lease;
+    expect([manager.abort(aborted), manager.abort(aborted)]).toEqual([true, false]);
+    expect(manager.commit(aborted, 'a', new FakeSocket()).code).toBe('stale_lease');
+    const arrived = manager.arrive('192.0.2.1') as Lease;
+    const identified = manager.identify(arrived, 'ada') as Lease;
+    expect(manager.abort(arrived)).toBe(false);
+    expect(manager.commit(arrived, 'b', new FakeSocket()).code).toBe('stale_lease');
+    expect(manager.commit(identified, 'c', new FakeSocket()).success).toBe(true);
+    expect(manager.snapshot()).toMatchObject({ totalConnections: 1, connectionsByUser: 1 });
+  });
+
+  it('open after a sweep that has left them alone', () => {
+    const lease = manager.reserve('192.0.2.1') as Lease;
+    expect(manager.cleanupStaleConnections()).toBe(0);
+    expect(manager.commit(lease, 'a', new FakeSocket()).success).toBe(true);
+    expect(manager.commit(lease, 'b', new FakeSocket()).code).toBe('stale_lease');
+    expect(manager.removeConnection('a')).toBe(true);
+    expect(manager.snapshot().totalConnections).toBe(0);
+  });
 });
 
 describe('activity', () => {

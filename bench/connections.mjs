@@ -2,7 +2,7 @@
 // Run: npm run bench, or: node bench/connections.mjs [live]
 import { randomUUID } from 'node:crypto';
 import { ConnectionManager, TimerManager } from '../dist/index.js';
-import { compare, machine, timed } from './compare.mjs';
+import { compare, machine, timed, verdict } from './compare.mjs';
 import { LIMITS, addressOf, socket } from './population.mjs';
 import { TwinConnectionManager } from './twin.mjs';
 
@@ -67,7 +67,9 @@ compare('a message with rates', [
 const BATCH = 1000;
 const BATCHES = 10;
 let batch = 0;
-const cycle = (manager) => () => {
+const isBun = 'bun' in process.versions;
+/** Returns a contestant; `step(id, ip, user)` connects and disconnects a client. */
+const cycle = (step) => () => {
   let spent = 0;
   for (let turn = 0; turn < BATCHES; turn++, batch++) {
     const ids = Array.from({ length: BATCH }, () => Buffer.from(randomUUID()).toString());
@@ -75,22 +77,49 @@ const cycle = (manager) => () => {
       Buffer.from(`11.${batch & 255}.${(i >> 8) & 255}.${i & 255}`).toString(),
     );
     const users = ids.map((id) => Buffer.from(`u-${id}`).toString());
-    spent += timed(BATCH, (i) => {
-      manager.addConnection(ids[i], socket, ips[i], users[i]);
-      manager.removeConnection(ids[i]);
-    });
+    spent += timed(BATCH, (i) => step(ids[i], ips[i], users[i]));
   }
   return spent / BATCHES;
 };
-compare(
-  'add + remove with a user',
+// Many short turns: the median leaves out those in which the twin rebuilds its maps.
+const LONG = { rounds: 51 };
+const byId = (manager) =>
+  cycle((id, ip, user) => {
+    manager.addConnection(id, socket, ip, user);
+    manager.removeConnection(id);
+  });
+const [twinById, oursById] = compare(
+  'add + remove by id, with a user',
   [
-    ['twin', cycle(twin)],
-    ['portcullis', cycle(ours)],
+    ['twin', byId(twin)],
+    ['portcullis', byId(ours)],
   ],
-  // Many short turns: the median leaves out those in which the twin rebuilds its maps.
-  { rounds: 51 },
+  LONG,
 );
+verdict('ratio', twinById / oursById, 'x', { least: isBun ? 1.4 : 2.2 });
+// As adapters connect: the seat is taken at the handshake, and the connection has no id unless one is asked for.
+const metadata = { userAgent: 'bench' };
+const [twinUnnamed, oursUnnamed] = compare(
+  'connect + disconnect as adapters do, with a user',
+  [
+    [
+      'twin',
+      cycle((_, ip, user) => {
+        const id = randomUUID();
+        twin.addConnection(id, socket, ip, user);
+        twin.removeConnection(id);
+      }),
+    ],
+    [
+      'portcullis',
+      cycle((_, ip, user) =>
+        ours.commitUnnamed(ours.reserve(ip, user), socket, metadata).connection.ended(),
+      ),
+    ],
+  ],
+  LONG,
+);
+verdict('ratio', twinUnnamed / oursUnnamed, 'x', { least: isBun ? 2 : 3 });
 
 const atCap = new ConnectionManager({ ...LIMITS, maxConnectionsPerIp: 1 }, new TimerManager());
 atCap.addConnection('only', socket, '192.0.2.1', 'user');

@@ -1,7 +1,7 @@
 //! The connection table for `ts/connections`.
 //!
 //! A handle is one number: `generation * 2^22 + slot`. A refusal is its negated code. Limits,
-//! columns and the released slots cross in typed arrays that JavaScript shares once.
+//! columns and the noted slots cross in typed arrays that JavaScript shares once.
 
 use super::args::{Args, address};
 use super::bound::{NumberFunction, bind, bound_function};
@@ -22,6 +22,8 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 const SLOT_BITS: u32 = 22;
+/// Added to a noted slot whose lease is opened; a slot alone is released.
+const OPENED: u32 = 1 << SLOT_BITS;
 const FULL: f64 = -100.0;
 const NEED_TIME: f64 = -101.0;
 /// Answer for a handle that names no lease.
@@ -44,9 +46,9 @@ struct Connections {
     text: Option<Memory<u16>>,
     /// Copy of the latest short name: another thread could change it during a call.
     name: Vec<u64>,
-    /// Slots released since the last call, and their number in the first cell: giving back a seat
-    /// needs no call of its own.
-    left: Option<Memory<u32>>,
+    /// Slots opened ([`OPENED`]) and released since the last call, and their number in the first cell:
+    /// opening a lease and giving back a seat need no call of their own.
+    noted: Option<Memory<u32>>,
     retry_after_ms: f64,
     /// First limit that would have refused the latest admission, if the limits are only observed.
     observed: Option<RefusalCode>,
@@ -60,7 +62,7 @@ impl EndsWithEnvironment for Connections {
         self.stamps.clear();
         self.scratch = None;
         self.text = None;
-        self.left = None;
+        self.noted = None;
     }
 }
 
@@ -90,7 +92,7 @@ fn limits(numbers: &[f64]) -> Limits {
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -123,7 +125,7 @@ pub fn create_connections<'env>(
         scratch: None,
         text: None,
         name: Vec::new(),
-        left: None,
+        noted: None,
         retry_after_ms: 0.0,
         observed: None,
         cursor: 0,
@@ -175,19 +177,22 @@ fn unpack(table: &Table, handle: f64) -> Option<(u32, u32)> {
 }
 
 impl Connections {
-    /// Gives back the seats of the released slots.
+    /// Opens the leases and gives back the seats of the noted slots, in their order.
     fn settle(&mut self) {
         if let Self {
             table: Some(table),
-            left: Some(left),
+            noted: Some(noted),
             ..
         } = self
-            && let Some((count, slots)) = left.cells().split_first()
+            && let Some((count, entries)) = noted.cells().split_first()
         {
-            for slot in slots.iter().take(u32::load(count) as usize) {
-                let slot = u32::load(slot);
-                if let Some(generation) = table.live(slot) {
-                    table.release(slot, generation);
+            for entry in entries.iter().take(u32::load(count) as usize) {
+                let entry = u32::load(entry);
+                if entry >= OPENED {
+                    let slot = entry - OPENED;
+                    table.commit(slot, table.generation(slot));
+                } else if let Some(generation) = table.live(entry) {
+                    table.release(entry, generation);
                 }
             }
             u32::store(count, 0);
@@ -398,7 +403,7 @@ fn shared_name<'name>(
         .ok_or(InvalidCall(c"user is longer than the shared text"))
 }
 
-/// Declares a bound function that first gives back the seats of released slots.
+/// Declares a bound function that looks at the noted slots first.
 macro_rules! settled {
     ($type:ident, $name:literal, |$core:ident, $args:ident| $body:expr) => {
         bound_function!($type of Connections, $name, |$core, $args| {
@@ -411,7 +416,7 @@ macro_rules! settled {
 settled!(Share, c"share", |core, args| {
     core.scratch = Some(args.memory(0)?);
     core.text = Some(args.memory(1)?);
-    core.left = Some(args.memory(2)?);
+    core.noted = Some(args.memory(2)?);
     Ok(0.0)
 });
 

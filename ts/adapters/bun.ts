@@ -1,5 +1,4 @@
 /** A bare `Bun.serve`: its `fetch` before the upgrade, its `websocket` handlers after it. */
-import { randomUUID } from 'node:crypto';
 import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
@@ -238,7 +237,7 @@ class BunAdapter {
     // A socket that passed neither `fetch` nor `upgrade` is judged now, and can only be refused by close code.
     const pending = this.#upgrading ?? this.guard.admitLate(socket.remoteAddress ?? '');
     this.#upgrading = undefined;
-    const connection = pending.open(randomUUID(), socket);
+    const connection = pending.open(undefined, socket);
     if (connection === undefined) return false;
     try {
       countSends(socket, connection, this.guard.openSockets.add(connection));

@@ -3,7 +3,6 @@
  * sockets of `ws`. The adapter shows neither. A plugin of the server reaches both, so that a socket is
  * seated when it opens, whichever route has let it in.
  */
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { PortcullisError, wrongType } from '../base/errors.js';
@@ -150,7 +149,7 @@ function withPlugin(options: unknown, plugin: (server: SrvxServer) => void): obj
  * @returns `undefined` for an adapter that does something else
  */
 function contextsOf(adapter: NodeAdapter): Record<string, unknown> | undefined {
-  const wsId = randomUUID();
+  const wsId = crypto.randomUUID();
   let found: Record<string, unknown> | undefined;
   const keep = (contexts: Record<string, unknown>): void => void (found = contexts);
   let handler: ((context: object) => Promise<unknown>) | undefined;
@@ -362,7 +361,7 @@ export class ElysiaOnNode {
       if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') openSocket?.wasTooLarge();
     });
     let openSocket: OpenSocket | undefined;
-    const connection = openBoth(pending, further, randomUUID(), ws);
+    const connection = openBoth(pending, further, undefined, ws);
     if (connection === undefined) {
       ws.once('close', () => pending.socketGone());
       return false;

@@ -1,5 +1,4 @@
 /** The guard between Bun and the WebSocket handlers of an Elysia route. */
-import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { OpenSocket } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
@@ -82,7 +81,7 @@ export function guardRoutes(
       const routeSocket = data[SOCKET];
       const { pending, further } = routeSocket;
       routeSocket.pending = undefined;
-      const connection = openBoth(pending, further, data.id ?? randomUUID(), socket);
+      const connection = openBoth(pending, further, data.id, socket);
       if (connection === undefined) {
         // Refused by close code: the route never hears of it.
         data.message = data.drain = data.ping = data.pong = data.close = ignore;
@@ -146,15 +145,18 @@ export function guardRoutes(
 
 /**
  * Opens the connection of a socket, and before it the further seat of its route.
+ * @param hostId id of the connection, if its host has given it one
  * @returns the connection; `undefined` if one of the two has closed the socket
  * @internal
  */
 export function openBoth<S extends Parameters<Admission['open']>[1]>(
   pending: Admission | undefined,
   further: Admission | undefined,
-  id: string,
+  hostId: string | undefined,
   socket: S,
 ): ManagedConnection | undefined {
+  // The connection has one id in both managers.
+  const id = further === undefined ? hostId : (hostId ?? crypto.randomUUID());
   // Refused by close code: the manager of the guard counts the closing sockets.
   if (further?.denial !== undefined) pending?.deny(further.denial);
   else if (further !== undefined && further.open(id, socket) === undefined) {

@@ -1,8 +1,11 @@
 /** Handshakes on Node's `http` server: their headers, their client, and the answer to a refused one. */
-import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { lazily } from '../base/builtin.js';
 import { type Answer, answerWith } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
+
+const http = lazily(() => process.getBuiltinModule('node:http'));
 
 /** Answer to an upgrade to another protocol than WebSocket: it takes no seat. @internal */
 export const NO_HANDSHAKE = answerWith(400, {
@@ -34,5 +37,7 @@ export function refuse(socket: Duplex, { status, headers, body }: Answer): void 
     ([name, value]) => `${name}: ${value}\r\n`,
   );
   socket.once('finish', () => socket.destroy());
-  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n${body}`);
+  socket.end(
+    `HTTP/1.1 ${status} ${http().STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n${body}`,
+  );
 }

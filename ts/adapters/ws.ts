@@ -1,5 +1,4 @@
 /** `ws` servers on a Node `http` server: handshakes before the upgrade, sockets after it. */
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket, WebSocketServer } from 'ws';
@@ -282,7 +281,7 @@ class WsAdapter {
   #open(ws: GuardedWs, pending: Admission): boolean {
     // An unhandled `error` event, such as a bad frame, would end the process.
     ws.on('error', onSocketError);
-    const connection = pending.open(randomUUID(), ws);
+    const connection = pending.open(undefined, ws);
     if (connection === undefined) {
       ws.once('close', () => pending.socketGone());
       return false;

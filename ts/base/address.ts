@@ -1,5 +1,7 @@
 /** Addresses by their bits, whatever their notation. */
-import { isIPv4, isIPv6 } from 'node:net';
+import { lazily } from './builtin.js';
+
+const net = lazily(() => process.getBuiltinModule('node:net'));
 
 const GROUPS = 8;
 /** The prefix of NAT64 (RFC 6052, section 2.1): the last 32 bits are an IPv4 address. */
@@ -11,8 +13,8 @@ const NAT64 = [0x64, 0xff9b, 0, 0, 0, 0];
  * @internal
  */
 export function parseAddress(text: string): string | readonly number[] | undefined {
-  if (isIPv4(text)) return text;
-  if (!isIPv6(text)) return undefined;
+  if (net().isIPv4(text)) return text;
+  if (!net().isIPv6(text)) return undefined;
   const [head = '', tail] = text.split('%', 1)[0]!.split('::');
   const groups = groupsOf(head);
   if (tail !== undefined) {

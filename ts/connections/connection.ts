@@ -60,12 +60,12 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   #home: Segment<ManagedConnection<S>> | Released<ManagedConnection<S>>;
   /** The slot, or -1 once released. */
   #slot: number;
-  /** The id that the connection was added with. */
-  readonly id: string;
   /** The socket that the connection was added with. */
   readonly socket: S;
   /** The address as it was given; a dotted IPv4 address as its bits, which take no string. */
   readonly #ip: string | number;
+  /** `undefined` until the id of a connection that was opened without one is first read. */
+  #id: string | undefined;
   #userId: string | undefined;
   #metadata: ConnectionMetadata | MetadataInput | undefined;
   #token: ConnectionToken | undefined;
@@ -73,7 +73,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
 
   /** @internal */
   constructor(
-    id: string,
+    id: string | undefined,
     socket: S,
     ip: string | number,
     userId: string | undefined,
@@ -83,9 +83,9 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   ) {
     this.#home = segment;
     this.#slot = slot;
-    this.id = id;
     this.socket = socket;
     this.#ip = ip;
+    this.#id = id;
     this.#userId = userId;
     this.#metadata = metadata;
     this.#token = undefined;
@@ -236,6 +236,17 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     this.#home.owner.releaseConnection(this);
   }
 
+  /**
+   * The id that the connection was added with, or a UUID. Adapters give no id: the UUID is made when it is
+   * first read, and the connection is found by it from then on.
+   */
+  get id(): string {
+    if (this.#id === undefined) {
+      this.#id = crypto.randomUUID();
+      this.#home.owner.idMade(this, this.#slot);
+    }
+    return this.#id;
+  }
   /** Address of the client, as it was given. */
   get ip(): string {
     return typeof this.#ip === 'number' ? formatIpv4(this.#ip) : this.#ip;
@@ -317,6 +328,11 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   /** True for a connection; a copy and a Proxy lack the private field and fail. @internal */
   static is(value: unknown): boolean {
     return typeof value === 'object' && value !== null && #slot in value;
+  }
+
+  /** True if the connection has an id already. @internal */
+  get hasId(): boolean {
+    return this.#id !== undefined;
   }
 
   /** @internal */

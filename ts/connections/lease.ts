@@ -31,6 +31,10 @@ export class HeldLease implements Lease {
     readonly handle: number,
     readonly ip: string,
     readonly userId: string | undefined,
+    /** Bits of `ip` as an IPv4 address, or -1. */
+    readonly v4: number,
+    /** Number of `Seats.commit` while the core need not be asked: see there. */
+    public sweeps: number,
     /** True if the limits of the address do not refuse the client. */
     readonly isExempt = false,
     /** Trace of the handshake, if there was one. */

@@ -1,8 +1,13 @@
-/** The live connections of a manager, by slot, by id and by user: the three change together. */
+/**
+ * The live connections of a manager, by slot, by id and by user: the three change together.
+ *
+ * Nobody can look for an id that nobody knows. So the index of ids holds those that were given and those that
+ * were read: a connection of an adapter has no id, and costs the index nothing, until its id is first read.
+ */
 import { isDottedQuad } from '../native/strings.js';
 import { ByUser } from './by-user.js';
 import { ManagedConnection, type ManagedSocket } from './connection.js';
-import { IdIndex } from './id-index.js';
+import { hashOf, IdIndex } from './id-index.js';
 import type { MetadataInput } from './metadata.js';
 import type { Seats } from './seats.js';
 import { PLACE_MASK } from './segment.js';
@@ -12,6 +17,7 @@ import { ConnectionView } from './view.js';
 export class LiveConnections<S extends ManagedSocket> {
   readonly #seats: Seats<ManagedConnection<S>>;
   readonly #ids: IdIndex<ManagedConnection<S>>;
+  #size = 0;
   #byUser: ByUser<ManagedConnection<S>> | undefined;
   /** The live connections by id, read-only. */
   readonly view: ReadonlyMap<string, ManagedConnection<S>>;
@@ -21,7 +27,12 @@ export class LiveConnections<S extends ManagedSocket> {
     this.#seats = seats;
     this.#ids = new IdIndex(seats.segments);
     this.#byUser = findsOldest ? new ByUser() : undefined;
-    this.view = new ConnectionView(this.#ids, seats.segments);
+    this.view = new ConnectionView(this, this.#ids, seats.segments);
+  }
+
+  /** Live connections. */
+  get size(): number {
+    return this.#size;
   }
 
   /** @param hash `hashOf(id)` */
@@ -51,12 +62,13 @@ export class LiveConnections<S extends ManagedSocket> {
 
   /**
    * Adds the connection of a slot that was taken.
-   * @param hash of an id that no live connection has
+   * @param id that no live connection has; `undefined` for one that is made when it is first read
+   * @param hash of the id
    * @param v4 bits of `ip` as an IPv4 address, or -1
    */
   add(
     slot: number,
-    id: string,
+    id: string | undefined,
     hash: number,
     socket: S,
     ip: string,
@@ -69,10 +81,20 @@ export class LiveConnections<S extends ManagedSocket> {
     const connection = new ManagedConnection(id, socket, address, userId, segment, slot, metadata);
     const place = slot & PLACE_MASK;
     segment.connections[place] = connection;
-    segment.hashes[place] = hash;
-    this.#ids.add(hash, slot);
+    this.#size++;
+    if (id !== undefined) {
+      segment.hashes[place] = hash;
+      this.#ids.add(hash, slot);
+    }
     if (this.#byUser !== undefined && userId !== undefined) this.#byUser.add(userId, connection);
     return connection;
+  }
+
+  /** Adds the id of a live connection that had none so far. */
+  addId(id: string, slot: number): void {
+    const hash = hashOf(id);
+    this.#seats.segmentOf(slot).hashes[slot & PLACE_MASK] = hash;
+    this.#ids.add(hash, slot);
   }
 
   /** True for a live connection of this manager: another manager's may have the same slot. */
@@ -86,7 +108,8 @@ export class LiveConnections<S extends ManagedSocket> {
     const slot = connection.detach();
     const segment = this.#seats.segmentOf(slot);
     const place = slot & PLACE_MASK;
-    this.#ids.remove(segment.hashes[place]!, slot);
+    if (connection.hasId) this.#ids.remove(segment.hashes[place]!, slot);
+    this.#size--;
     segment.connections[place] = undefined;
     if (this.#byUser !== undefined && connection.userId !== undefined)
       this.#byUser.remove(connection.userId, connection);

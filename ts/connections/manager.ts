@@ -7,7 +7,6 @@
  * step leaves seats, slots and ids in agreement before it closes a socket or calls a hook, and looks
  * again afterwards. Long for its doc comments: it is the public class.
  */
-import { randomUUID } from 'node:crypto';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions } from '../base/options.js';
@@ -54,7 +53,7 @@ import { checkedControlRate, checkedMessageRate, type RateAction } from './rates
 import { type Refusal, type RefusalCode, Refusals } from './refusal.js';
 import { Reading } from './reading.js';
 import { RetryEstimate, type SeatCounts, seatsOf } from './retry.js';
-import { refusalCodeOf, Seats, SLOTS_MAX, STALE } from './seats.js';
+import { ASK_CORE, refusalCodeOf, REPLACED, Seats, slotOf, SLOTS_MAX, STALE } from './seats.js';
 import { type Closable, SocketCloser } from './socket-closer.js';
 import type { ConnectionStats } from './stats.js';
 import { Sweep } from './sweep.js';
@@ -145,7 +144,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     controlRate: MessageRateLimiter;
   };
   /** Tells this manager from all others of the name. */
-  readonly #id = randomUUID();
+  readonly #id = crypto.randomUUID();
   readonly #hooks = new Hooks();
   readonly #refusals: Refusals;
   readonly #closer: SocketCloser;
@@ -217,6 +216,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       loopNow: () => loop.now(),
       nowMs: () => driver.now(),
       spendShared: (slot, nowMs) => this.#seats.spendMessage(slot, nowMs),
+      idMade: (connection, slot) => {
+        if (slot >= 0) this.#live.addId(connection.id, slot);
+      },
       bindConnection: (connection, slot, userId) => this.#bind(connection, slot, userId),
       identifyConnection: (connection, slot, userId) => this.#login(connection, slot, userId),
       closeConnection: (connection, code, reason) => void this.#close(connection, code, reason),
@@ -380,10 +382,18 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     user: string | undefined,
     trace: LazyTrace | undefined,
   ): HeldLease | Refusal {
-    const handle = this.#take(true, ip, parseIpv4(ip), user, undefined, trace);
+    const v4 = parseIpv4(ip);
+    const handle = this.#take(true, ip, v4, user, undefined, trace);
     if (handle < 0) return this.#refuse(handle, ip, user, trace);
     const isFree = this.#cluster !== undefined && this.#isExempt(ip);
-    return new HeldLease(this, handle, ip, user, isFree, trace);
+    return new HeldLease(this, handle, ip, user, v4, this.#openableSince(), isFree, trace);
+  }
+
+  /** Returns the number of sweeps for a new lease: that of `Seats.commit`. */
+  #openableSince(): number {
+    return this.#cluster === undefined && !this.#options.closesOldest
+      ? this.#seats.sweeps
+      : ASK_CORE;
   }
 
   /** @throws ERR_ASYNC_REQUIRED with a strict cluster, which cannot answer at once */
@@ -479,10 +489,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   arrive(ip: string, trace?: LazyTrace): Lease | Refusal {
     const isFree = this.#isExempt(ip);
-    const answer = this.#mayAdmit() ?? this.#seats.arrive(ip, parseIpv4(ip), isFree);
+    const v4 = parseIpv4(ip);
+    const answer = this.#mayAdmit() ?? this.#seats.arrive(ip, v4, isFree);
     if (answer < 0) return this.#refuse(answer, ip, undefined, trace);
     if (this.#isObserving) this.#observe(ip, undefined, trace);
-    return new HeldLease(this, answer, ip, undefined, isFree, trace);
+    return new HeldLease(this, answer, ip, undefined, v4, ASK_CORE, isFree, trace);
   }
 
   /**
@@ -494,14 +505,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   identify(lease: Lease, userId: string | undefined): Lease | Refusal {
     const user = checkedOptionalUser(userId);
-    const { handle, ip, isExempt, trace } = checkedLease(lease, this);
+    const held = checkedLease(lease, this);
+    const { handle, ip, v4, isExempt, trace } = held;
     const answer = this.#isClosed
       ? CLOSED
       : this.#seats.identify(handle, user, this.#claimable(user), isExempt);
     if (answer === STALE) return this.#told('stale_lease', ip, user, trace);
     if (answer < 0) return this.#refuse(answer, ip, user, trace);
     if (this.#isObserving) this.#observe(ip, user, trace);
-    return new HeldLease(this, handle, ip, user, isExempt, trace);
+    held.sweeps = REPLACED;
+    return new HeldLease(this, handle, ip, user, v4, this.#openableSince(), isExempt, trace);
   }
 
   /**
@@ -736,13 +749,31 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
+    return this.#commit(lease, id, socket, metadata);
+  }
+
+  /**
+   * Opens a leased connection as `commit` does, without an id: one is made when it is first read.
+   * @internal
+   */
+  commitUnnamed(lease: Lease, socket: S, metadata: MetadataInput): AdmissionResult<S> {
+    return this.#commit(lease, undefined, socket, metadata);
+  }
+
+  #commit(
+    lease: Lease,
+    id: string | undefined,
+    socket: S,
+    metadata: MetadataInput | undefined,
+  ): AdmissionResult<S> {
     const held = checkedLease(lease, this);
-    const { handle, ip, userId, trace } = held;
-    const seat = this.#seats.commit(handle);
+    const { handle, ip, v4, userId, trace } = held;
+    // Closing has ended the leases: the core says so.
+    const seat = this.#seats.commit(handle, this.#isClosed ? ASK_CORE : held.sweeps);
+    held.sweeps = ASK_CORE;
     if (seat === 'stale') return this.#told('stale_lease', ip, userId, trace);
-    const slot = handle % SLOTS_MAX;
+    const slot = slotOf(handle);
     const isOver = seat === 'over';
-    const v4 = parseIpv4(ip);
     const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata, trace);
     // The values: a connection must not keep the request of its handshake.
     if (trace !== undefined) result.connection?.hasTrace(trace.values);
@@ -762,7 +793,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #openOrUndo(
     slot: number,
     isOver: boolean,
-    id: string,
+    id: string | undefined,
     socket: S,
     ip: string,
     v4: number,
@@ -771,16 +802,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     trace?: LazyTrace,
   ): AdmissionResult<S> {
     const closes = this.#closes;
-    const hash = hashOf(id);
+    const hash = id === undefined ? 0 : hashOf(id);
     let code: RefusalCode | undefined;
     if (this.#isClosed) code = 'closed';
-    else if (!this.#makeRoom(id, hash)) code = 'duplicate_id';
+    else if (id !== undefined && !this.#makeRoom(id, hash)) code = 'duplicate_id';
     // Asked again: the connection of that id may have been the one too many. If the user has none here
     // any more, another manager's connection has taken the place.
     else if (isOver && this.#seats.isOver(slot) && !this.#closeOldest(userId)) code = 'user_limit';
     else if (closes !== this.#closes) {
       if (this.#isClosed) code = 'closed';
-      else if (this.#live.find(id, hash) !== undefined) code = 'duplicate_id';
+      else if (id !== undefined && this.#live.find(id, hash) !== undefined) code = 'duplicate_id';
     }
     if (code === undefined) return this.#open(slot, id, hash, socket, ip, v4, userId, metadata);
     this.#seats.undo(slot);
@@ -796,7 +827,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   #open(
     slot: number,
-    id: string,
+    id: string | undefined,
     hash: number,
     socket: S,
     ip: string,
@@ -816,7 +847,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE
    */
   abort(lease: Lease): boolean {
-    return this.#seats.abort(checkedLease(lease, this).handle);
+    const held = checkedLease(lease, this);
+    if (held.sweeps === REPLACED) return false;
+    held.sweeps = ASK_CORE;
+    return this.#seats.abort(held.handle);
   }
 
   /**

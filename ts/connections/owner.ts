@@ -27,6 +27,11 @@ export interface ConnectionOwner<C> extends SharedRates {
     slot: number,
     userId: string,
   ): Promise<{ readonly success: true } | Refusal>;
+  /**
+   * Notes that the id of `connection` was made, and may be looked for from now on.
+   * @param slot -1 once the connection is released
+   */
+  idMade(connection: C, slot: number): void;
   /** Gives the seat back, then closes the socket. */
   closeConnection(connection: C, code: number, reason: string): void;
   /** Gives the seat back of a connection whose socket has ended. */

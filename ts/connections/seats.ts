@@ -18,12 +18,18 @@ import { PLACE_MASK, Segment, SEGMENT_BITS, SEGMENT_SLOTS } from './segment.js';
 export const SLOTS_MAX = 2 ** 22;
 /** Most slots that one sweep finds. */
 const SWEEP_BATCH = 64;
-/** Most released slots that are noted before the core is called. */
-const RELEASED_MAX = 64;
+/** Most slots that are noted before the core is called. */
+const NOTED_MAX = 64;
 
 // Answers of the core besides slots, handles and the negated codes of refusals.
 const FULL = -100;
 const NEED_TIME = -101;
+/** Added to a noted slot whose lease is opened; a slot alone is released. */
+const OPENED = SLOTS_MAX;
+/** Number of sweeps of a lease that only the core can open. @internal */
+export const ASK_CORE = -1;
+/** Number of sweeps of a lease in whose place `identify` has given another one. @internal */
+export const REPLACED = -2;
 /** Answer for a lease that was used or has expired. @internal */
 export const STALE = -104;
 /** Added to the number of idle slots where more leases may have expired. */
@@ -32,6 +38,9 @@ const MORE = 65_536;
 const OWN_CODES = 200;
 /** Time of an admission that is exempt. */
 const EXEMPT = Infinity;
+
+/** Returns the slot of a lease's handle. `%` would call the library's `fmod`. @internal */
+export const slotOf = (handle: number): number => handle & (SLOTS_MAX - 1);
 
 /** Returns the code of a negative answer. @internal */
 export function refusalCodeOf(answer: number): RefusalCode {
@@ -76,8 +85,10 @@ export class Seats<C> {
   readonly #scratch = sharedArray(Float64Array, SWEEP_BATCH);
   /** Short names on their way to the core; see `native/strings.ts`. */
   readonly #text = sharedArray(Uint16Array, TEXT_MAX);
-  /** Slots released since the last call of the core, with their number in front. */
-  readonly #released = sharedArray(Uint32Array, 1 + RELEASED_MAX);
+  /** Slots opened and released since the last call of the core, with their number in front. */
+  readonly #noted = sharedArray(Uint32Array, 1 + NOTED_MAX);
+  /** Sweeps so far: only a sweep ends a lease that its holder has not ended. */
+  #sweeps = 0;
 
   /**
    * @param name of the index; `undefined` for one of its own
@@ -99,7 +110,7 @@ export class Seats<C> {
     this.#isNamed = name !== undefined;
     this.#member = member;
     this.#table = openTable(name, limits, member);
-    this.#table.share(this.#scratch, this.#text, this.#released);
+    this.#table.share(this.#scratch, this.#text, this.#noted);
     this.#message = this.#table.message;
     // Uses a custom clock as it is: tests advance it by hand.
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
@@ -239,12 +250,25 @@ export class Seats<C> {
     return this.segments[slot >>> SEGMENT_BITS]?.connections[slot & PLACE_MASK];
   }
 
+  /** Sweeps so far. */
+  get sweeps(): number {
+    return this.#sweeps;
+  }
+
   /**
-   * Opens a lease.
+   * Opens a lease. Only notes the slot, which saves a native call, if no sweep has come since the lease was taken:
+   * then it has not expired.
+   * @param sweeps `sweeps` when the lease was taken; `ASK_CORE` if it may have been used, or may be one beyond its
+   * user's limit; `REPLACED`
    * @returns `stale` if it was used or has expired; `over` if the user is over the limit until the
    * oldest connection is closed
    */
-  commit(handle: number): 'stale' | 'open' | 'over' {
+  commit(handle: number, sweeps: number): 'stale' | 'open' | 'over' {
+    if (sweeps === this.#sweeps) {
+      this.#note(slotOf(handle) + OPENED);
+      return 'open';
+    }
+    if (sweeps === REPLACED) return 'stale';
     const answer = this.#table.commit(handle);
     return answer === 1 ? 'open' : answer === 2 ? 'over' : 'stale';
   }
@@ -269,11 +293,16 @@ export class Seats<C> {
       this.#table.release(slot);
       return;
     }
-    const released = this.#released;
-    const count = released[0]! + 1;
-    released[count] = slot;
-    released[0] = count;
-    if (count === RELEASED_MAX) this.#table.settle();
+    this.#note(slot);
+  }
+
+  /** Notes a slot for the next native call of any kind, which looks at the noted slots first. */
+  #note(entry: number): void {
+    const noted = this.#noted;
+    const count = noted[0]! + 1;
+    noted[count] = entry;
+    noted[0] = count;
+    if (count === NOTED_MAX) this.#table.settle();
   }
 
   /** Gives a slot back that was taken but never had a connection. */
@@ -333,6 +362,7 @@ export class Seats<C> {
     leaseMs: number,
     pendingMs: number,
   ): { readonly idle: readonly (C | undefined)[]; readonly hasMore: boolean } {
+    this.#sweeps++;
     const answer = this.#table.sweep(this.#loop.now(), idleMs, leaseMs, pendingMs);
     const found = answer % MORE;
     return {

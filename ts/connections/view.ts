@@ -5,15 +5,18 @@ import type { Segment } from './segment.js';
 
 /** The live connections by id, as a `ReadonlyMap`. It is no `Map`, so nobody can write to it. @internal */
 export class ConnectionView<C extends { readonly id: string }> implements ReadonlyMap<string, C> {
+  readonly #live: { readonly size: number };
   readonly #ids: IdIndex<C>;
   readonly #segments: readonly Segment<C>[];
 
-  constructor(ids: IdIndex<C>, segments: readonly Segment<C>[]) {
+  /** @param live knows the number of connections, of which only some are in `ids` */
+  constructor(live: { readonly size: number }, ids: IdIndex<C>, segments: readonly Segment<C>[]) {
+    this.#live = live;
     this.#ids = ids;
     this.#segments = segments;
   }
   get size(): number {
-    return this.#ids.size;
+    return this.#live.size;
   }
   get(id: string): C | undefined {
     // A longer id has no keys to be hashed with.

@@ -369,17 +369,23 @@ export class Admission {
   /**
    * Commits the seat to a socket that has opened; closes the socket of any admission that is not
    * granted.
+   * @param id of the connection, if its host has given it one
    * @returns the connection, or `undefined` if the socket was closed
    */
-  open(id: string, socket: ManagedSocket): ManagedConnection | undefined {
+  open(id: string | undefined, socket: ManagedSocket): ManagedConnection | undefined {
     const lease = this.#lease;
     if (actionOf(this.#state, 'open') !== 'commit' || lease === undefined)
       return this.reject(socket);
     this.#lease = undefined;
-    const result = this.#manager.commit(lease, id, socket, { userAgent: this.#userAgent });
+    const manager = this.#manager;
+    const metadata = { userAgent: this.#userAgent };
+    const result =
+      id === undefined
+        ? manager.commitUnnamed(lease, socket, metadata)
+        : manager.commit(lease, id, socket, metadata);
     if (!result.success) {
       // A manager that was closed in between leaves the lease to its holder.
-      this.#manager.abort(lease);
+      manager.abort(lease);
       this.#denial = result;
       return this.reject(socket);
     }

@@ -3,13 +3,15 @@
  * the visitor's cookies along; they always say in `Origin` which page it was (RFC 6455, section 4.1),
  * and no page can change that header. A handshake without `Origin` comes from no browser.
  */
-import { isIPv6 } from 'node:net';
+import { lazily } from '../base/builtin.js';
 import { describe, outOfRange, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import type { TrustedProxies } from '../native/addon.js';
 import { parseIpv4 } from '../native/strings.js';
 import type { GuardOptions } from './options.js';
 import type { AuthDenial } from './denial.js';
+
+const net = lazily(() => process.getBuiltinModule('node:net'));
 
 type Headers = (name: string) => string;
 
@@ -53,7 +55,9 @@ function authorityOf(scheme: string, text: string): Omit<Origin, 'scheme'> | und
   const [, host, digits = ''] = HOST.exec(text) ?? [];
   if (host === undefined) return undefined;
   // An IPv4 address in any other notation would be another host to a browser than it is here.
-  if (host[0] === '[' ? !isIPv6(host.slice(1, -1)) : NUMERIC.test(host) && parseIpv4(host) < 0)
+  if (
+    host[0] === '[' ? !net().isIPv6(host.slice(1, -1)) : NUMERIC.test(host) && parseIpv4(host) < 0
+  )
     return undefined;
   const port = Number(digits);
   if (port > 65_535) return undefined;

@@ -1,5 +1,5 @@
 /** Limits of requests on hosts with `Request` and `Response`: Bun and Elysia. */
-import { maxHeaderSize } from 'node:http';
+import { lazily } from '../base/builtin.js';
 import { ArgumentRangeError } from '../base/errors.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
@@ -11,6 +11,8 @@ import {
   type RequestRefusal,
   InFlightRequest,
 } from './limiter.js';
+
+const http = lazily(() => process.getBuiltinModule('node:http'));
 
 /** Returns an answer as a `Response`. @internal */
 export function responseOf(answer: Answer): Response {
@@ -189,7 +191,7 @@ export function unwatch(request: WatchedRequest): void {
 
 /** Returns the bytes of all headers; 0 where the host's own limit is lower, since it has refused larger ones. */
 function headerBytes(request: Request, maxBytes: number): number {
-  if (maxBytes >= maxHeaderSize) return 0;
+  if (maxBytes >= http().maxHeaderSize) return 0;
   let bytes = 0;
   for (const [name, value] of request.headers) bytes += name.length + Buffer.byteLength(value) + 4;
   return bytes;

@@ -1,9 +1,11 @@
 /** The shape of the answers to refused clients, as the application wants it. */
-import { STATUS_CODES } from 'node:http';
+import { lazily } from '../base/builtin.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import { type Answer, answerWith } from './answer.js';
+
+const http = lazily(() => process.getBuiltinModule('node:http'));
 
 /** A refusal by status, with the standard answer to it. */
 export interface HttpRefusal {
@@ -162,7 +164,7 @@ export class RefusalShape<R> {
     const formatted = this.#isProblem
       ? answerWith(status, {
           type: 'about:blank',
-          title: STATUS_CODES[status] ?? 'Error',
+          title: http().STATUS_CODES[status] ?? 'Error',
           status,
           detail: message,
           code,

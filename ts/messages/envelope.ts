@@ -1,5 +1,4 @@
 /** Envelopes of messages: parsed as they come in, made as they go out. */
-import { randomUUID } from 'node:crypto';
 import { wallClockMs } from '../base/clock.js';
 import { type MessageProblem, problemOf } from './problem.js';
 import type { TypedWebSocketMessage } from './types.js';
@@ -86,7 +85,7 @@ export function parseEnvelope<T>(value: unknown, sender: MessageSender): ParseRe
     type,
     payload: payload as T,
     timestamp: timestamp ?? new Date(wallClockMs()).toISOString(),
-    messageId: messageId ?? randomUUID(),
+    messageId: messageId ?? crypto.randomUUID(),
     ...(sender.userId === undefined ? {} : { userId: sender.userId }),
     ...(sender.sessionId === undefined ? {} : { sessionId: sender.sessionId }),
   };
@@ -108,6 +107,6 @@ export function envelopeOf(outgoing: Outgoing, messageId?: string): TypedWebSock
     type: outgoing.type,
     payload: outgoing.payload,
     timestamp: new Date(wallClockMs()).toISOString(),
-    messageId: messageId ?? randomUUID(),
+    messageId: messageId ?? crypto.randomUUID(),
   };
 }

@@ -2,12 +2,14 @@
  * Figures of the host that prom-client's default metrics have and nothing else here needs. All are
  * read at the time of an exposition.
  */
-import v8 from 'node:v8';
+import { lazily } from '../base/builtin.js';
 import { hostClock } from '../base/clock.js';
 import { jsc } from '../base/jsc.js';
 import { GcObserver } from './gc-observer.js';
 import type { Histogram } from './instruments.js';
 import { cleaned } from './routes.js';
+
+const v8 = lazily(() => process.getBuiltinModule('node:v8'));
 
 /** Functions of Node without public documentation, which prom-client reads, too. */
 interface Internals {
@@ -77,7 +79,7 @@ export class HostFigures {
 /** Sizes without the resident set, whose reading costs more than all the rest. */
 function heapSizes(): { readonly heapTotal: number; readonly external: number } {
   if (isBun) return process.memoryUsage();
-  const { total_heap_size: heapTotal, external_memory: external } = v8.getHeapStatistics();
+  const { total_heap_size: heapTotal, external_memory: external } = v8().getHeapStatistics();
   return { heapTotal, external };
 }
 
@@ -117,14 +119,16 @@ function countsOf(key: string, names: readonly string[]): Sample[] {
 /** Spaces of V8's heap. JavaScriptCore has one heap, and Bun invents the rest. */
 function heapSpaces(): Sample[] {
   if (isBun) return [];
-  return v8.getHeapSpaceStatistics().flatMap((space): Sample[] => {
-    const labels = [space.space_name.replace(/_space$/, '')];
-    return [
-      ['spaceTotal', labels, space.space_size],
-      ['spaceUsed', labels, space.space_used_size],
-      ['spaceAvailable', labels, space.space_available_size],
-    ];
-  });
+  return v8()
+    .getHeapSpaceStatistics()
+    .flatMap((space): Sample[] => {
+      const labels = [space.space_name.replace(/_space$/, '')];
+      return [
+        ['spaceTotal', labels, space.space_size],
+        ['spaceUsed', labels, space.space_used_size],
+        ['spaceAvailable', labels, space.space_available_size],
+      ];
+    });
 }
 
 function version(): Sample {

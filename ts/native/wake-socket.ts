@@ -3,7 +3,10 @@
  * that the loop turns.
  */
 import { closeSync } from 'node:fs';
-import { Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { lazily } from '../base/builtin.js';
+
+const net = lazily(() => process.getBuiltinModule('node:net'));
 
 interface BunSocket {
   ref(): void;
@@ -53,7 +56,7 @@ function listenOnNode(descriptor: number, wake: () => void): WakeSocket {
       return true;
     },
   };
-  const socket = new Socket({
+  const socket = new (net().Socket)({
     fd: descriptor,
     readable: true,
     writable: false,

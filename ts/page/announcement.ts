@@ -1,9 +1,13 @@
 /** One line about a page without a token of the application's own: its link, or how to open it. */
-import cluster from 'node:cluster';
+import type { Cluster } from 'node:cluster';
 import { writeSync } from 'node:fs';
 import type { AddressInfo, Server } from 'node:net';
-import { isatty } from 'node:tty';
+import { lazily } from '../base/builtin.js';
 import { hasInheritedSecret } from './token.js';
+
+// The type is that of the module's namespace, whose default export the function returns.
+const cluster = lazily(() => process.getBuiltinModule('node:cluster') as unknown as Cluster);
+const tty = lazily(() => process.getBuiltinModule('node:tty'));
 
 const RANGE = '16 to 512 visible ASCII characters';
 const warned = new Set<string>();
@@ -20,12 +24,14 @@ function warn(code: string, message: string): void {
  * in a worker thread they are no terminals.
  */
 function terminal(): number | undefined {
-  return [2, 1].find((descriptor) => isatty(descriptor));
+  return [2, 1].find((descriptor) => tty().isatty(descriptor));
 }
 
 /** The first worker of a cluster speaks for all, which have its token. */
-const isFirstOfCluster = (): boolean =>
-  cluster.worker === undefined || cluster.worker === null || cluster.worker.id === 1;
+function isFirstOfCluster(): boolean {
+  const { worker } = cluster();
+  return worker === undefined || worker === null || worker.id === 1;
+}
 
 /** Reports that the page is off. @internal */
 export function warnOff(path: string): void {

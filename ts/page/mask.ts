@@ -1,6 +1,8 @@
 /** Masks clients: an address becomes its network, a user a pseudonym. */
-import { createHmac, randomBytes } from 'node:crypto';
 import { parseAddress } from '../base/address.js';
+import { lazily } from '../base/builtin.js';
+
+const crypto = lazily(() => process.getBuiltinModule('node:crypto'));
 
 /** Groups of an IPv6 address that a network keeps: 48 of 128 bits. */
 const GROUPS_KEPT = 3;
@@ -34,6 +36,7 @@ export const SHOWN: ClientNames = { address: (address) => address, user: (user) 
  * @internal
  */
 export function masked(): ClientNames {
+  const { createHmac, randomBytes } = crypto();
   const key = randomBytes(32);
   return {
     address: networkOf,

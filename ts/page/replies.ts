@@ -2,10 +2,12 @@
  * Replies of the page, with their security headers: the document, figures, short texts; frames of a
  * stream.
  */
-import { gzipSync } from 'node:zlib';
+import { lazily } from '../base/builtin.js';
 import type { PageRequest } from './access.js';
 import { DOCUMENT, SCRIPT_HASH, STYLE_HASH } from './document.js';
 import type { PageReply } from './hosts.js';
+
+const zlib = lazily(() => process.getBuiltinModule('node:zlib'));
 
 const COMMON_HEADERS = {
   'cache-control': 'no-store',
@@ -45,7 +47,7 @@ let gzipped: Buffer | undefined;
 export function documentReply({ header }: PageRequest): PageReply {
   if (!/\bgzip\b/.test(header('accept-encoding')))
     return { status: 200, headers: DOCUMENT_HEADERS, body: DOCUMENT };
-  gzipped ??= gzipSync(DOCUMENT);
+  gzipped ??= zlib().gzipSync(DOCUMENT);
   return {
     status: 200,
     headers: { ...DOCUMENT_HEADERS, 'content-encoding': 'gzip' },

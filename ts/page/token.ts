@@ -1,6 +1,8 @@
 /** Tokens that the page makes, the cookie that stands for a token, and comparisons of both. */
-import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { env } from 'node:process';
+import { lazily } from '../base/builtin.js';
+
+const nodeCrypto = lazily(() => process.getBuiltinModule('node:crypto'));
 
 /**
  * Environment variable of the secret from which tokens are derived. Cluster workers and worker
@@ -15,7 +17,8 @@ export const isProduction = (): boolean => env['NODE_ENV'] === 'production';
 function secret(): string {
   const inherited = env[SECRET];
   if (inherited !== undefined && /^[0-9a-f]{64}$/.test(inherited)) return inherited;
-  return (env[SECRET] = randomBytes(32).toString('hex'));
+  // Runs at every import: `node:crypto` is not loaded for it.
+  return (env[SECRET] = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('hex'));
 }
 
 /** True if this process or thread began with a secret. @internal */
@@ -25,7 +28,7 @@ export const hasInheritedSecret = env[SECRET] !== undefined;
 if (!isProduction()) secret();
 
 const hmac = (key: string, text: string): string =>
-  createHmac('sha256', key).update(text).digest('base64url');
+  nodeCrypto().createHmac('sha256', key).update(text).digest('base64url');
 
 /** Returns the token that the page at `path` makes: 192 bits. @internal */
 export function madeToken(path: string): string {
@@ -41,11 +44,11 @@ export class Expected {
   }
 
   equals(text: string): boolean {
-    return timingSafeEqual(digest(text), this.#digest);
+    return nodeCrypto().timingSafeEqual(digest(text), this.#digest);
   }
 }
 
-const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+const digest = (text: string): Buffer => nodeCrypto().createHash('sha256').update(text).digest();
 
 /**
  * Returns the value of the cookie for a token. Every process with the token accepts it, and the

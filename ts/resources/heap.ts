@@ -1,7 +1,9 @@
 /** JavaScript's heap: its size, and garbage collections on request. */
-import v8 from 'node:v8';
-import vm from 'node:vm';
+import { lazily } from '../base/builtin.js';
 import { jsc } from '../base/jsc.js';
+
+const vm = lazily(() => process.getBuiltinModule('node:vm'));
+const v8 = lazily(() => process.getBuiltinModule('node:v8'));
 
 interface HeapFigures {
   readonly usedBytes: number;
@@ -15,7 +17,7 @@ const bun = (globalThis as { Bun?: { gc(force: boolean): unknown } }).Bun;
 export function heapFigures(): HeapFigures {
   // Bun's `v8.getHeapStatistics()` walks the whole heap and invents the limit.
   if (jsc !== undefined) return { usedBytes: jsc.heapSize(), limitBytes: Number.NaN };
-  const { used_heap_size: usedBytes, heap_size_limit: limitBytes } = v8.getHeapStatistics();
+  const { used_heap_size: usedBytes, heap_size_limit: limitBytes } = v8().getHeapStatistics();
   return { usedBytes, limitBytes };
 }
 
@@ -33,9 +35,9 @@ export function garbageCollector(): (() => void) | undefined {
   if (typeof given === 'function') return () => given();
   if (exposedGc === undefined) {
     try {
-      v8.setFlagsFromString('--expose-gc');
-      const gc: unknown = vm.runInNewContext('gc');
-      v8.setFlagsFromString('--no-expose-gc');
+      v8().setFlagsFromString('--expose-gc');
+      const gc: unknown = vm().runInNewContext('gc');
+      v8().setFlagsFromString('--no-expose-gc');
       if (typeof gc === 'function') exposedGc = gc as () => void;
     } catch {
       // The engine does not allow its flags to change: there is no garbage collection on request.

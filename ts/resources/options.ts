@@ -1,10 +1,12 @@
 /** Options of a monitor and their checks. */
-import { isMainThread, threadId } from 'node:worker_threads';
+import { lazily } from '../base/builtin.js';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions, namedFunctions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
 import type { CollectionRecord, Stall, StateChange } from './figures.js';
 import type { PressureCheck, PressureOptions } from './pressure.js';
+
+const workers = lazily(() => process.getBuiltinModule('node:worker_threads'));
 
 /**
  * Receives the log lines of a monitor.
@@ -229,6 +231,7 @@ function checkManagers(
 }
 
 function defaultName(): string {
+  const { isMainThread, threadId } = workers();
   return isMainThread ? 'main' : `worker ${threadId}`;
 }
 

@@ -1,7 +1,10 @@
 /** Keys of a token verifier in all their forms, and their conversion to the core's form. */
-import { KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { lazily } from '../base/builtin.js';
 import { PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
+
+const crypto = lazily(() => process.getBuiltinModule('node:crypto'));
 
 /**
  * The signature algorithms of RFC 7518, RFC 8037 and RFC 8812. `EdDSA` and `Ed25519` (RFC 9864) are
@@ -144,7 +147,7 @@ export function invalidKey(field: string, problem: string): PortcullisError {
 }
 
 function coreKey(field: string, key: unknown, algorithms: readonly TokenAlgorithm[]): CoreKey {
-  if (key instanceof KeyObject) return keyOfKeyObject(field, key);
+  if (key instanceof crypto().KeyObject) return keyOfKeyObject(field, key);
   if (typeof key === 'string' || key instanceof Uint8Array)
     return keyOfBareText(field, key, algorithms);
   if (!isObject(key) || Array.isArray(key)) throw wrongKeyType(field, key);
