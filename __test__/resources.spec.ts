@@ -875,14 +875,21 @@ describe.runIf(isLinux)('stalls', () => {
       /^portcullis: event loop of main has been blocked for \d+ ms \(.+\), in scene log, 1 requests in flight\n/,
     );
     expect(text).toMatch(/event loop of main was blocked for \d+ ms/);
-    expect(stalls[0]).toMatchObject({ label: 'scene log', inFlight: 1, thread: 'main' });
+    expect(stalls.find(({ label }) => label === 'scene log')).toMatchObject({
+      inFlight: 1,
+      thread: 'main',
+    });
   });
 
   it('carry their cause, the system call, and the requests in flight', () => {
-    const [busy] = stage('busy').stalls as [Stall];
-    expect(busy).toMatchObject({ id: 1, label: 'scene busy', inFlight: 1 });
+    const { stalls } = stage('busy');
+    // A machine with too few CPUs may have made others before.
+    const busy = stalls.find(({ label }) => label === 'scene busy')!;
+    expect(busy).toMatchObject({ label: 'scene busy', inFlight: 1, requests: [] });
+    expect(stalls.map(({ id }) => id)).toEqual(stalls.map((_, at) => at + 1));
     // With too few CPUs the thread also waits: for a CPU, or for a lock of the engine.
-    if ((busy.onCpu ?? 0) > 0.9) expect(busy).toMatchObject({ cause: 'busy', systemCall: null });
+    if ((busy.onCpuShare ?? 0) > 0.9)
+      expect(busy).toMatchObject({ cause: 'busy', systemCall: null });
     expect(busy.durationMs).toBeGreaterThan(150);
     expect(busy.noticedAfterMs).toBeGreaterThanOrEqual(100);
     const system = stage('system');
