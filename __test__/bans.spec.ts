@@ -272,15 +272,15 @@ describe('a guard', () => {
     const { guard, manager } = guardOf({ refuseWith: 'close', auth: undefined as never });
     const open = (): FakeSocket => {
       const socket = new FakeSocket();
-      guard.admit('192.0.2.1', () => '', '/', {}).open(String(Math.random()), socket);
+      guard.admit('192.0.2.1', () => '', '/', { headers: {} }).open(String(Math.random()), socket);
       return socket;
     };
     const first = open();
     manager.ban('192.0.2.1');
     expect(open().closed).toEqual([{ code: 1008, reason: 'Address is banned' }]);
     expect(first.closed).toEqual([]);
-    expect(guard.refusesBanned({}, '192.0.2.1', () => '', true)).toBeUndefined();
-    expect(guard.refusesBanned({}, '192.0.2.1', () => '')?.status).toBe(429);
+    expect(guard.refusesBanned({ headers: {} }, '192.0.2.1', () => '', true)).toBeUndefined();
+    expect(guard.refusesBanned({ headers: {} }, '192.0.2.1', () => '')?.status).toBe(429);
   });
 
   it('only observes bans where limits are only observed', () => {

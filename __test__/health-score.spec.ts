@@ -75,6 +75,7 @@ const stall = (id: number, endedAt: number, durationMs: number): Stall => ({
   waitingShare: 0,
   label: null,
   inFlight: 0,
+  requests: [],
 });
 const recomputed = ({ scoreParts }: ProductionReport): number | null =>
   scoreOf(Object.values(scoreParts));

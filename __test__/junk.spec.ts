@@ -156,7 +156,14 @@ it('a monitor takes anything and keeps its count', () => {
       log: false,
     },
   );
-  bombard(monitor, ['close', 'stop']);
+  // Their second argument is a request of the adapters.
+  bombard(monitor, ['close', 'stop', 'requestStarted', 'requestEnded']);
+  class Labels {
+    requestStarted(label: number): void {
+      monitor.requestStarted(label);
+    }
+  }
+  bombard(new Labels());
   for (let i = 0; i < 1000; i++) monitor.requestEnded();
   expect(monitor.getMetrics().activeRequests).toBe(0);
   monitor.close();
