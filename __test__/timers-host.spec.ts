@@ -301,7 +301,7 @@ it('a manager that captures no async context runs its callbacks without one', as
 });
 
 // `PORTCULLIS_LONG=1` ends a hundred workers; the soak ends them with seats and a batch under way, too.
-const ROUNDS = inFull(6, 25);
+const ROUNDS = inFull(3, 25);
 
 it(`${4 * ROUNDS} workers end while their timers fire`, { timeout: 120_000 }, async () => {
   const code = `const { parentPort } = require('node:worker_threads');
