@@ -7,6 +7,7 @@ import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { Admission } from '../guard/admission.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
+import type { TokenClaims } from '../tokens/result.js';
 import type { GuardOptions } from '../guard/options.js';
 import { type Answer, answerWith } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/rates.js';
@@ -32,10 +33,12 @@ import { CONNECTION, type GuardedSocket } from './socket.js';
 
 /**
  * Options of the guard. `R` is the request of the host: `IncomingMessage`, or `Request` with
- * `@socket.io/bun-engine`.
+ * `@socket.io/bun-engine`. `C` is the type of the claims of `auth`.
  */
-export type SocketIoGuardOptions<R extends IncomingMessage | Request = IncomingMessage> =
-  GuardOptions<R>;
+export type SocketIoGuardOptions<
+  R extends IncomingMessage | Request = IncomingMessage,
+  C extends TokenClaims = TokenClaims,
+> = GuardOptions<R, C>;
 
 /** A `Server` of Socket.IO 4, as far as a guard needs it. */
 export interface SocketIoServer {
@@ -593,10 +596,13 @@ function withCors(
  * io.on('connection', (socket) => socket.on('echo', (text, answer) => answer(text)));
  * httpServer.listen(3000);
  */
-export function portcullis<R extends IncomingMessage | Request = IncomingMessage>(
-  options: SocketIoGuardOptions<R>,
-): SocketIoGuard {
-  const adapter = new SocketIoAdapter(options as GuardOptions<IncomingMessage | Request>);
+export function portcullis<
+  R extends IncomingMessage | Request = IncomingMessage,
+  C extends TokenClaims = TokenClaims,
+>(options: SocketIoGuardOptions<R, C>): SocketIoGuard {
+  const adapter = new SocketIoAdapter(
+    options as unknown as GuardOptions<IncomingMessage | Request>,
+  );
   const { guard } = adapter;
   return {
     manager: guard.manager,
