@@ -58,7 +58,7 @@ export interface SocketIoGuard {
    * @param io a `Server` of Socket.IO 4, with the engine of Node or with `@socket.io/bun-engine`
    * @returns a function that ends this: sessions that are open keep their seats until they end
    * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a server that has a guard; ERR_UNSUPPORTED for
-   * the engine of uWebSockets.js
+   * the engine of uWebSockets.js, and for `auth.http` with `@socket.io/bun-engine`
    * @example
    * const io = new Server(httpServer);
    * guard.attach(io);
@@ -67,8 +67,8 @@ export interface SocketIoGuard {
   /** The page, if the option `page` asks for one; `request` serves it. */
   readonly page: LivePage | undefined;
   /**
-   * Wraps a handler of HTTP requests on Node, so that the limits of `requests` are kept and the page is
-   * served. The requests of Socket.IO never reach it: a request that polls waits for as long as its
+   * Wraps a handler of HTTP requests on Node, so that the limits of `requests` and the tokens of
+   * `auth.http` are judged and the page is served. The requests of Socket.IO never reach it: a request that polls waits for as long as its
    * session is silent.
    */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
@@ -269,6 +269,13 @@ class SocketIoAdapter {
   }
 
   #guardBun(engine: BunEngine): () => void {
+    // `Bun.serve` hands requests to the application's `fetch`, which no guard of this adapter wraps.
+    if (this.guard.judgesRequests)
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        'auth.http is kept by guard.request(handler) of node:http, which @socket.io/bun-engine does not use: leave it out, and have the verifier judge requests in your fetch',
+        { field: 'auth.http' },
+      );
     const unlimit = this.#limitMessages(engine);
     const { handleRequest, emitReserved } = engine;
     const isSeated = (socket: EngineSocket, request: Request, server: PeerSource): boolean => {
