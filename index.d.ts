@@ -374,9 +374,9 @@ interface TracedRefusal extends Refusal {
 }
 
 /** Outcome of `refreshToken`. */
-type TokenRefresh = {
+type TokenRefresh<C extends Readonly<Record<string, unknown>> = Readonly<Record<string, unknown>>> = {
     readonly success: true;
-    readonly claims: Readonly<Record<string, unknown>>;
+    readonly claims: C;
 } | {
     readonly success: false;
     readonly error: Refusal | {
@@ -411,7 +411,7 @@ type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
  *   if (connection.received(data.length) === 'ok') handle(data);
  * });
  */
-declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
+declare class ManagedConnection<S extends ManagedSocket = ManagedSocket, C extends Readonly<Record<string, unknown>> = Readonly<Record<string, unknown>>> {
     #private;
     /** The socket that the connection was added with. */
     readonly socket: S;
@@ -487,7 +487,7 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
      * const refreshed = await connection.refreshToken(message.token);
      * if (!refreshed.success) socket.send(JSON.stringify({ type: 'error', code: refreshed.error.code }));
      */
-    refreshToken(token: string): Promise<TokenRefresh>;
+    refreshToken(token: string): Promise<TokenRefresh<C>>;
     /**
      * Gives the seat back, then closes the socket. Calls the socket's `terminate()` if the peer does
      * not answer within `closeTimeoutMs`. Does nothing once the connection is released.
@@ -523,8 +523,9 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     set lastActivity(wallMs: number);
     /**
      * Claims of the token that the connection was admitted with, or of the last one of
-     * `refreshToken`; frozen, and `undefined` without a token. `verifier.claimsOf(connection)` has
-     * their type.
+     * `refreshToken`; frozen, and `undefined` without a token. In Elysia's handlers, `onTokenEnd` and
+     * `onDrain` they have the type of the guard's verifier; elsewhere `verifier.claimsOf(connection)`
+     * has it.
      */
     get claims(): Readonly<Record<string, unknown>> | undefined;
     /**

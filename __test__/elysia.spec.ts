@@ -210,10 +210,12 @@ describe('routes', () => {
       });
       const scoped = async (claims: object): Promise<unknown[]> => {
         const url = `http://127.0.0.1:${server.port}/scoped`;
-        const { status, headers } = await fetch(url, { headers: bearer(claims) });
-        return [status, headers.get('www-authenticate')?.split(',')[0]];
+        const answer = await fetch(url, { headers: bearer(claims) });
+        const { status, headers } = answer;
+        const challenge = headers.get('www-authenticate')?.split(',')[0];
+        return [status, status === 200 ? await answer.text() : challenge];
       };
-      expect(await scoped({ scope: 'chat:read' })).toEqual([200, undefined]);
+      expect(await scoped({ scope: 'chat:read' })).toEqual([200, 'scoped for ann: chat:read']);
       expect(await scoped({ scope: 'chat' })).toEqual([403, 'Bearer error="insufficient_scope"']);
       const client = await server.open('/scoped/ws', bearer({ roles: ['admin', 'x'] }));
       expect(await ask(client, '')).toBe('admin,x');

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { ask, cleanUp, closeCode, refusedByCode, startAlone } from '../__test__/servers/start.js';
-import { token } from '../__test__/fixtures/sign.js';
+import { SECRET, token } from '../__test__/fixtures/sign.js';
 import { until } from '../__test__/fixtures/until.js';
 
 const COMMAND = ['node', 'hosts/servers/elysia-node-apps.mjs'] as const;
@@ -92,6 +92,26 @@ describe('elysia on Node: what its adapter hides', () => {
       else socket.end();
     await server.becomes(0);
     expect((await server.open()).readyState).toBe(1);
+  });
+
+  it('asks the requests of auth.http for a token, and no others', async () => {
+    const server = await on('routes', {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET } }, http: ['/opened'], scope: 'chat' },
+    });
+    const status = async (path: string, value?: string): Promise<unknown[]> => {
+      const headers: Record<string, string> =
+        value === undefined ? {} : { authorization: `Bearer ${value}` };
+      const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, { headers });
+      return [answer.status, answer.headers.get('www-authenticate')?.split(',')[0]];
+    };
+    expect(await status('/opened')).toEqual([401, 'Bearer']);
+    expect(await status('/%6fpened?x')).toEqual([401, 'Bearer']);
+    expect(await status('/opened', token())).toEqual([403, 'Bearer error="insufficient_scope"']);
+    expect(await status('/opened', token({ scope: 'chat' }))).toEqual([200, undefined]);
+    expect(await status('/guard')).toEqual([200, undefined]);
+    const bearer = { authorization: `Bearer ${token({ scope: 'chat' })}` };
+    expect(await ask(await server.open('/ws', bearer), 'in')).toBe('in');
   });
 
   it('keeps neither contexts nor sockets of handshakes that are over', async () => {

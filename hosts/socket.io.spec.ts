@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { io, type Socket } from 'socket.io-client';
 import WebSocket from 'ws';
@@ -520,6 +521,35 @@ describe('socket.io', () => {
       expect(await server.total()).toBe(2);
       client.disconnect();
       await server.becomes(1);
+    });
+
+    it('asks the requests of auth.http for a token, and not those of a session again', async () => {
+      const options = {
+        limits: {},
+        auth: {
+          policy: { keys: { secret: SECRET }, replay: { maxEntries: 100 } },
+          http: true,
+        },
+        exemptPaths: ['/stats'],
+      };
+      if (isBunEngine) {
+        const env = { ...process.env, GUARD_OPTIONS: JSON.stringify(options) };
+        const { stdout } = spawnSync(command[0], [command[1]], { env, encoding: 'utf8' });
+        expect(stdout).toContain('auth.http is kept by guard.request(handler) of node:http');
+        return;
+      }
+      const server = await start(command, options);
+      const url = `http://127.0.0.1:${server.port}/sessions`;
+      const refusal = await fetch(url);
+      expect([refusal.status, refusal.headers.get('www-authenticate')]).toEqual([401, 'Bearer']);
+      const bearer = (jti: string) => ({ authorization: `Bearer ${token({ jti })}` });
+      const answers = [await fetch(url, { headers: bearer('a') })];
+      answers.push(await fetch(url, { headers: bearer('a') }));
+      expect(answers.map(({ status }) => status)).toEqual([200, 401]);
+      // A token of one use: the polls and the upgrade of its session carry it again.
+      const client = await open(server, BOTH, bearer('b'));
+      expect(await ask(client, 'echo', 'in')).toBe('in');
+      expect(await refused(server, POLLING)).toBe(401);
     });
 
     it('identifies users, and refuses with 500 if that fails', async () => {

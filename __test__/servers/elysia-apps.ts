@@ -214,7 +214,7 @@ Object.assign(APPS, {
       })
       .get('/secret', ({ user }) => `secret of ${user}`, { portcullis: { requireToken: true } })
       .post('/secret', ({ user }) => `secret of ${user}`, { portcullis: { requireToken: true } })
-      .get('/scoped', ({ user }) => `scoped for ${user}`, {
+      .get('/scoped', ({ user, claims }) => `scoped for ${user}: ${claims?.['scope']}`, {
         portcullis: { requireToken: true, scope: 'chat:read' },
       })
       .ws('/scoped/ws', {

@@ -18,14 +18,15 @@ import {
 import { FetchMeter, markRefused } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
+import type { TokenClaims } from '../tokens/result.js';
 import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets, countSends, isTooLarge, type RawSocket } from './bun-sockets.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket, OPEN_SOCKET, sizeOf } from './socket.js';
 
-/** Options of the guard. */
-export type BunGuardOptions = GuardOptions<Request>;
+/** Options of the guard. `C` is the type of the claims of `auth`. */
+export type BunGuardOptions<C extends TokenClaims = TokenClaims> = GuardOptions<Request, C>;
 
 /** Guards a bare `Bun.serve`. */
 export interface BunGuard {
@@ -349,9 +350,11 @@ function guardedHandlers(
  *   websocket: guard.websocket({ message: (ws, message) => void ws.send(message) }),
  * });
  */
-export function portcullis(options: BunGuardOptions): BunGuard {
+export function portcullis<C extends TokenClaims = TokenClaims>(
+  options: BunGuardOptions<C>,
+): BunGuard {
   requireBun('portcullis/bun');
-  const adapter = new BunAdapter(options);
+  const adapter = new BunAdapter(options as unknown as BunGuardOptions);
   const { guard } = adapter;
   return {
     manager: guard.manager,

@@ -2,7 +2,7 @@
 import { Elysia, status } from 'elysia';
 import { PortcullisError } from '../base/errors.js';
 import type { RequestTrace } from '../base/trace.js';
-import type { ManagedConnection } from '../connections/connection.js';
+import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
@@ -20,6 +20,7 @@ import {
 import { FetchMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
+import type { TokenClaims } from '../tokens/result.js';
 import { bunDrainable, type BunServer } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
 import { ElysiaOnNode, upgradeSocketOf } from './elysia-node.js';
@@ -41,8 +42,11 @@ import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket } from './socket.js';
 import { wsSockets } from './ws-sockets.js';
 
-/** Options of the plugin. */
-export interface ElysiaGuardOptions extends GuardOptions<Request> {
+/** Options of the plugin. `C` is the type of the claims of `auth`. */
+export interface ElysiaGuardOptions<C extends TokenClaims = TokenClaims> extends GuardOptions<
+  Request,
+  C
+> {
   /**
    * Routes that the plugin guards, as `as` of Elysia's hooks. `global`: every route of the server that is
    * registered after it. `scoped`: the routes of the instance that uses the plugin, not those of its parent and its
@@ -144,15 +148,21 @@ interface RouteHookContext extends HookContext {
 /** The context of a route, as far as the guard writes it. */
 interface RouteContext extends AnswerContext {
   user?: unknown;
+  claims?: unknown;
 }
 
+/** Claims of any type. */
+type Claims = Readonly<Record<string, unknown>>;
+
 /** Names that routes see, beside their own. */
-type GuardContext = {
+type GuardContext<C extends Claims> = {
   portcullis: ElysiaGuard;
   /** The connection of a socket, from `open` on; `undefined` in requests. */
-  connection: ManagedConnection | undefined;
+  connection: ManagedConnection<ManagedSocket, C> | undefined;
   /** User of a socket, and of a request with `requireToken`; `undefined` for the others. */
   user: string | undefined;
+  /** Claims of the token of a request with `requireToken`; `undefined` for the others. A socket has `connection.claims`. */
+  claims: C | undefined;
 };
 
 /** A plugin, as far as Elysia's types hide it. */
@@ -515,9 +525,10 @@ class ElysiaAdapter {
       request,
       route.rights,
     );
-    const after = ({ user, answer }: TokenJudgement): undefined => {
-      if (answer !== undefined) return this.#refused(answer, request, context);
-      context.user ??= user;
+    const after = (judgement: TokenJudgement): undefined => {
+      if (judgement.answer !== undefined) return this.#refused(judgement.answer, request, context);
+      context.user ??= judgement.user;
+      context.claims ??= judgement.claims;
       return undefined;
     };
     return judged instanceof Promise ? judged.then(after) : after(judged);
@@ -643,12 +654,17 @@ function headerOf(request: Request): (name: string) => string {
  *   .get('/stats', ({ portcullis }) => portcullis.manager.snapshot())
  *   .listen(3000);
  */
-export function portcullis(options: ElysiaGuardOptions) {
+export function portcullis<C extends TokenClaims = TokenClaims>(options: ElysiaGuardOptions<C>) {
   const scoping = checkedScoping(options);
   const host = isBun ? bunSockets : wsSockets;
-  const guard = new Guard<Request>('portcullis/elysia', options, host, ['scoping']);
+  const guard = new Guard<Request>(
+    'portcullis/elysia',
+    options as unknown as ElysiaGuardOptions,
+    host,
+    ['scoping'],
+  );
   const { requests } = guard;
-  return pluginOf(
+  return pluginOf<C>(
     guard,
     requests === undefined || scoping !== 'global'
       ? undefined
@@ -692,7 +708,7 @@ let instances = 0;
  * @param ownErrorHooks hooks of `onError` that refusals need not pass, since they are ours
  * @internal
  */
-export function pluginOf(
+export function pluginOf<C extends Claims = Claims>(
   guard: Guard<Request>,
   limits: Around | undefined,
   scoping: GuardScoping = 'global',
@@ -723,8 +739,8 @@ export function pluginOf(
   });
   // Elysia compares the seed as JSON, in which two sets of options can be the same.
   const plugin = new Elysia({ name: 'portcullis', seed: ++instances })
-    // `connection` and `user` are types only: an application may decorate with the same names.
-    .decorate({ portcullis: decorator } as GuardContext)
+    // `connection`, `user` and `claims` are types only: an application may decorate with the same names.
+    .decorate({ portcullis: decorator } as GuardContext<C>)
     .macro({
       portcullis(options: RouteGuardOptions) {
         const route = new RouteGuard(guard, options);

@@ -8,6 +8,7 @@ import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { Admission } from '../guard/admission.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
+import type { TokenClaims } from '../tokens/result.js';
 import type { GuardOptions } from '../guard/options.js';
 import { type Answer, answerWith } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/rates.js';
@@ -33,10 +34,12 @@ import { CONNECTION, type GuardedSocket } from './socket.js';
 
 /**
  * Options of the guard. `R` is the request of the host: `IncomingMessage`, or `Request` with
- * `@socket.io/bun-engine`.
+ * `@socket.io/bun-engine`. `C` is the type of the claims of `auth`.
  */
-export type SocketIoGuardOptions<R extends IncomingMessage | Request = IncomingMessage> =
-  GuardOptions<R>;
+export type SocketIoGuardOptions<
+  R extends IncomingMessage | Request = IncomingMessage,
+  C extends TokenClaims = TokenClaims,
+> = GuardOptions<R, C>;
 
 /** A `Server` of Socket.IO 4, as far as a guard needs it. */
 export interface SocketIoServer {
@@ -56,7 +59,7 @@ export interface SocketIoGuard {
    * @param io a `Server` of Socket.IO 4, with the engine of Node or with `@socket.io/bun-engine`
    * @returns a function that ends this: sessions that are open keep their seats until they end
    * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a server that has a guard; ERR_UNSUPPORTED for
-   * the engine of uWebSockets.js
+   * the engine of uWebSockets.js, and for `auth.http` with `@socket.io/bun-engine`
    * @example
    * const io = new Server(httpServer);
    * guard.attach(io);
@@ -65,8 +68,8 @@ export interface SocketIoGuard {
   /** The page, if the option `page` asks for one; `request` serves it. */
   readonly page: LivePage | undefined;
   /**
-   * Wraps a handler of HTTP requests on Node, so that the limits of `requests` are kept and the page is
-   * served. The requests of Socket.IO never reach it: a request that polls waits for as long as its
+   * Wraps a handler of HTTP requests on Node, so that the limits of `requests` and the tokens of
+   * `auth.http` are judged and the page is served. The requests of Socket.IO never reach it: a request that polls waits for as long as its
    * session is silent.
    */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
@@ -276,6 +279,13 @@ class SocketIoAdapter {
   }
 
   #guardBun(engine: BunEngine): () => void {
+    // `Bun.serve` hands requests to the application's `fetch`, which no guard of this adapter wraps.
+    if (this.guard.judgesRequests)
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        'auth.http is kept by guard.request(handler) of node:http, which @socket.io/bun-engine does not use: leave it out, and have the verifier judge requests in your fetch',
+        { field: 'auth.http' },
+      );
     const unlimit = this.#limitMessages(engine);
     const { handleRequest, emitReserved } = engine;
     const isSeated = (socket: EngineSocket, request: Request, server: PeerSource): boolean => {
@@ -605,10 +615,13 @@ function withCors(
  * io.on('connection', (socket) => socket.on('echo', (text, answer) => answer(text)));
  * httpServer.listen(3000);
  */
-export function portcullis<R extends IncomingMessage | Request = IncomingMessage>(
-  options: SocketIoGuardOptions<R>,
-): SocketIoGuard {
-  const adapter = new SocketIoAdapter(options as GuardOptions<IncomingMessage | Request>);
+export function portcullis<
+  R extends IncomingMessage | Request = IncomingMessage,
+  C extends TokenClaims = TokenClaims,
+>(options: SocketIoGuardOptions<R, C>): SocketIoGuard {
+  const adapter = new SocketIoAdapter(
+    options as unknown as GuardOptions<IncomingMessage | Request>,
+  );
   const { guard } = adapter;
   return {
     manager: guard.manager,

@@ -7,6 +7,7 @@ import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
+import type { TokenClaims } from '../tokens/result.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
 import { isHandshake } from '../http/handshake.js';
@@ -35,8 +36,8 @@ import {
   wsSockets,
 } from './ws-sockets.js';
 
-/** Options of the guard. */
-export type WsGuardOptions = GuardOptions<IncomingMessage>;
+/** Options of the guard. `C` is the type of the claims of `auth`. */
+export type WsGuardOptions<C extends TokenClaims = TokenClaims> = GuardOptions<IncomingMessage, C>;
 
 /** Guards `ws` servers. */
 export interface WsGuard {
@@ -341,8 +342,10 @@ function onSocketError(this: GuardedWs, error: NodeJS.ErrnoException): void {
  * portcullis({ limits: { maxConnectionsPerIp: 10 } }).attach(server, webSocketServer);
  * webSocketServer.on('connection', (ws) => ws.on('message', (data) => ws.send(data)));
  */
-export function portcullis(options: WsGuardOptions): WsGuard {
-  const adapter = new WsAdapter(options);
+export function portcullis<C extends TokenClaims = TokenClaims>(
+  options: WsGuardOptions<C>,
+): WsGuard {
+  const adapter = new WsAdapter(options as unknown as WsGuardOptions);
   const { guard } = adapter;
   return {
     manager: guard.manager,

@@ -1,7 +1,8 @@
 /** The Elysia app of every server: the guard, the endpoints, the WebSocket route. */
 import { Elysia } from 'elysia';
 import { connectionOf, pluginOf } from '../adapters/elysia.js';
-import type { ManagedConnection } from '../connections/connection.js';
+// Both by name: the inferred type of the app shows them, and its declaration has to import them.
+import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import { responseOf } from '../http/fetch.js';
 import type { MessageReply } from '../messages/router.js';
 import { type Connection, sendText } from './connection.js';
@@ -89,7 +90,7 @@ export function baseApp(inner: object, options: ServerOptions) {
   /** Runs a handler; its error leaves the socket open. */
   const safely = async (
     ws: object,
-    run: (connection: Connection, managed: ManagedConnection) => unknown,
+    run: (connection: Connection, managed: ManagedConnection<ManagedSocket>) => unknown,
   ): Promise<void> => {
     const managed = connectionOf(ws);
     if (managed === undefined) return;

@@ -54,7 +54,10 @@ class Released<C> {
  *   if (connection.received(data.length) === 'ok') handle(data);
  * });
  */
-export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
+export class ManagedConnection<
+  S extends ManagedSocket = ManagedSocket,
+  C extends Readonly<Record<string, unknown>> = Readonly<Record<string, unknown>>,
+> {
   // A message reads these two: declared first, they share a cache line with the object's head.
   /** The segment of the slot; once released, a copy of the last figures. */
   #home: Segment<ManagedConnection<S>> | Released<ManagedConnection<S>>;
@@ -207,12 +210,12 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
    * const refreshed = await connection.refreshToken(message.token);
    * if (!refreshed.success) socket.send(JSON.stringify({ type: 'error', code: refreshed.error.code }));
    */
-  async refreshToken(token: string): Promise<TokenRefresh> {
+  async refreshToken(token: string): Promise<TokenRefresh<C>> {
     if (this.#token === undefined)
       throw new PortcullisError('ERR_UNSUPPORTED', 'the connection was not admitted by a token', {
         field: 'auth',
       });
-    return this.#token.refresh(token);
+    return this.#token.refresh(token) as Promise<TokenRefresh<C>>;
   }
 
   /**
@@ -298,11 +301,12 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
 
   /**
    * Claims of the token that the connection was admitted with, or of the last one of
-   * `refreshToken`; frozen, and `undefined` without a token. `verifier.claimsOf(connection)` has
-   * their type.
+   * `refreshToken`; frozen, and `undefined` without a token. In Elysia's handlers, `onTokenEnd` and
+   * `onDrain` they have the type of the guard's verifier; elsewhere `verifier.claimsOf(connection)`
+   * has it.
    */
-  get claims(): Readonly<Record<string, unknown>> | undefined {
-    return this.#token?.claims();
+  get claims(): C | undefined {
+    return this.#token?.claims() as C | undefined;
   }
 
   /**

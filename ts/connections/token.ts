@@ -2,8 +2,8 @@
 import type { Refusal } from './refusal.js';
 
 /** Outcome of `refreshToken`. */
-export type TokenRefresh =
-  | { readonly success: true; readonly claims: Readonly<Record<string, unknown>> }
+export type TokenRefresh<C extends Readonly<Record<string, unknown>> = Readonly<Record<string, unknown>>> =
+  | { readonly success: true; readonly claims: C }
   | {
       readonly success: false;
       readonly error: Refusal | { readonly code: string; readonly reason: string };

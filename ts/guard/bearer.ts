@@ -2,7 +2,7 @@
 import { outOfRange, UnauthorizedError, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { ID_MAX } from '../connections/arguments.js';
-import type { ManagedConnection } from '../connections/connection.js';
+import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import { hasRole, hasScopes } from '../tokens/claim-rules.js';
 import { oneOrMoreTexts } from '../tokens/policy.js';
 import type { TokenClaims, TokenResult } from '../tokens/result.js';
@@ -11,10 +11,16 @@ import { failure, type ValidationFailure } from '../validators/failure.js';
 import type { TokenPlaces } from './bearer-places.js';
 import { HttpTokens } from './http-tokens.js';
 
-/** A verifier, the places of a client's token, and the end of a socket with its token. */
-export interface TokenAuth {
+/** A connection with the claims of its guard's verifier, whatever their type. @internal */
+export type AuthConnection = ManagedConnection<ManagedSocket, TokenClaims>;
+
+/**
+ * A verifier, the places of a client's token, and the end of a socket with its token. `C` is the type
+ * of the claims.
+ */
+export interface TokenAuth<C extends TokenClaims = TokenClaims> {
   /** Verifies the token. */
-  readonly verifier: TokenVerifier;
+  readonly verifier: TokenVerifier<C>;
   /**
    * Also takes the token from this cookie. Browsers send cookies along with the requests of every
    * page: only pages that `allowedOrigins` allows may connect, by default those of the same host.
@@ -39,7 +45,7 @@ export interface TokenAuth {
    * below. Paths are compared without regard to case, encoding, dots and double slashes. Preflight
    * requests and `exemptPaths` need none. A route of Elysia with `requireToken` checks the token
    * again, which `replay` refuses: name it here or there. The adapters for `node:http` servers need
-   * `guard.request(handler)`. Default: none.
+   * `guard.request(handler)`; `@socket.io/bun-engine` cannot have it. Default: none.
    */
   readonly http?: boolean | readonly string[] | undefined;
   /** Scopes that the token must all have, in `scope` or `scp`; others get 403. Default: none. */
@@ -65,7 +71,10 @@ export interface TokenAuth {
    * new token, for `connection.refreshToken()`. Default: none.
    */
   readonly onTokenEnd?:
-    | ((connection: ManagedConnection, reason: 'token_expired' | 'token_revoked') => void)
+    | ((
+        connection: ManagedConnection<ManagedSocket, C>,
+        reason: 'token_expired' | 'token_revoked',
+      ) => void)
     | undefined;
 }
 

@@ -33,6 +33,7 @@ import { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 import { Admission } from './admission.js';
 import {
+  type AuthConnection,
   authOf,
   type CheckedAuth,
   lackOf,
@@ -241,7 +242,7 @@ export class Guard<R extends object> {
     this.openSockets = new OpenSockets(websockets, timers, host, this.monitor);
     if (onDrain !== undefined)
       this.openSockets.onDrain = (connection) =>
-        this.#hooks.run('onDrain', () => onDrain(connection));
+        this.#hooks.run('onDrain', () => onDrain(connection as AuthConnection));
     this.page =
       page === undefined
         ? undefined

@@ -1,7 +1,7 @@
 /** Options of every guard, checked; the manager that they make. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import type { RequestTrace } from '../base/trace.js';
-import type { ManagedConnection } from '../connections/connection.js';
+import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { ConnectionLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
@@ -9,6 +9,7 @@ import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PageOptions } from '../page/live-page.js';
 import type { WebSocketLimitsInput } from '../resources/limits.js';
 import { TimerManager } from '../timers/manager.js';
+import type { TokenClaims } from '../tokens/result.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
 import type { TokenAuth } from './bearer.js';
 import type { RequestLimitsInput } from '../http/rate-options.js';
@@ -17,9 +18,10 @@ import type { MessageOptions } from './json-filter.js';
 
 /**
  * Options of every guard. Give `limits`, or a `manager` of your own: a manager brings its own
- * `timers` and `ConnectionManagerOptions`. `R` is the request of the adapter.
+ * `timers` and `ConnectionManagerOptions`. `R` is the request of the adapter, `C` the type of the claims
+ * of `auth`.
  */
-export interface GuardOptions<R>
+export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
   extends ConnectionManagerOptions, MessageOptions, RefusalOptions<R> {
   /** Limits of connections; required without a `manager`. */
   readonly limits?: ConnectionLimits;
@@ -76,12 +78,12 @@ export interface GuardOptions<R>
    * Admits clients with a valid token only; its `sub` is the user. Excludes `identify`. Other clients get
    * 401 with `WWW-Authenticate` (close 1008), or 503 (close 1013) while the keys are missing.
    */
-  readonly auth?: TokenVerifier | TokenAuth;
+  readonly auth?: TokenVerifier<C> | TokenAuth<C>;
   /**
    * Called for each open WebSocket of a shutdown, right before its close frame: `connection.socket` can still
    * send a last message. Errors are process warnings. Default: none.
    */
-  readonly onDrain?: ((connection: ManagedConnection) => void) | undefined;
+  readonly onDrain?: ((connection: ManagedConnection<ManagedSocket, C>) => void) | undefined;
   /**
    * Called with each error of `identify`, other than `UnauthorizedError`, and of `clientAddress`, with the address
    * and the trace of the request.

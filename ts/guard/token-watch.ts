@@ -13,7 +13,7 @@ import type { TimerManager } from '../timers/manager.js';
 import { deepFreeze } from '../tokens/cache.js';
 import type { TokenClaims } from '../tokens/result.js';
 import { ValidationFailure } from '../validators/failure.js';
-import { type CheckedAuth, userOf } from './bearer.js';
+import { type AuthConnection, type CheckedAuth, userOf } from './bearer.js';
 
 /** Reason for the end of a token. @internal */
 export type TokenEnd = 'token_expired' | 'token_revoked';
@@ -206,7 +206,9 @@ export class TokenWatch {
   }
 
   #notify({ connection, reason }: WatchedToken): void {
-    this.#hooks.run('onTokenEnd', () => this.#auth.onTokenEnd?.(connection, reason));
+    this.#hooks.run('onTokenEnd', () =>
+      this.#auth.onTokenEnd?.(connection as AuthConnection, reason),
+    );
   }
 
   #close({ connection, reason }: WatchedToken): void {
