@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-/// Threads read the clock one after the other, and wall clocks are corrected: two ends of one ban
-/// that are as close are the same.
-const TOLERANCE_MS: i64 = 1000;
+/// Times of one ban are rounded on their way through wall clocks: two bans that begin as close are the
+/// same.
+const TOLERANCE_MS: i64 = 10;
 
 struct Shared {
     settings: Settings,
