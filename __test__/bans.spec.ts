@@ -6,11 +6,14 @@ import {
   Cluster,
   ConnectionManager,
   type GuardOptions,
+  ProductionMetrics,
   type Refusal,
   TimerManager,
   TokenVerifier,
   UnauthorizedError,
 } from '../dist/index.js';
+import { type ClientNames, masked, SHOWN } from '../dist/page/mask.js';
+import { Recorder } from '../dist/page/recorder.js';
 import { InFlightRequest } from '../dist/http/limiter.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { freePort, Redis, SERVER, withClient } from '../cluster/redis.mjs';
@@ -363,6 +366,37 @@ describe('a manager', () => {
       evicted: 0,
     });
     expect(refused).toEqual(['banned', 'banned']);
+  });
+
+  it('shows its bans on the page, masked, and in metrics, after it is closed, too', async () => {
+    const manager = managerOf(OPTIONS);
+    const metrics = new ProductionMetrics({ timers, connections: manager });
+    for (let at = 0; at < 3; at++) manager.failed('2001:db8:1:2::3');
+    clock.advance(1000);
+    manager.ban('192.0.2.7', 500);
+    manager.reserve('192.0.2.7');
+    const shown = (names: ClientNames, isSeen = true) =>
+      new Recorder({ connections: manager, timers }, 'Test', 8, names).look(0, 0, isSeen).bans;
+    const latest = [
+      { key: '192.0.2.0/24', failures: 0, bans: 0 },
+      { key: '2001:db8:1::/48', failures: 3, bans: 1 },
+    ];
+    expect(shown(masked())).toMatchObject({ active: 2, banned: 2, failures: 3, lifted: 0, latest });
+    expect(shown(SHOWN)?.latest?.map(({ key }) => key)).toEqual(['192.0.2.7', '2001:db8:1:2::/64']);
+    expect(shown(SHOWN, false)?.latest).toBeNull();
+    const before = metrics.generateReport().metrics.healthScore;
+    const text = await metrics.toPrometheus();
+    expect(text).toMatch(/^portcullis_banned_addresses 2$/m);
+    expect(text).toMatch(/^portcullis_bans_total 2$/m);
+    expect(text).toMatch(/^portcullis_ban_failures_total 3$/m);
+    expect(text).toMatch(/^portcullis_refusals_total\{code="banned"\} 1$/m);
+    metrics.detach(manager);
+    expect(await metrics.toPrometheus()).toMatch(/^portcullis_bans_total 2$/m);
+    expect(metrics.generateReport().metrics.healthScore).toBe(before);
+    metrics.close();
+    const other = new ProductionMetrics({ timers, connections: managerOf(undefined) });
+    expect(await other.toPrometheus()).not.toContain('portcullis_ban');
+    other.close();
   });
 
   it('shares its bans with all of its name, and with no other', () => {

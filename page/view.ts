@@ -1,4 +1,5 @@
 /** Shows a snapshot in words, tiles and tables. */
+import { BanCard } from './ban-card.js';
 import { ClusterCard } from './cluster-card.js';
 import { ConnectionCards } from './connection-cards.js';
 import { byId, say } from './dom.js';
@@ -11,6 +12,7 @@ import type { PageSnapshot } from '../ts/page/snapshot.js';
 export class View {
   readonly #tiles = new Tiles();
   readonly #connections = new ConnectionCards();
+  readonly #bans = new BanCard();
   readonly #cluster = new ClusterCard();
   readonly #server = new ServerCards();
 
@@ -20,6 +22,7 @@ export class View {
     showAdvice(snapshot);
     this.#tiles.show(snapshot);
     this.#connections.show(snapshot);
+    this.#bans.show(snapshot);
     this.#cluster.show(snapshot);
     this.#server.show(snapshot);
     const { server } = snapshot;

@@ -125,10 +125,10 @@ impl BanList {
         self.table(|table| table.lift(network, now))
     }
 
-    /// Returns the active bans, the latest first.
+    /// Returns the latest active bans, the latest first.
     #[must_use]
-    pub fn list(&self, now: i64) -> Vec<Ban> {
-        self.table(|table| table.list(now))
+    pub fn list(&self, most: usize, now: i64) -> Vec<Ban> {
+        self.table(|table| table.list(most, now))
     }
 
     /// Returns the counts.

@@ -254,15 +254,20 @@ impl Table {
         ban
     }
 
-    /// Returns the active bans, the latest first.
-    pub(super) fn list(&mut self, now: i64) -> Vec<Ban> {
+    /// Returns the latest active bans, the latest first.
+    pub(super) fn list(&mut self, most: usize, now: i64) -> Vec<Ban> {
         self.settle(now);
         let active = self
             .active
             .iter()
             .filter_map(|(_, key)| self.records.get(key));
         let mut bans: Vec<Ban> = active.map(Record::ban).collect();
-        bans.sort_by_key(|ban| (std::cmp::Reverse(ban.since_ms), ban.network.bits()));
+        let order = |ban: &Ban| (std::cmp::Reverse(ban.since_ms), ban.network.bits());
+        if most < bans.len() {
+            bans.select_nth_unstable_by_key(most, order);
+            bans.truncate(most);
+        }
+        bans.sort_unstable_by_key(order);
         bans
     }
 

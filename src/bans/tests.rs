@@ -205,11 +205,15 @@ proptest! {
                     model.learn(at, since, now + gap + 1, bans, now);
                 }
                 3 => {
-                    let mut listed: Vec<_> = table.list(now).iter().map(|ban| (ban.network.bits(), ban.since_ms, ban.until_ms, ban.bans)).collect();
+                    let mut listed: Vec<_> = table.list(usize::MAX, now).iter().map(|ban| (ban.network.bits(), ban.since_ms, ban.until_ms, ban.bans)).collect();
                     let mut expected: Vec<_> = model.known.iter().filter(|one| one.until > now).map(|one| (address(one.at).bits(), one.since, one.until, one.bans)).collect();
                     listed.sort_unstable();
                     expected.sort_unstable();
                     prop_assert_eq!(listed, expected);
+                    let all = table.list(usize::MAX, now);
+                    let few = table.list(usize::from(at) / 2, now);
+                    prop_assert_eq!(few.as_slice(), &all[..few.len()]);
+                    prop_assert_eq!(few.len(), all.len().min(usize::from(at) / 2));
                 }
                 _ => {
                     let banned = table.fail(network, now);

@@ -11,6 +11,7 @@ import type { Format } from './instrument.js';
 import type { Template } from './instrument-registry.js';
 import { areMet } from './health-score.js';
 import { LAYOUT, type Ledger } from './ledger.js';
+import type { BanCounts } from './sources.js';
 
 /** Options of the text exposition. */
 export interface ExpositionOptions {
@@ -24,6 +25,8 @@ export interface ExpositionOptions {
 /** Counts that stand beside the assessment. @internal */
 export interface Counts {
   readonly inFlight: number;
+  /** Bans of the managers; `undefined` if none bans. */
+  readonly bans: BanCounts | undefined;
   readonly refusals: readonly (readonly [code: string, count: number])[];
   readonly errors: readonly (readonly [kind: string, count: number])[];
   readonly clusters: readonly ClusterManagerStats[];
@@ -82,13 +85,16 @@ export function render(
 export function scalarsOf(
   ledger: Ledger,
   assessment: Assessment,
-  { host, inFlight }: Pick<Counts, 'host' | 'inFlight'>,
+  { host, inFlight, bans }: Pick<Counts, 'host' | 'inFlight' | 'bans'>,
 ): Readonly<Record<string, number | null>> {
   return {
     ...resourceScalars(assessment),
     ...serviceScalars(assessment),
     ...host.scalars,
     inFlight,
+    bannedAddresses: bans?.active ?? null,
+    bans: bans?.banned ?? null,
+    banFailures: bans?.failures ?? null,
     routesOverflowed: ledger.overflowed,
   };
 }

@@ -11,6 +11,7 @@ import type { ChainSnapshot } from '../middleware/contract.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
+import { bansOf } from './bans.js';
 import { ClusterWatch } from './cluster-watch.js';
 import { ConnectionScan } from './connection-scan.js';
 import { PageEvents } from './events.js';
@@ -62,6 +63,7 @@ export class Recorder {
   readonly #events = new PageEvents();
   readonly #scan: ConnectionScan;
   readonly #cluster: ClusterWatch;
+  readonly #names: ClientNames;
   readonly #rows: PageRow[] = [];
   readonly #heat: (readonly number[] | null)[] = [];
   #sequence = 0;
@@ -73,6 +75,7 @@ export class Recorder {
     this.#maxViewers = maxViewers;
     this.#scan = new ConnectionScan(sources.connections.connections, names);
     this.#cluster = new ClusterWatch(sources.connections);
+    this.#names = names;
     this.#events.addServerEvent(wallClockMs(), 'info', `Page set up on ${runtime}`);
   }
 
@@ -129,6 +132,7 @@ export class Recorder {
       budgets: figures?.budgets ?? null,
       messages: figures?.messages ?? null,
       connections: this.#connections(connections, isSeen, at),
+      bans: bansOf(manager, connections, isSeen, this.#names),
       cluster: this.#cluster.look(isSeen),
       refusals,
       loop: loopOf(resources),
@@ -153,6 +157,7 @@ export class Recorder {
       ...snapshot,
       server: { ...snapshot.server, viewers, denied },
       connections: this.#connections(stats, true, wallClockMs()),
+      bans: bansOf(this.#sources.connections, stats, true, this.#names),
       cluster: this.#cluster.look(true),
       refusals: refusalsOf(stats, this.#sources.stats?.()),
       timers: timersOf(this.#sources.timers, true),
