@@ -589,7 +589,7 @@ describe('docs/kpi.md', () => {
     expect(monitor.shedMs()).toBeGreaterThan(0);
     const metrics = new ProductionMetrics({ timers, monitor, connections: sources.connections });
     const cluster = new Cluster({ url: 'redis://127.0.0.1:1' });
-    const clustered = new ConnectionManager({}, { timers, name: 'docs', cluster });
+    const clustered = new ConnectionManager({}, { timers, name: 'docs', cluster, banAfter: 10 });
     metrics.attach(clustered);
     metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
     metrics.recordError('a');

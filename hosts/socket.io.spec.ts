@@ -343,6 +343,37 @@ describe('socket.io', () => {
       await server.becomes(0);
     });
 
+    it('bans an address whose tokens fail, over polling and WebSocket together', async () => {
+      const server = await start(command, {
+        limits: {},
+        banAfter: 10,
+        trustedProxies: ['127.0.0.1'],
+        auth: { policy: { keys: { secret: SECRET } } },
+      });
+      const good = token({ exp: 4_000_000_000 });
+      const headers = (client: string, bearer: string): Record<string, string> => ({
+        'X-Forwarded-For': client,
+        Authorization: `Bearer ${bearer}`,
+      });
+      const shake = async (client: string, bearer = good): Promise<number> =>
+        (await server.handshake(headers(client, bearer), `${ENGINE}websocket`)).status;
+      const poll = (client: string, bearer = good): Promise<Response> =>
+        fetch(`http://127.0.0.1:${server.port}${ENGINE}polling`, {
+          headers: headers(client, bearer),
+        });
+      for (let at = 0; at < 5; at++) {
+        expect(await shake('192.0.2.1', `${good}x`)).toBe(401);
+        expect((await poll('192.0.2.1', `${good}x`)).status).toBe(401);
+      }
+      expect(await shake('192.0.2.1')).toBe(429);
+      const refused = await poll('192.0.2.1');
+      expect([refused.status, await refused.json()]).toMatchObject([429, { code: 'banned' }]);
+      expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(30);
+      expect([await shake('192.0.2.2'), (await poll('192.0.2.2')).status]).toEqual([101, 200]);
+      for (const bearer of [...(Array(11).fill(`${good}x`) as string[]), good])
+        expect((await poll('', bearer)).status).toBe(bearer === good ? 200 : 401);
+    });
+
     it('gives seats back when a poll, a handshake or a WebSocket breaks off', async () => {
       const server = await start(command, { limits: { maxConnectionsPerIp: 40 } });
       const sids = await Promise.all(Array.from({ length: 20 }, () => session(server)));

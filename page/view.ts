@@ -1,4 +1,5 @@
 /** Shows a snapshot in words, tiles and tables. */
+import { BanCard } from './ban-card.js';
 import { ClusterCard } from './cluster-card.js';
 import { ConnectionCards } from './connection-cards.js';
 import { byId, say } from './dom.js';
@@ -12,6 +13,7 @@ import type { PageSnapshot } from '../ts/page/snapshot.js';
 export class View {
   readonly #tiles = new Tiles();
   readonly #connections = new ConnectionCards();
+  readonly #bans = new BanCard();
   readonly #cluster = new ClusterCard();
   readonly #shedding = new SheddingCard();
   readonly #server = new ServerCards();
@@ -22,6 +24,7 @@ export class View {
     showAdvice(snapshot);
     this.#tiles.show(snapshot);
     this.#connections.show(snapshot);
+    this.#bans.show(snapshot);
     this.#cluster.show(snapshot);
     this.#shedding.show(snapshot);
     this.#server.show(snapshot);

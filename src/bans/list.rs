@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-/// Threads read the clock one after the other, and wall clocks are corrected: two ends of one ban
-/// that are as close are the same.
-const TOLERANCE_MS: i64 = 1000;
+/// Times of one ban are rounded on their way through wall clocks: two bans that begin as close are the
+/// same.
+const TOLERANCE_MS: i64 = 10;
 
 struct Shared {
     settings: Settings,
@@ -125,10 +125,10 @@ impl BanList {
         self.table(|table| table.lift(network, now))
     }
 
-    /// Returns the active bans, the latest first.
+    /// Returns the latest active bans, the latest first.
     #[must_use]
-    pub fn list(&self, now: i64) -> Vec<Ban> {
-        self.table(|table| table.list(now))
+    pub fn list(&self, most: usize, now: i64) -> Vec<Ban> {
+        self.table(|table| table.list(most, now))
     }
 
     /// Returns the counts.

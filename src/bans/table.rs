@@ -212,14 +212,15 @@ impl Table {
         ban
     }
 
-    /// Takes the ban of another process over, unless the network is banned for as long already.
-    /// `tolerance_ms` is the difference in which two ends of one ban may be read.
+    /// Takes the ban of another process over, unless the active ban of the network began later, or is the
+    /// same. `tolerance_ms` is the difference in which two starts of one ban may be read.
     pub(super) fn learn(&mut self, ban: Ban, tolerance_ms: i64, now: i64) -> Option<Ban> {
-        let mut record = self.known(ban.network, now);
-        let is_news = ban.until_ms > record.until_ms.max(now).saturating_add(tolerance_ms);
-        if !is_news && record.until_ms <= now {
+        if ban.until_ms <= now {
             return None;
         }
+        let mut record = self.known(ban.network, now);
+        let is_active = record.until_ms > now;
+        let is_news = !is_active || ban.since_ms > record.since_ms.saturating_add(tolerance_ms);
         record.bans = record.bans.max(ban.bans);
         if is_news {
             record.last_ms = now;
@@ -253,15 +254,20 @@ impl Table {
         ban
     }
 
-    /// Returns the active bans, the latest first.
-    pub(super) fn list(&mut self, now: i64) -> Vec<Ban> {
+    /// Returns the latest active bans, the latest first.
+    pub(super) fn list(&mut self, most: usize, now: i64) -> Vec<Ban> {
         self.settle(now);
         let active = self
             .active
             .iter()
             .filter_map(|(_, key)| self.records.get(key));
         let mut bans: Vec<Ban> = active.map(Record::ban).collect();
-        bans.sort_by_key(|ban| (std::cmp::Reverse(ban.since_ms), ban.network.bits()));
+        let order = |ban: &Ban| (std::cmp::Reverse(ban.since_ms), ban.network.bits());
+        if most < bans.len() {
+            bans.select_nth_unstable_by_key(most, order);
+            bans.truncate(most);
+        }
+        bans.sort_unstable_by_key(order);
         bans
     }
 

@@ -158,16 +158,12 @@ impl Model {
         self.put(one, now);
     }
 
-    fn learn(&mut self, at: u8, left: i64, bans: u32, now: i64) {
+    fn learn(&mut self, at: u8, since: i64, until: i64, bans: u32, now: i64) {
         let mut one = self.known(at, now);
-        let is_news = now + left > one.until.max(now) + 10;
-        if !is_news && one.until <= now {
-            return;
-        }
         one.bans = one.bans.max(bans);
-        if is_news {
+        if one.until <= now || since > one.since + 10 {
             one.failures.clear();
-            (one.last, one.since, one.until) = (now, now, now + left);
+            (one.last, one.since, one.until) = (now, since, until);
         }
         self.put(one, now);
     }
@@ -203,16 +199,21 @@ proptest! {
                 1 => prop_assert_eq!(table.lift(network, now).is_some(), model.lift(at, now)),
                 2 => {
                     let bans = u32::from(at % 4);
-                    let ban = Ban { network, since_ms: now, until_ms: now + gap + 1, failures: 0, bans, cause: Cause::Cluster };
+                    let since = now - gap * i64::from(at % 3);
+                    let ban = Ban { network, since_ms: since, until_ms: now + gap + 1, failures: 0, bans, cause: Cause::Cluster };
                     table.learn(ban, 10, now);
-                    model.learn(at, gap + 1, bans, now);
+                    model.learn(at, since, now + gap + 1, bans, now);
                 }
                 3 => {
-                    let mut listed: Vec<_> = table.list(now).iter().map(|ban| (ban.network.bits(), ban.since_ms, ban.until_ms, ban.bans)).collect();
+                    let mut listed: Vec<_> = table.list(usize::MAX, now).iter().map(|ban| (ban.network.bits(), ban.since_ms, ban.until_ms, ban.bans)).collect();
                     let mut expected: Vec<_> = model.known.iter().filter(|one| one.until > now).map(|one| (address(one.at).bits(), one.since, one.until, one.bans)).collect();
                     listed.sort_unstable();
                     expected.sort_unstable();
                     prop_assert_eq!(listed, expected);
+                    let all = table.list(usize::MAX, now);
+                    let few = table.list(usize::from(at) / 2, now);
+                    prop_assert_eq!(few.as_slice(), &all[..few.len()]);
+                    prop_assert_eq!(few.len(), all.len().min(usize::from(at) / 2));
                 }
                 _ => {
                     let banned = table.fail(network, now);

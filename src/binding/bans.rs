@@ -160,7 +160,7 @@ impl BoundFunction for Network {
     }
 }
 
-/// Returns the active bans, the latest first: a line for each, of network and numbers.
+/// Returns the latest active bans, the latest first: a line for each, of network and numbers.
 struct List;
 impl BoundFunction for List {
     type Core = Core;
@@ -170,9 +170,9 @@ impl BoundFunction for List {
         let most = args.uint32(1)? as usize;
         let list = core.list()?;
         let mut text = String::new();
-        for ban in list.list(now).iter().take(most) {
+        for ban in list.list(most, now) {
             text.push_str(&list.text(ban.network));
-            for number in numbers(ban) {
+            for number in numbers(&ban) {
                 // Writing to a string never fails.
                 let _ = write!(text, " {number}");
             }

@@ -343,6 +343,36 @@ pub const SCALARS: &[Scalar] = &[
         )],
     },
     Scalar {
+        key: "bannedAddresses",
+        families: &[family(
+            Both,
+            "portcullis_banned_addresses",
+            Gauge,
+            "",
+            "Addresses that are banned",
+        )],
+    },
+    Scalar {
+        key: "bans",
+        families: &[family(
+            Both,
+            "portcullis_bans",
+            Counter,
+            "",
+            "Bans of addresses",
+        )],
+    },
+    Scalar {
+        key: "banFailures",
+        families: &[family(
+            Both,
+            "portcullis_ban_failures",
+            Counter,
+            "",
+            "Failures of addresses that count towards a ban",
+        )],
+    },
+    Scalar {
         key: "cpuUserSeconds",
         families: &[family(
             Prom,

@@ -657,6 +657,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return this.#bans?.list() ?? [];
   }
 
+  /** Returns the latest active bans. @internal */
+  latestBans(most: number): Ban[] {
+    return this.#bans?.list(most) ?? [];
+  }
+
   /** @throws ERR_INVALID_ARG_TYPE without `banAfter`; ERR_CLOSED after `close()` */
   #openedBans(): Bans {
     this.#checkOpen('it bans nobody');

@@ -12,6 +12,7 @@ import type { Template } from './instrument-registry.js';
 import { areMet } from './health-score.js';
 import { LAYOUT, type Ledger } from './ledger.js';
 import type { LimiterFigures } from './limiters.js';
+import type { BanCounts } from './sources.js';
 
 /** Options of the text exposition. */
 export interface ExpositionOptions {
@@ -25,6 +26,8 @@ export interface ExpositionOptions {
 /** Counts that stand beside the assessment. @internal */
 export interface Counts {
   readonly inFlight: number;
+  /** Bans of the managers; `undefined` if none bans. */
+  readonly bans: BanCounts | undefined;
   readonly refusals: readonly (readonly [code: string, count: number])[];
   readonly errors: readonly (readonly [kind: string, count: number])[];
   readonly clusters: readonly ClusterManagerStats[];
@@ -84,13 +87,16 @@ export function render(
 export function scalarsOf(
   ledger: Ledger,
   assessment: Assessment,
-  { host, inFlight }: Pick<Counts, 'host' | 'inFlight'>,
+  { host, inFlight, bans }: Pick<Counts, 'host' | 'inFlight' | 'bans'>,
 ): Readonly<Record<string, number | null>> {
   return {
     ...resourceScalars(assessment),
     ...serviceScalars(assessment),
     ...host.scalars,
     inFlight,
+    bannedAddresses: bans?.active ?? null,
+    bans: bans?.banned ?? null,
+    banFailures: bans?.failures ?? null,
     routesOverflowed: ledger.overflowed,
   };
 }

@@ -570,6 +570,7 @@ export class ProductionMetrics {
   #counts(withHost: boolean): Counts {
     return {
       inFlight: this.#inFlight,
+      bans: this.#sources.bans(),
       refusals: this.#refusalCounts(),
       errors: this.#errors.entries(),
       clusters: this.#sources.clusters(),

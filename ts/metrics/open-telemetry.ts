@@ -122,6 +122,9 @@ const FIGURES: Readonly<Record<string, Row>> = {
   healthScore: ['portcullis.health_score', '1', 'gauge', 'Health score from 0 to 100'],
   healthy: ['portcullis.targets_met', '1', 'gauge', '1 if every target with data is met'],
   apdex: ['portcullis.apdex', '1', 'gauge', 'Application performance index from 0 to 1'],
+  bannedAddresses: ['portcullis.bans.active', '{address}', 'updown', 'Addresses that are banned'],
+  bans: ['portcullis.bans', '{ban}', 'sum', 'Bans of addresses'],
+  banFailures: ['portcullis.bans.failures', '{failure}', 'sum', 'Failures that count for a ban'],
   routesOverflowed: [
     'portcullis.routes.overflowed',
     '{request}',

@@ -12,6 +12,7 @@ import type { ResourceSnapshot } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { PressureFigures } from '../resources/pressure.js';
 import type { TimerManager } from '../timers/manager.js';
+import { bansOf } from './bans.js';
 import { ClusterWatch } from './cluster-watch.js';
 import { ConnectionScan } from './connection-scan.js';
 import { PageEvents } from './events.js';
@@ -64,6 +65,7 @@ export class Recorder {
   readonly #events = new PageEvents();
   readonly #scan: ConnectionScan;
   readonly #cluster: ClusterWatch;
+  readonly #names: ClientNames;
   readonly #rows: PageRow[] = [];
   readonly #heat: (readonly number[] | null)[] = [];
   #sequence = 0;
@@ -75,6 +77,7 @@ export class Recorder {
     this.#maxViewers = maxViewers;
     this.#scan = new ConnectionScan(sources.connections.connections, names);
     this.#cluster = new ClusterWatch(sources.connections);
+    this.#names = names;
     this.#events.addServerEvent(wallClockMs(), 'info', `Page set up on ${runtime}`);
   }
 
@@ -132,6 +135,7 @@ export class Recorder {
       budgets: figures?.budgets ?? null,
       messages: figures?.messages ?? null,
       connections: this.#connections(connections, isSeen, at),
+      bans: bansOf(manager, connections, isSeen, this.#names),
       cluster: this.#cluster.look(isSeen),
       refusals,
       loop: loopOf(resources),
@@ -157,6 +161,7 @@ export class Recorder {
       ...snapshot,
       server: { ...snapshot.server, viewers, denied },
       connections: this.#connections(stats, true, wallClockMs()),
+      bans: bansOf(this.#sources.connections, stats, true, this.#names),
       cluster: this.#cluster.look(true),
       refusals: refusalsOf(stats, this.#sources.stats?.()),
       timers: timersOf(this.#sources.timers, true),

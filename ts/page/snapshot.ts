@@ -216,6 +216,32 @@ export interface PageSnapshot {
      */
     readonly topError: number;
   };
+  /** Bans of addresses; `null` without `banAfter`. */
+  readonly bans: {
+    /** Active bans. */
+    readonly active: number;
+    /** Bans, since the start; so are the next two. */
+    readonly banned: number;
+    /** Counted failures. */
+    readonly failures: number;
+    /** Bans lifted by a call. */
+    readonly lifted: number;
+    /** The 20 latest active bans; `null` without viewers. */
+    readonly latest:
+      | readonly {
+          /** The address or IPv6 network; without `showClients` a wider network. */
+          readonly key: string;
+          /** Start, wall-clock milliseconds. */
+          readonly since: number;
+          /** End, wall-clock milliseconds. */
+          readonly until: number;
+          /** Failures of the address since it is known. */
+          readonly failures: number;
+          /** Bans of the address by failures in a row. */
+          readonly bans: number;
+        }[]
+      | null;
+  } | null;
   /** The cluster that counts the connections; `null` without one. */
   readonly cluster: {
     /** State of this process in it. */
