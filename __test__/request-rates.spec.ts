@@ -2,19 +2,10 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { normalizedPath } from '../dist/http/rate-options.js';
-import { withinLimits } from '../dist/http/fetch.js';
-import { RequestLimiter } from '../dist/http/limiter.js';
-import { RequestRateLimiter } from '../dist/http/rates.js';
 import { clientKeyOf } from '../dist/base/address.js';
-import {
-  RateLimiter,
-  type RateRefusal,
-  type RequestRates,
-  resourceLimits,
-  TimerManager,
-} from '../dist/index.js';
-import { ManualClock } from '../dist/testing.js';
+import { RateLimiter, type RateRefusal } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
+import { fetcher } from './fixtures/rated-fetch.js';
 import { SERVERS, cleanUp, start } from './servers/start.js';
 
 // Rates of HTTP requests, on real servers of each adapter and with requests of `fetch`.
@@ -114,29 +105,6 @@ describe('the builder', () => {
   });
 });
 
-/** A limiter of requests with rates, and a function that sends it a request. */
-function fetcher(rates: RequestRates<Request>): {
-  clock: ManualClock;
-  rates: RequestRateLimiter;
-  send: (path?: string, given?: RequestInit & { ip?: string; status?: number }) => Response;
-} {
-  const clock = new ManualClock();
-  const timers = new TimerManager({ clock });
-  const limiter = new RequestRateLimiter(rates as RequestRates<never>, clock);
-  const { requests } = resourceLimits({ requests: { timeoutMs: 2 ** 30 } });
-  const within = new RequestLimiter(requests, timers, undefined, undefined, limiter);
-  return {
-    clock,
-    rates: limiter,
-    send: (path = '/', { ip = '192.0.2.1', status = 200, ...init } = {}) =>
-      withinLimits(
-        within,
-        new Request(`http://127.0.0.1${path}`, init),
-        () => ip,
-        () => new Response('', { status }),
-      ) as Response,
-  };
-}
 const headersOf = (response: Response, ...names: string[]): (string | null)[] =>
   names.map((name) => response.headers.get(name));
 
