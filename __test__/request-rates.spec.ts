@@ -191,10 +191,64 @@ describe('rates of requests', () => {
       mode: 'observe',
       onRateRefused: (refusal) => told.push(refusal),
     });
-    expect([send(), send(), send()].map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(headersOf(send(), 'ratelimit', 'ratelimit-policy')).toEqual([null, null]);
+    expect([send(), send()].map(({ status }) => status)).toEqual([200, 200]);
     expect(told).toHaveLength(2);
     expect(told[0]).toMatchObject({ scope: 'ip', key: '192.0.2.1', isEnforced: false });
     expect(rates.snapshot().refused.ip).toBe(2);
+  });
+
+  it('give no cost back that was only observed, nor one twice', () => {
+    const { send, rates } = fetcher({
+      perIp: { limit: 2, windowMs: 1000 },
+      mode: 'observe',
+      skipFailed: true,
+    });
+    const left = (): number | undefined => rates.explain({ ip: '192.0.2.1' })[0]?.result.remaining;
+    expect([send(), send()].map(({ status }) => status)).toEqual([200, 200]);
+    expect(send('/', { status: 404 }).status).toBe(404);
+    expect(left()).toBe(0);
+    const judged = fetcher({ perIp: { limit: 9, windowMs: 1000 }, skipFailed: true });
+    judged.send();
+    const asked = { request: {}, method: 'GET', url: '/', clientOf: () => '192.0.2.1' };
+    const outcome = judged.rates.judge(asked)!;
+    judged.send();
+    outcome.settle(500);
+    outcome.settle(500);
+    expect(judged.rates.explain({ ip: '192.0.2.1' })[0]?.result.remaining).toBe(7);
+  });
+
+  it('take a status of 400 as failed, and of 399 as successful', () => {
+    const counts = (option: 'skipFailed' | 'skipSuccessful', status: number): boolean => {
+      const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, [option]: true });
+      send('/', { status });
+      return send('/', { status }).status === 429;
+    };
+    expect([399, 400].map((status) => counts('skipFailed', status))).toEqual([true, false]);
+    expect([399, 400].map((status) => counts('skipSuccessful', status))).toEqual([false, true]);
+  });
+
+  it('round `Retry-After` up to whole seconds, and leave it out where no retry helps', async () => {
+    const refused = (windowMs: number, cost = 1): Response => {
+      const { send } = fetcher({ perIp: { limit: 1, windowMs }, cost: () => cost });
+      send();
+      return send();
+    };
+    const seconds = [1, 400, 1000, 1001, 1400].map((windowMs) =>
+      refused(windowMs).headers.get('retry-after'),
+    );
+    expect(seconds).toEqual(['1', '1', '1', '2', '2']);
+    const never = refused(1000, 2);
+    expect([never.status, never.headers.get('retry-after')]).toEqual([429, null]);
+    expect(await never.json()).not.toHaveProperty('retryAfterMs');
+  });
+
+  it('count by the paths below a wildcard, and by no other path', () => {
+    const { send } = fetcher({ perRoute: { '/api/*': { limit: 1, windowMs: 1000 } } });
+    const counted = ['/api/a', '/apis', '/api', '/other', '/API//b'].map(
+      (path) => send(path).headers.get('ratelimit') !== null || send(path).status === 429,
+    );
+    expect(counted).toEqual([true, false, true, false, true]);
   });
 
   it('explain which limit would refuse a client, and spend nothing', () => {
@@ -213,6 +267,10 @@ describe('rates of requests', () => {
       '1 in 9000 ms by route: 0 left, a retry is admitted after 9000 ms',
     );
     expect(rates.explain(question)).toEqual(explained);
+    // The address in another notation, and the cost that the request has.
+    const mapped = { ip: '::ffff:192.0.2.1' };
+    expect(rates.explain(mapped)).toEqual(explained.slice(0, 1));
+    expect(rates.explain({ ...mapped, cost: 2 })[0]?.wouldRefuse).toBe(true);
   });
 
   it('survive functions of the application that fail', () => {
