@@ -84,6 +84,26 @@ describe('a limiter', () => {
     }
   });
 
+  it('admits a burst above and below the limit, and then the flow', () => {
+    for (const burst of [1, 30]) {
+      const { clock, limiter } = limiterOf({ burst });
+      expect(limiter.take('a', burst)).toMatchObject({ success: true, remaining: 0 });
+      expect(limiter.take('a')).toMatchObject({ success: false, retryAfterMs: 100 });
+      expect(limiter.take('b', burst + 1).retryAfterMs).toBe(Infinity);
+      clock.advance(100);
+      expect([limiter.take('a').success, limiter.take('a').success]).toEqual([true, false]);
+    }
+  });
+
+  it('tells for each cost whether it would be admitted, and after a penalty for a cost of 1', () => {
+    for (const algorithm of ALGORITHMS) {
+      const { limiter } = limiterOf({ algorithm });
+      expect(limiter.penalty('a', 9)).toMatchObject({ success: true, remaining: 1 });
+      expect([limiter.peek('a', 1).success, limiter.peek('a', 2).success]).toEqual([true, false]);
+      expect(limiter.reward('b', 1).success).toBe(true);
+    }
+  });
+
   it('takes penalties beyond the limit, gives rewards back, blocks and forgets', () => {
     for (const algorithm of ALGORITHMS) {
       const { clock, limiter } = limiterOf({ algorithm });
@@ -291,6 +311,14 @@ describe('limiters taken together', () => {
       expect(both.take(['ip', 'bob'], 2).success).toBe(true);
       expect(both.take(['ip', 'eve'], 2).refusedBy).toBe(perIp);
       expect(perUser.peek('eve').remaining).toBe(2);
+      // The whole cost is given back, of each limiter by its own key.
+      const wide = new RateLimiter({ limit: 9, windowMs: 1000, algorithm, clock });
+      const all = RateLimiter.all(wide, perIp, perUser);
+      expect(all.take(['w', 'home', 'ann'], 2).refusedBy).toBe(perUser);
+      expect([wide.peek('w').remaining, perIp.peek('home').remaining]).toEqual([9, 5]);
+      wide.take('home', 3);
+      expect(all.take(['home', 'other', 'ann'], 2).refusedBy).toBe(perUser);
+      expect([wide.peek('home').remaining, perIp.peek('other').remaining]).toEqual([6, 5]);
       // Both refuse: the longer time counts.
       const slow = new RateLimiter({ limit: 1, windowMs: 9000, algorithm, clock });
       const three = RateLimiter.all(perUser, slow);

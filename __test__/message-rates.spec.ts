@@ -369,6 +369,8 @@ describe('a rate of the messages of one type', () => {
       true,
     ]);
     expect([byUser(c), byUser(c), byUser(d), byUser(c)]).toEqual([true, true, true, false]);
+    // A user may have the id of a connection as a name.
+    expect(byUser(a, c.id)).toBe(true);
     const byIp = routed('ip');
     expect([byIp(a), byIp(b), byIp(c), byIp(d)]).toEqual([true, true, false, true]);
   });

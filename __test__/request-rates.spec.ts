@@ -2,19 +2,10 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { normalizedPath } from '../dist/http/rate-options.js';
-import { withinLimits } from '../dist/http/fetch.js';
-import { RequestLimiter } from '../dist/http/limiter.js';
-import { RequestRateLimiter } from '../dist/http/rates.js';
 import { clientKeyOf } from '../dist/base/address.js';
-import {
-  RateLimiter,
-  type RateRefusal,
-  type RequestRates,
-  resourceLimits,
-  TimerManager,
-} from '../dist/index.js';
-import { ManualClock } from '../dist/testing.js';
+import { RateLimiter, type RateRefusal } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
+import { fetcher } from './fixtures/rated-fetch.js';
 import { SERVERS, cleanUp, start } from './servers/start.js';
 
 // Rates of HTTP requests, on real servers of each adapter and with requests of `fetch`.
@@ -114,29 +105,6 @@ describe('the builder', () => {
   });
 });
 
-/** A limiter of requests with rates, and a function that sends it a request. */
-function fetcher(rates: RequestRates<Request>): {
-  clock: ManualClock;
-  rates: RequestRateLimiter;
-  send: (path?: string, given?: RequestInit & { ip?: string; status?: number }) => Response;
-} {
-  const clock = new ManualClock();
-  const timers = new TimerManager({ clock });
-  const limiter = new RequestRateLimiter(rates as RequestRates<never>, clock);
-  const { requests } = resourceLimits({ requests: { timeoutMs: 2 ** 30 } });
-  const within = new RequestLimiter(requests, timers, undefined, undefined, limiter);
-  return {
-    clock,
-    rates: limiter,
-    send: (path = '/', { ip = '192.0.2.1', status = 200, ...init } = {}) =>
-      withinLimits(
-        within,
-        new Request(`http://127.0.0.1${path}`, init),
-        () => ip,
-        () => new Response('', { status }),
-      ) as Response,
-  };
-}
 const headersOf = (response: Response, ...names: string[]): (string | null)[] =>
   names.map((name) => response.headers.get(name));
 
@@ -228,10 +196,64 @@ describe('rates of requests', () => {
       mode: 'observe',
       onRateRefused: (refusal) => told.push(refusal),
     });
-    expect([send(), send(), send()].map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(headersOf(send(), 'ratelimit', 'ratelimit-policy')).toEqual([null, null]);
+    expect([send(), send()].map(({ status }) => status)).toEqual([200, 200]);
     expect(told).toHaveLength(2);
     expect(told[0]).toMatchObject({ scope: 'ip', key: '192.0.2.1', isEnforced: false });
     expect(rates.snapshot().refused.ip).toBe(2);
+  });
+
+  it('give no cost back that was only observed, nor one twice', () => {
+    const { send, rates } = fetcher({
+      perIp: { limit: 2, windowMs: 1000 },
+      mode: 'observe',
+      skipFailed: true,
+    });
+    const left = (): number | undefined => rates.explain({ ip: '192.0.2.1' })[0]?.result.remaining;
+    expect([send(), send()].map(({ status }) => status)).toEqual([200, 200]);
+    expect(send('/', { status: 404 }).status).toBe(404);
+    expect(left()).toBe(0);
+    const judged = fetcher({ perIp: { limit: 9, windowMs: 1000 }, skipFailed: true });
+    judged.send();
+    const asked = { request: {}, method: 'GET', url: '/', clientOf: () => '192.0.2.1' };
+    const outcome = judged.rates.judge(asked)!;
+    judged.send();
+    outcome.settle(500);
+    outcome.settle(500);
+    expect(judged.rates.explain({ ip: '192.0.2.1' })[0]?.result.remaining).toBe(7);
+  });
+
+  it('take a status of 400 as failed, and of 399 as successful', () => {
+    const counts = (option: 'skipFailed' | 'skipSuccessful', status: number): boolean => {
+      const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, [option]: true });
+      send('/', { status });
+      return send('/', { status }).status === 429;
+    };
+    expect([399, 400].map((status) => counts('skipFailed', status))).toEqual([true, false]);
+    expect([399, 400].map((status) => counts('skipSuccessful', status))).toEqual([false, true]);
+  });
+
+  it('round `Retry-After` up to whole seconds, and leave it out where no retry helps', async () => {
+    const refused = (windowMs: number, cost = 1): Response => {
+      const { send } = fetcher({ perIp: { limit: 1, windowMs }, cost: () => cost });
+      send();
+      return send();
+    };
+    const seconds = [1, 400, 1000, 1001, 1400].map((windowMs) =>
+      refused(windowMs).headers.get('retry-after'),
+    );
+    expect(seconds).toEqual(['1', '1', '1', '2', '2']);
+    const never = refused(1000, 2);
+    expect([never.status, never.headers.get('retry-after')]).toEqual([429, null]);
+    expect(await never.json()).not.toHaveProperty('retryAfterMs');
+  });
+
+  it('count by the paths below a wildcard, and by no other path', () => {
+    const { send } = fetcher({ perRoute: { '/api/*': { limit: 1, windowMs: 1000 } } });
+    const counted = ['/api/a', '/apis', '/api', '/other', '/API//b'].map(
+      (path) => send(path).headers.get('ratelimit') !== null || send(path).status === 429,
+    );
+    expect(counted).toEqual([true, false, true, false, true]);
   });
 
   it('explain which limit would refuse a client, and spend nothing', () => {
@@ -250,6 +272,10 @@ describe('rates of requests', () => {
       '1 in 9000 ms by route: 0 left, a retry is admitted after 9000 ms',
     );
     expect(rates.explain(question)).toEqual(explained);
+    // The address in another notation, and the cost that the request has.
+    const mapped = { ip: '::ffff:192.0.2.1' };
+    expect(rates.explain(mapped)).toEqual(explained.slice(0, 1));
+    expect(rates.explain({ ...mapped, cost: 2 })[0]?.wouldRefuse).toBe(true);
   });
 
   it('survive functions of the application that fail', () => {
