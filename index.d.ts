@@ -1457,6 +1457,10 @@ interface ClusterManagerStats {
         readonly reason: string;
         readonly leftMs: number;
     } | undefined;
+    /** Newcomers that were admitted in the place of an older connection (`onFull: 'closeOldest'`). */
+    readonly takeovers: number;
+    /** Connections, leases and waiting newcomers of this process that a newcomer of any process has replaced. */
+    readonly replaced: number;
     /** Events that were read: members, kicks, revocations, changes of limits and drains. */
     readonly events: number;
     /** Times that events were missed, or may have been: the state was read again. One at each start. */
@@ -1613,8 +1617,8 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /**
      * Cluster whose processes count together: limits of connections hold over all of them, per `name`, which it
      * needs. `drain` and idle eviction stay this process's. Admission is asynchronous then: use `admit` and
-     * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes `onFull: 'closeOldest'` and
-     * the limits' `mode: 'observe'`. Default: none.
+     * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes the limits'
+     * `mode: 'observe'`. Default: none.
      */
     readonly cluster?: Cluster | undefined;
     /**
@@ -1632,7 +1636,9 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /**
      * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` admits the
      * newcomer and closes the user's oldest connection of this manager with 4001 once the newcomer
-     * opens. At most as many leases may wait for that as the user has connections. Default `reject`.
+     * opens. At most as many leases may wait for that as the user has connections. With a `cluster` the oldest
+     * connection of all processes is closed while the newcomer waits, at most `admitTimeoutMs`; all processes need the
+     * same value. Default `reject`.
      */
     readonly onFull?: 'reject' | 'closeOldest' | undefined;
     /**

@@ -21,7 +21,7 @@ import {
   UNREACHABLE,
 } from '../cluster/membership.js';
 import { type ClusterNode, clusterNodesOf } from '../cluster/presence.js';
-import type { ClusterManagerStats } from '../cluster/stats.js';
+import { type ClusterManagerStats, STATES } from '../cluster/stats.js';
 import { parseIpv4 } from '../native/strings.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -202,7 +202,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     };
     if (given.cluster !== undefined && this.#isObserving)
       throw outOfRange('mode', 'observe', "'enforce' with a cluster");
-    const member = given.cluster?.join(given.name ?? '', numbers);
+    const member = given.cluster?.join(given.name ?? '', numbers, given.closesOldest);
     this.#cluster = given.cluster;
     this.#member = member;
     // Those in force in this process, which other threads of the name have opened the index with.
@@ -220,7 +220,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     );
     try {
       this.#applyLimits();
-      this.#stopNews = member?.onNews((kind, data) => this.#news(kind, data));
+      this.#stopNews = this.#listen(member);
       this.#monitor?.attach(this);
     } catch (error) {
       // Strict timers or a monitor that are closed: neither the name nor timers may stay taken.
@@ -229,6 +229,19 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#seats.close();
       throw error;
     }
+  }
+
+  /** Listens to the cluster; returns a function that ends it. */
+  #listen(member: Membership | undefined): (() => void) | undefined {
+    if (member === undefined) return undefined;
+    const stops = [
+      member.onNews((kind, data) => this.#news(kind, data)),
+      member.onReplaced((ticket) => {
+        const connection = this.#seats.replaced(ticket);
+        if (connection !== undefined) this.#close(connection, REPLACED_CODE, REPLACED_REASON);
+      }),
+    ];
+    return () => stops.forEach((stop) => stop());
   }
 
   /** Puts the limits into effect that JavaScript enforces. */
@@ -491,7 +504,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Returns how many connections of a user newcomers may close. */
   #claimable(user: string | undefined): number {
-    return user === undefined || !this.#options.closesOldest ? 0 : this.#live.countOf(user);
+    if (user === undefined || !this.#options.closesOldest) return 0;
+    // The cluster finds the connection to close.
+    return this.#cluster === undefined ? this.#live.countOf(user) : SLOTS_MAX;
   }
 
   get #isObserving(): boolean {
@@ -577,7 +592,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const seat = this.#seats.commit(handle);
     if (seat === 'stale') return this.#told('stale_lease', ip, userId);
     const slot = handle % SLOTS_MAX;
-    const isOver = seat === 'over';
+    // A cluster that is up has closed the oldest one already, or does so before it confirms the lease.
+    const isOver = seat === 'over' && !held.isUnconfirmed && !this.#isExact;
     const v4 = parseIpv4(ip);
     const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata);
     const { confirmation } = held;
@@ -586,6 +602,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       void this.#unconfirmed.run(result.connection, () => confirmation);
     }
     return result;
+  }
+
+  /** True while a cluster decides. */
+  get #isExact(): boolean {
+    return this.#member?.figures()?.state === STATES.indexOf('up');
   }
 
   /**
