@@ -527,7 +527,7 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket, C exten
      * `onDrain` they have the type of the guard's verifier; elsewhere `verifier.claimsOf(connection)`
      * has it.
      */
-    get claims(): Readonly<Record<string, unknown>> | undefined;
+    get claims(): C | undefined;
     /**
      * Id of the handshake, which stalls show, too; see `RequestTrace`. `undefined` for a connection that was added
      * without a guard.
@@ -1558,6 +1558,15 @@ interface ClusterManagerStats {
         readonly reason: string;
         readonly leftMs: number;
     } | undefined;
+    /** Newcomers that were admitted in the place of an older connection (`onFull: 'closeOldest'`). */
+    readonly takeovers: number;
+    /** Connections, leases and waiting newcomers of this process that a newcomer of any process has replaced. */
+    readonly replaced: number;
+    /**
+     * Bugs of the native thread that were contained: a part of it has panicked, has told it on the standard error, and has
+     * begun anew. Anything but 0 is worth a report.
+     */
+    readonly containedBugs: number;
     /** Events that were read: members, kicks, revocations, changes of limits and drains. */
     readonly events: number;
     /** Times that events were missed, or may have been: the state was read again. One at each start. */
@@ -1747,8 +1756,8 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /**
      * Cluster whose processes count together: limits of connections hold over all of them, per `name`, which it
      * needs. `drain` and idle eviction stay this process's. Admission is asynchronous then: use `admit` and
-     * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes `onFull: 'closeOldest'` and
-     * the limits' `mode: 'observe'`. Default: none.
+     * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes the limits'
+     * `mode: 'observe'`. Default: none.
      */
     readonly cluster?: Cluster | undefined;
     /**
@@ -1766,7 +1775,9 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /**
      * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` admits the
      * newcomer and closes the user's oldest connection of this manager with 4001 once the newcomer
-     * opens. At most as many leases may wait for that as the user has connections. Default `reject`.
+     * opens. At most as many leases may wait for that as the user has connections. With a `cluster` the oldest
+     * connection of all processes is closed while the newcomer waits, at most `admitTimeoutMs`; all processes need the
+     * same value. Default `reject`.
      */
     readonly onFull?: 'reject' | 'closeOldest' | undefined;
     /**

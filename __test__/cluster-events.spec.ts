@@ -34,10 +34,14 @@ async function server(): Promise<{ port: number; redis: Redis; url: string }> {
 }
 
 /** A process of its own and this one, both up. */
-async function pair(limits: ConnectionLimits = {}, options: Partial<ClusterOptions> = {}) {
+async function pair(
+  limits: ConnectionLimits = {},
+  options: Partial<ClusterOptions> = {},
+  own: { readonly onFull?: 'closeOldest' } = {},
+) {
   const { port, redis, url } = await server();
   const all = { url, leaseMs: LEASE_MS, onUnreachable: 'closed' as const, ...options };
-  const peer = new Peer({ options: { ...all, nodeName: 'peer' }, limits });
+  const peer = new Peer({ options: { ...all, nodeName: 'peer' }, limits, manager: own });
   ends.push(() => peer.end());
   const cluster = new Cluster({ ...all, nodeName: 'here' });
   ends.push(() => cluster.close());
@@ -45,6 +49,7 @@ async function pair(limits: ConnectionLimits = {}, options: Partial<ClusterOptio
   const manager = new ConnectionManager(limits, {
     name: 'chat',
     cluster,
+    ...own,
     onRefuse: ({ code }) => refused.push(code),
   });
   ends.push(() => manager.close());
@@ -62,8 +67,8 @@ async function open(manager: ConnectionManager, user: string): Promise<FakeSocke
   const lease = await manager.admit('192.0.2.1', user);
   if (!lease.success) return lease.code;
   const socket = new FakeSocket();
-  manager.commit(lease, `${user} ${Math.random()}`, socket);
-  return socket;
+  const result = manager.commit(lease, `${user} ${Math.random()}`, socket);
+  return result.success ? socket : result.code;
 }
 
 describe.skipIf(SERVER === undefined)('events of a cluster', () => {
@@ -605,5 +610,84 @@ describe.skipIf(SERVER === undefined)('a login after the upgrade', () => {
     const third = await openAnonymous(manager);
     expect(third.connection.bindUser('cid')).toMatchObject({ code: 'user_limit' });
     expect(third.socket.closed).toEqual([]);
+  });
+});
+
+describe.skipIf(SERVER === undefined)("onFull: 'closeOldest' over all processes", () => {
+  const REPLACED = { code: 4001, reason: 'Replaced by a newer connection' };
+  const OWN = { onFull: 'closeOldest' } as const;
+
+  it('a newcomer ends the oldest connection of its user, wherever that is', async () => {
+    const { peer, manager, cluster, all, call } = await pair({ maxConnectionsPerUser: 2 }, {}, OWN);
+    const third = new Peer({ options: all, limits: { maxConnectionsPerUser: 2 }, manager: OWN });
+    ends.push(() => third.end());
+    await third.run('await cluster.ready()');
+    const mine = (await open(manager, 'ada')) as FakeSocket;
+    const other = (await open(manager, 'bob')) as FakeSocket;
+    expect(await peer.run('return open("192.0.2.2", "ada", "a")')).toBe('granted');
+    expect(await third.run('return open("192.0.2.3", "ada", "a")')).toBe('granted');
+    expect(mine.closed).toEqual([REPLACED]);
+    expect(await cluster.count('ada')).toBe(2);
+    // The next one is the peer's, the one after it the third's.
+    const [second, latest] = [await open(manager, 'ada'), await open(manager, 'ada')];
+    expect([second, latest].every((socket) => socket instanceof FakeSocket)).toBe(true);
+    expect(await peer.run('return own.a.closed')).toEqual([REPLACED]);
+    expect(await third.run('return own.a.closed')).toEqual([REPLACED]);
+    // Then those of this process itself, oldest first.
+    expect(await open(manager, 'ada')).toBeInstanceOf(FakeSocket);
+    expect([second, latest].map((socket) => (socket as FakeSocket).closed)).toEqual([
+      [REPLACED],
+      [],
+    ]);
+    expect(other.closed).toEqual([]);
+    expect(manager.snapshot().totalConnections).toBe(3);
+    expect(cluster.snapshot().managers[0]).toMatchObject({ takeovers: 3, replaced: 2 });
+    await until(async () => Number(await call('HGET', '{pc1:chat}:m', 'T')) === 3);
+  });
+
+  it('many at once leave as many as the limit, and no count is lost', async () => {
+    const { peer, manager, cluster } = await pair({ maxConnectionsPerUser: 1 }, {}, OWN);
+    const first = (await open(manager, 'ada')) as FakeSocket;
+    const [here, there] = await Promise.all([
+      Promise.all([open(manager, 'ada'), open(manager, 'ada')]),
+      peer.run<string[]>(
+        'return Promise.all(["a", "b"].map((id) => open("192.0.2.2", "ada", id)))',
+      ),
+    ]);
+    const sockets = [first, ...here].filter((one) => one instanceof FakeSocket);
+    const left = async (): Promise<number> =>
+      sockets.filter(({ closed }) => closed.length === 0).length +
+      (await peer.run<number>(
+        'return Object.values(own).filter(({ closed }) => closed.length === 0).length',
+      ));
+    await until(async () => (await left()) === 1);
+    const codes = [...here, ...there].filter((one) => typeof one === 'string');
+    const outcomes = ['granted', 'user_limit', 'stale_lease'];
+    expect(codes.filter((code) => !outcomes.includes(code as string))).toEqual([]);
+    await until(async () => (await cluster.count('ada')) === 1);
+    // And the next one is admitted.
+    expect(await open(manager, 'ada')).toBeInstanceOf(FakeSocket);
+    await until(async () => (await left()) === 0);
+  });
+
+  it('is refused while the holder is stopped, or dead for less than a lease', async () => {
+    const { peer, manager, cluster } = await pair({ maxConnectionsPerUser: 1 }, {}, OWN);
+    expect(await peer.run('return open("192.0.2.2", "ada", "a")')).toBe('granted');
+    peer.process.kill('SIGSTOP');
+    expect(await open(manager, 'ada')).toBe('user_limit');
+    expect(await open(manager, 'bob')).toBeInstanceOf(FakeSocket);
+    peer.process.kill('SIGCONT');
+    await until(async () => (await open(manager, 'ada')) instanceof FakeSocket);
+    expect(await peer.run('return own.a.closed')).toEqual([REPLACED]);
+    expect(await peer.run('return open("192.0.2.2", "bob", "b")')).toBe('granted');
+    peer.process.kill('SIGKILL');
+    const codes: unknown[] = [];
+    await until(async () => {
+      codes.push(await open(manager, 'bob'));
+      return codes.at(-1) instanceof FakeSocket;
+    });
+    expect(codes[0]).toBe('user_limit');
+    expect(await cluster.count('bob')).toBe(1);
+    expect(manager.snapshot().totalConnections).toBe(2);
   });
 });

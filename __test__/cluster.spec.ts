@@ -95,10 +95,10 @@ describe('options of a cluster', () => {
     expect(codeOf(() => new ConnectionManager({ mode: 'observe' }, options))).toBe(
       'ERR_OUT_OF_RANGE',
     );
-    expect(codeOf(() => new ConnectionManager({}, { ...options, onFull: 'closeOldest' }))).toBe(
-      'ERR_OUT_OF_RANGE',
-    );
     const manager = managerOf(cluster, {});
+    expect(codeOf(() => new ConnectionManager({}, { ...options, onFull: 'closeOldest' }))).toBe(
+      'ERR_CLUSTER_CONFLICT',
+    );
     expect(codeOf(() => manager.reserve('192.0.2.1'))).toBe('ERR_ASYNC_REQUIRED');
     expect(codeOf(() => manager.addConnection('a', new FakeSocket(), '192.0.2.1'))).toBe(
       'ERR_ASYNC_REQUIRED',

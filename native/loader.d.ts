@@ -22,7 +22,7 @@ export declare class NativeCluster {
    * Joins with the managers of that name; returns the number of the member. `limits` as for
    * `createConnections`.
    */
-  join(name: string, limits: Array<number>): number
+  join(name: string, limits: Array<number>, closesOldest: boolean): number
   /**
    * Writes answers into the shared array, as many as there is room for; returns their number. A
    * ticket of 0 tells that a state has changed.
@@ -246,6 +246,12 @@ export interface ClusterFigures {
   lost: number
   /** Members declared dead. */
   declared: number
+  /** Newcomers that were granted the seat of an older connection. */
+  takeovers: number
+  /** Connections and waiting newcomers of this process that a newcomer has replaced. */
+  replaced: number
+  /** Bugs of the network's thread that were contained. */
+  contained: number
   /** Events that were read. */
   events: number
   /** Times that events were missed, or may have been. */
@@ -283,7 +289,7 @@ export interface ClusterTls {
 export declare function createBans(name: string | undefined | null, numbers: Array<number>): { share(numbers: Float64Array): number; leftMs(ip: string | number, nowMs: number): number; find(ip: string | number, nowMs: number): number; fail(ip: string | number, nowMs: number): number; ban(ip: string | number, forMs: number, nowMs: number): number; learn(ip: string | number, nowMs: number): number; lift(ip: string | number, nowMs: number): number; counts(nowMs: number): number; network(ip: string | number): string; list(nowMs: number, most: number): string; processNowMs(): number }
 
 /** Creates a connection table over the index of that name, or over an index of its own. */
-export declare function createConnections(name: string | undefined | null, numbers: Array<number>, cluster?: number | undefined | null): { share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
+export declare function createConnections(name: string | undefined | null, numbers: Array<number>, cluster?: number | undefined | null): { share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
 
 /**
  * Creates a JSON scanner.

@@ -200,6 +200,12 @@ pub struct ClusterFigures {
     pub lost: f64,
     /// Members declared dead.
     pub declared: f64,
+    /// Newcomers that were granted the seat of an older connection.
+    pub takeovers: f64,
+    /// Connections and waiting newcomers of this process that a newcomer has replaced.
+    pub replaced: f64,
+    /// Bugs of the network's thread that were contained.
+    pub contained: f64,
     /// Events that were read.
     pub events: f64,
     /// Times that events were missed, or may have been.
@@ -247,6 +253,9 @@ impl From<Status> for ClusterFigures {
             drift: counts.drift as f64,
             lost: counts.lost as f64,
             declared: counts.declared as f64,
+            takeovers: counts.takeovers as f64,
+            replaced: counts.replaced as f64,
+            contained: counts.contained as f64,
             events: counts.events as f64,
             gaps: counts.gaps as f64,
         }
@@ -334,7 +343,7 @@ impl NativeCluster {
     /// Joins with the managers of that name; returns the number of the member. `limits` as for
     /// `createConnections`.
     #[napi(catch_unwind)]
-    pub fn join(&self, name: String, limits: Vec<f64>) -> Result<u32> {
+    pub fn join(&self, name: String, limits: Vec<f64>, closes_oldest: bool) -> Result<u32> {
         let config = &self.config;
         let limit = |at: usize| limits.get(at).map_or(u32::MAX, |number| *number as u32);
         let rate = |at: usize| limits.get(at).copied().unwrap_or_default();
@@ -375,6 +384,7 @@ impl NativeCluster {
             reject_cache_ms: config.reject_cache_ms,
             release_delay_ms: config.release_delay_ms,
             lease_total: config.lease_total,
+            closes_oldest,
             entropy: [random(), random(), random(), random()],
         };
         let id = NEXT.replace(NEXT.get().wrapping_add(1));

@@ -92,7 +92,7 @@ fn limits(numbers: &[f64]) -> Limits {
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -151,6 +151,7 @@ pub fn create_connections<'env>(
     bind::<Release>(env, &object, &core)?;
     bind::<Message>(env, &object, &core)?;
     bind::<BindUser>(env, &object, &core)?;
+    bind::<Replaced>(env, &object, &core)?;
     bind::<AskMove>(env, &object, &core)?;
     bind::<EndMove>(env, &object, &core)?;
     bind::<Sweep>(env, &object, &core)?;
@@ -530,6 +531,17 @@ settled!(BindUser, c"bindUser", |core, args| {
         Ok(Some(bound)) => Ok(core.answer(Ok((bound, 1.0)))),
         Err(refusal) => Ok(core.answer(Err(refusal))),
     }
+});
+
+// Returns the open slot of a ticket, or -1; a lease of the ticket is given back.
+settled!(Replaced, c"replaced", |core, args| {
+    let ticket = args.number(0) as u64;
+    let slot = if ticket == 0 {
+        None
+    } else {
+        core.table()?.replaced(ticket)
+    };
+    Ok(slot.map_or(-1.0, f64::from))
 });
 
 // Asks the cluster to move the seat of a live slot, from `(slot, user)`. Returns 0 if it is granted, -1 if the answer comes

@@ -15,6 +15,10 @@ pub(super) const UNKNOWN: u8 = 2;
 /// Flag of an admission that moves a seat to a user: it takes no seat of the totals, and only the limit of that user
 /// can refuse it.
 pub(super) const MOVE: u8 = 4;
+/// Flag of an admission that replaces the oldest seat of its user, if the user is at the limit.
+pub(super) const TAKE: u8 = 8;
+/// Flag of a question of such an admission: whether it may open now.
+pub(super) const LOOK: u8 = 16;
 /// Buckets of one call that walks them.
 pub(super) const WALK: u32 = 64;
 
@@ -323,7 +327,7 @@ impl Contents {
                 if rates.of_network || rates.of_user {
                     for admission in asked {
                         let [address, prefix, user, _] = admission.keys;
-                        let is_bound = admission.flags & (EXEMPT | MOVE) == 0;
+                        let is_bound = admission.flags & (EXEMPT | MOVE | LOOK) == 0;
                         let network = fields.rate(
                             prefix.or(address),
                             Scope::NetworkRate,
@@ -334,6 +338,18 @@ impl Contents {
                         spent.extend(of_user.to_be_bytes());
                     }
                 }
+                let mut takers = Vec::new();
+                let taking = asked.iter().filter(|one| one.flags & TAKE != 0);
+                for user in taking.filter_map(|one| one.keys[2]) {
+                    takers.extend(column.name(user).digest.to_be_bytes());
+                }
+                let mut keys = fields.keys;
+                let stream = if takers.is_empty() {
+                    0
+                } else {
+                    keys.push(space.events());
+                    keys.len()
+                };
                 args.extend([
                     fields.fields,
                     fields.buckets,
@@ -343,10 +359,12 @@ impl Contents {
                     wanted,
                     spent,
                     text(u8::from(rates.is_strict)),
+                    takers,
+                    text(stream),
                 ]);
                 Command {
                     script: Script::Batch,
-                    keys: fields.keys,
+                    keys,
                     args,
                 }
             }

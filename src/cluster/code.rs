@@ -17,6 +17,10 @@ pub const OVERLOAD: i32 = 65;
 pub const CLOSED: i32 = 66;
 /// Answer: the seat was given back before the answer came.
 pub const ABANDONED: i32 = 67;
+/// To the holder of a seat: a newcomer of the same user replaces it.
+pub const REPLACED: i32 = 68;
+/// From the server: the newcomer has its seat, and waits for the end of the one that it replaces.
+pub(super) const TAKING: i32 = 11;
 
 /// Answer: the connect rate of the network is exceeded.
 pub const IP_RATE: i32 = 8;

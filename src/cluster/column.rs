@@ -124,6 +124,11 @@ impl Column {
         self.entries[key as usize].name
     }
 
+    /// Returns the key of a name, if it is in use.
+    pub(super) fn find(&self, name: Name) -> Option<Key> {
+        self.by_name.get(&name).copied()
+    }
+
     pub(super) fn held(&self, key: Key) -> u32 {
         self.entries[key as usize].held
     }

@@ -14,10 +14,12 @@
 //! - While the member is up, the server knows of every seat that it holds.
 
 use super::call::{
-    Asked, BUCKETS, BatchRates, Command, Contents, EXEMPT, MOVE, Seat, Space, UNKNOWN, WALK, owned,
+    Asked, BUCKETS, BatchRates, Command, Contents, EXEMPT, LOOK, MOVE, Seat, Space, TAKE, UNKNOWN,
+    WALK, owned,
 };
 use super::code::{
-    ABANDONED, CLOSED, CODES, DRAINING, GRANTED, IP_RATE, OVERLOAD, UNREACHABLE, USER_RATE, WAIT,
+    ABANDONED, CLOSED, CODES, DRAINING, GRANTED, IP_RATE, OVERLOAD, TAKING, UNREACHABLE, USER_RATE,
+    WAIT,
 };
 use super::column::{Column, Key, Name, Scope};
 use super::events::{Events, Read};
@@ -30,10 +32,11 @@ use super::script::{Script, holds};
 use super::settings::{ClusterLimits, Policy, Settings};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 mod ahead;
 mod moves;
+mod takeover;
 
 /// Clients that may wait.
 const WAITING_MAX: usize = 65_536;
@@ -106,6 +109,8 @@ enum Place {
     Waiting,
     /// Named by the call under way.
     Flying,
+    /// It has its seat, and waits for the end of the one that it replaces.
+    Taking,
     /// Admitted.
     Held,
 }
@@ -118,6 +123,8 @@ struct Ticket {
     flags: u8,
     /// Ticket of the seat that moves, of a [`MOVE`]; else 0.
     base: u64,
+    /// True once a newcomer replaces it.
+    is_replaced: bool,
     /// False once nobody waits for the answer: it was answered by the policy, or given back.
     is_awaited: bool,
     /// True if it counts as held, whatever the call under way brings.
@@ -187,6 +194,12 @@ pub struct Counts {
     pub lost: u64,
     /// Members that this one declared dead.
     pub declared: u64,
+    /// Newcomers that were granted the seat of an older connection.
+    pub takeovers: u64,
+    /// Connections and waiting newcomers of this process that a newcomer has replaced.
+    pub replaced: u64,
+    /// Bugs of the network's thread that were contained.
+    pub contained: u64,
     /// Events that were read.
     pub events: u64,
     /// Times that events were missed, or may have been.
@@ -256,6 +269,11 @@ pub struct Core {
     events: Events,
     notices: Vec<Notice>,
     over: u32,
+    /// Tickets of each user in the order of their admission, if the oldest may be replaced. Some have ended.
+    by_user: HashMap<Key, VecDeque<u64>, ahash::RandomState>,
+    /// Tickets that wait for the end of the seats that they replace. Some have ended.
+    takers: Vec<u64>,
+    next_look_ms: f64,
 }
 
 impl Core {
@@ -308,6 +326,9 @@ impl Core {
             events: Events::default(),
             notices: Vec::new(),
             over: 0,
+            by_user: HashMap::default(),
+            takers: Vec::new(),
+            next_look_ms: now,
             closing: None,
             leave_sent: None,
             is_closed: false,
@@ -337,7 +358,7 @@ impl Core {
             self.counts.cached += 1;
             return (0, code);
         }
-        if is_up && self.waiting_count >= WAITING_MAX {
+        if is_up && self.waiting_count + self.takers.len() >= WAITING_MAX {
             return (0, OVERLOAD);
         }
         let mut enter = |scope, digest| Some(self.column.enter(Name { scope, digest }));
@@ -350,8 +371,10 @@ impl Core {
             Some(_) => None,
             None => enter(Scope::Anonymous, client.address),
         };
-        let flags =
-            (u8::from(client.is_exempt) * EXEMPT) + (u8::from(client.address == 0) * UNKNOWN);
+        let may_take = self.settings.closes_oldest && client.user.is_some();
+        let flags = (u8::from(client.is_exempt) * EXEMPT)
+            + (u8::from(client.address == 0) * UNKNOWN)
+            + (u8::from(may_take) * TAKE);
         let ticket = self.issue(port, [address, prefix, user, anonymous], flags, 0);
         if self.find(ticket).is_some_and(|at| self.take_ahead(at)) {
             return (ticket, GRANTED);
@@ -391,7 +414,10 @@ impl Core {
             Some((TOTAL, 0)),
             prefix.map(|prefix| (PREFIX, prefix)),
             is_bound.then_some((of_address, client.address)),
-            client.user.map(|user| (USER, user)),
+            client
+                .user
+                .filter(|_| !self.settings.closes_oldest)
+                .map(|user| (USER, user)),
             (is_bound && is_anonymous).then_some((ANONYMOUS_ADDRESS, client.address)),
             is_anonymous.then_some((ANONYMOUS, 0)),
         ]
@@ -434,6 +460,7 @@ impl Core {
                 keys: [None; 4],
                 flags: 0,
                 base: 0,
+                is_replaced: false,
                 is_awaited: false,
                 is_held: false,
             });
@@ -447,6 +474,7 @@ impl Core {
         ticket.keys = keys;
         ticket.flags = flags;
         ticket.base = base;
+        ticket.is_replaced = false;
         ticket.is_awaited = true;
         ticket.is_held = false;
         u64::from(ticket.generation) << 32 | u64::from(at)
@@ -483,14 +511,25 @@ impl Core {
                     self.hold(at, false);
                 }
             }
-            Place::Held => {
+            Place::Held | Place::Taking => {
+                // Somebody waits for the end of one that is replaced.
+                let delay = if self.tickets[at].is_replaced {
+                    0.0
+                } else {
+                    self.settings.release_delay_ms
+                };
                 self.hold(at, false);
                 self.dispose(at);
-                self.release_ms
-                    .get_or_insert(now + self.settings.release_delay_ms);
+                self.release_by(now + delay);
             }
             Place::Free => {}
         }
+    }
+
+    /// Tells released seats at `due_ms` at the latest.
+    fn release_by(&mut self, due_ms: f64) {
+        let due = self.release_ms.unwrap_or(f64::INFINITY);
+        self.release_ms = Some(due.min(due_ms));
     }
 
     /// Frees a ticket.
@@ -513,6 +552,9 @@ impl Core {
         for key in keys.into_iter().flatten() {
             self.hold_key(key, is_more);
         }
+        if is_more {
+            self.note_held(at);
+        }
         if is_move {
             return;
         }
@@ -534,6 +576,9 @@ impl Core {
         self.column.hold(key, is_more);
         if !is_more {
             self.rejects.free(self.column.name(key));
+            if self.column.held(key) == 0 {
+                self.by_user.remove(&key);
+            }
         }
     }
 
@@ -542,6 +587,10 @@ impl Core {
         let Some(at) = self.find(ticket) else {
             return UNREACHABLE;
         };
+        if self.tickets[at].place == Place::Taking {
+            // Nobody is replaced from now on; its seat counts as not held yet.
+            self.hold(at, false);
+        }
         let is_granted = match self.settings.policy {
             Policy::Closed => false,
             Policy::Open => true,
@@ -606,12 +655,16 @@ impl Core {
         }
         self.waiting.clear();
         self.waiting_count = 0;
+        self.takers.clear();
     }
 
     fn answer_by_policy(&mut self, ticket: u64, at: usize) {
         let port = self.tickets[at].port;
         let code = if self.closing.is_some() || self.is_closed {
             self.tickets[at].is_awaited = false;
+            if self.tickets[at].place == Place::Taking {
+                self.hold(at, false);
+            }
             if self.tickets[at].place != Place::Flying {
                 self.dispose(at);
             }
@@ -636,7 +689,7 @@ impl Core {
             // A server that answers is only too slow for so many: the others may still be in time.
             if now - self.last_reply_ms < self.settings.admit_timeout_ms && !self.trouble {
                 self.deadlines.pop_front();
-                self.refuse_late(ticket, at);
+                self.refuse_late(now, ticket, at);
                 continue;
             }
             self.fail("no answer within admitTimeoutMs");
@@ -650,7 +703,10 @@ impl Core {
         }
     }
 
-    fn refuse_late(&mut self, ticket: u64, at: usize) {
+    fn refuse_late(&mut self, now: f64, ticket: u64, at: usize) {
+        if self.tickets[at].place == Place::Taking {
+            return self.give_up_taking(now, ticket, at);
+        }
         let port = self.tickets[at].port;
         self.tickets[at].is_awaited = false;
         if self.tickets[at].place == Place::Waiting {
@@ -820,6 +876,9 @@ impl Core {
                 .min(self.next_audit_ms);
             if self.ahead_max() > 0 && self.column.has_keys_over() {
                 due = due.min(self.next_tell_ms);
+            }
+            if !self.takers.is_empty() && self.current() == State::Up {
+                due = due.min(self.next_look_ms);
             }
         }
         if self.chore_sent.is_none() && (self.chore.is_some() || !self.suspects.is_empty()) {
@@ -1007,7 +1066,8 @@ impl Core {
 
     fn batch(&mut self, now: f64) -> Option<Contents> {
         let is_up = self.current() == State::Up;
-        let asks = is_up && (self.waiting_count > 0 || self.ahead_to_ask(now) > 0);
+        let looks = is_up && !self.takers.is_empty() && now >= self.next_look_ms;
+        let asks = is_up && (self.waiting_count > 0 || looks || self.ahead_to_ask(now) > 0);
         let releases_due = self.release_ms.is_some_and(|due| due <= now);
         if !(asks || releases_due && self.has_news()) {
             if releases_due {
@@ -1016,6 +1076,9 @@ impl Core {
             return None;
         }
         let mut asked = Vec::new();
+        if looks {
+            self.look(now, &mut asked);
+        }
         while asks
             && asked.len() < self.settings.batch_max
             && let Some(ticket) = self.waiting.pop_front()
@@ -1440,7 +1503,12 @@ impl Core {
         if one.ticket == 0 {
             return self.decided_ahead(now, code);
         }
-        let is_granted = code == GRANTED;
+        if one.flags & LOOK != 0 {
+            return self.looked(one.ticket, code);
+        }
+        // A newcomer that waits has its seat.
+        let is_taking = code == TAKING;
+        let is_granted = code == GRANTED || is_taking;
         if !is_granted {
             self.note_refusal(now, one, code);
         }
@@ -1472,6 +1540,12 @@ impl Core {
             }
         }
         let mut code = code;
+        if is_wanted && is_taking {
+            self.tickets[at].is_held = true;
+            self.column.seats.held += 1;
+            self.note_held(at);
+            return self.await_takeover(now, one.ticket, at);
+        }
         if is_wanted {
             self.tickets[at].is_awaited = false;
             let port = self.tickets[at].port;
@@ -1484,6 +1558,7 @@ impl Core {
                 if one.keys[3].is_some() {
                     self.column.anonymous.held += 1;
                 }
+                self.note_held(at);
                 code = self.settle_move(at, true);
             } else {
                 self.counts.refused += 1;
@@ -1566,6 +1641,8 @@ impl Core {
             self.counts.events += 1;
             if event.kind == b's' {
                 self.next_beat_ms = now;
+            } else if event.kind == b't' {
+                self.replace(now, &event.data);
             } else {
                 self.notices.push(Notice::Event {
                     kind: event.kind,
@@ -1733,6 +1810,19 @@ impl Core {
                 self.finish();
             }
         }
+    }
+
+    /// Goes on after a bug in a part of the network's thread, which has begun anew: the stream is read again. With
+    /// `is_suspect`, the bug was in the core: the member joins anew and tells everything that it holds.
+    pub fn contain(&mut self, now: f64, part: &str, is_suspect: bool) {
+        self.counts.contained += 1;
+        self.events.unsure();
+        self.missed(now);
+        if is_suspect && self.member.is_some() {
+            self.lose("", "");
+        }
+        self.problem = format!("a bug in the cluster's {part} was contained");
+        self.note_state(now);
     }
 
     /// Closes the member after a bug: it refuses from now on.

@@ -114,6 +114,8 @@ pub struct Settings {
     pub release_delay_ms: f64,
     /// Seats of the total that are held ahead, where it is the only limit; 0 for none.
     pub lease_total: u32,
+    /// True if a newcomer of a user at the limit replaces the oldest connection of this user.
+    pub closes_oldest: bool,
     /// Randomness for names that must be unique.
     pub entropy: [u64; 4],
 }

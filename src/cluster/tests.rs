@@ -3,7 +3,9 @@
 //! rest all counts agree.
 
 use super::call::field_of;
-use super::code::{ABANDONED, CLOSED, CONFLICT, DONE, DRAINING, GRANTED, UNREACHABLE, WAIT};
+use super::code::{
+    ABANDONED, CLOSED, CONFLICT, DONE, DRAINING, GRANTED, REPLACED, UNREACHABLE, WAIT,
+};
 use super::column::{Name, Scope};
 use super::core::{Action, Answer, Client, Core, State};
 use super::reply::Reply;
@@ -48,6 +50,10 @@ struct Server {
     drain: (u64, f64),
     /// Calls that spent rates.
     takes: usize,
+    /// Events of newcomers that replace a seat.
+    events: Vec<Vec<u8>>,
+    /// Processes by the time of their latest admission, of each field.
+    order: HashMap<Vec<u8>, Vec<u32>>,
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -243,6 +249,10 @@ impl Server {
             }
             Script::Publish => {
                 for (field, count) in args[4].chunks(11).zip(args[6].chunks(3)) {
+                    let order = self.order.entry(field.to_vec()).or_default();
+                    if !order.contains(&index) {
+                        order.push(index);
+                    }
                     let count = u32::from_be_bytes([0, count[0], count[1], count[2]]);
                     place.counts.insert(field.to_vec(), count);
                 }
@@ -268,6 +278,7 @@ impl Server {
         }
         place.seats = place.seats.saturating_sub(number(&args[7]) as u32);
         place.anonymous = place.anonymous.saturating_sub(number(&args[8]) as u32);
+        let mut digests = args[12].chunks(16);
         for asked in args[9].chunks(9) {
             self.places.insert(index, place.clone());
             let keys = asked[..8]
@@ -277,21 +288,61 @@ impl Server {
             let user = keys[2];
             // A seat that moves is a seat already.
             let is_new = asked[8] & 4 == 0;
+            let digest = (asked[8] & 8 != 0).then(|| digests.next()).flatten();
+            let most = self.limits[3] as u32;
+            if asked[8] & 16 != 0 {
+                let is_over = self.sum(&field(user)) > most;
+                results.push(b'0' + if is_over { 11 } else { 0 });
+                continue;
+            }
+            let mut granted = b'0';
             let is_anonymous = keys[3] > 0;
             if is_new && self.total() >= self.limits[0] as u32 {
                 results.push(b'0' + 2);
-            } else if user > 0 && self.sum(&field(user)) >= self.limits[3] as u32 {
+            } else if user > 0
+                && self.sum(&field(user)) >= most
+                && (digest.is_none() || self.sum(&field(user)) >= most * 2)
+            {
                 results.push(b'0' + 5);
             } else if is_anonymous && self.anonymous() >= self.limits[4] as u32 {
                 results.push(b'0' + 6);
             } else {
-                results.push(b'0');
+                if let Some(digest) = digest
+                    && self.sum(&field(user)) >= most
+                {
+                    self.tell_holder(&field(user), digest);
+                    granted += 11;
+                }
+                results.push(granted);
                 place.seats += u32::from(is_new);
                 place.anonymous += u32::from(is_anonymous);
                 for key in keys.into_iter().filter(|key| *key > 0) {
+                    let order = self.order.entry(field(key)).or_default();
+                    order.retain(|one| *one != index);
+                    order.push(index);
                     *place.counts.entry(field(key)).or_default() += 1;
                 }
             }
+        }
+    }
+}
+
+impl Server {
+    /// Tells the process of the seat that a newcomer replaces.
+    fn tell_holder(&mut self, field: &[u8], digest: &[u8]) {
+        let mut before = self.sum(field) - self.limits[3] as u32;
+        for index in &self.order[field] {
+            let Some(place) = self.places.get(index) else {
+                continue;
+            };
+            let count = place.counts.get(field).copied().unwrap_or_default();
+            if before < count {
+                let keeps = count - before - 1;
+                let mut event = format!("{} {keeps} ", place.owner).into_bytes();
+                event.extend(digest);
+                return self.events.push(event);
+            }
+            before -= count;
         }
     }
 }
@@ -313,6 +364,8 @@ enum Step {
     Back,
     /// The server stands still.
     Pause(u16),
+    /// A process hears no events for a time.
+    Deafen(usize, u16),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -327,6 +380,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..MEMBERS).prop_map(Step::Drop),
         1 => Just(Step::Flush),
         2 => (20..1500u16).prop_map(Step::Pause),
+        2 => (0..MEMBERS, 20..300u16).prop_map(|(member, ms)| Step::Deafen(member, ms)),
     ]
 }
 
@@ -340,6 +394,9 @@ struct Node {
     held: Vec<(u64, u128)>,
     /// Moves that wait: the seat, its new user, and the time.
     moving: HashMap<u64, (u64, u128, f64)>,
+    deaf_until: f64,
+    /// Seats that a newcomer replaces, and the time at which they end.
+    ending: Vec<(f64, u64)>,
     link: u64,
     /// As in `net`: `poll` is called when something wants it, or at the planned time.
     is_woken: bool,
@@ -350,6 +407,26 @@ struct Node {
 enum Message {
     Call(Script, Vec<Vec<u8>>),
     Reply(Reply),
+}
+
+/// Settings of all members.
+#[derive(Clone, Copy)]
+struct Shape {
+    ahead: u32,
+    reject_cache_ms: f64,
+    policy: Policy,
+    closes_oldest: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            ahead: 0,
+            reject_cache_ms: 0.0,
+            policy: Policy::Closed,
+            closes_oldest: false,
+        }
+    }
 }
 
 struct World {
@@ -364,15 +441,25 @@ struct World {
     ahead: u32,
     /// False where a policy may admit over the limits.
     is_exact: bool,
+    /// Time from an event to the end of the seat that it replaces.
+    slowness: f64,
+    /// Events on their way.
+    events: Vec<(f64, Vec<u8>)>,
 }
 
 impl World {
     fn new() -> Self {
-        Self::with(0, 0.0, Policy::Closed)
+        Self::with(Shape::default())
     }
 
     /// With seats held ahead there is no limit but the total.
-    fn with(ahead: u32, reject_cache_ms: f64, policy: Policy) -> Self {
+    fn with(shape: Shape) -> Self {
+        let Shape {
+            ahead,
+            reject_cache_ms,
+            policy,
+            closes_oldest,
+        } = shape;
         let nodes = (0..MEMBERS).map(|at| Node {
             core: Core::new(
                 Settings {
@@ -401,6 +488,7 @@ impl World {
                     reject_cache_ms,
                     release_delay_ms: 20.0,
                     lease_total: ahead,
+                    closes_oldest,
                     entropy: [at as u64 + 1, at as u64 + 7, 3, 4],
                 },
                 0.0,
@@ -411,6 +499,8 @@ impl World {
             waiting: HashMap::new(),
             held: Vec::new(),
             moving: HashMap::new(),
+            deaf_until: 0.0,
+            ending: Vec::new(),
             link: 0,
             is_woken: true,
             planned: 0.0,
@@ -430,6 +520,8 @@ impl World {
             },
             ahead,
             is_exact: policy == Policy::Closed,
+            slowness: 0.0,
+            events: Vec::new(),
         }
     }
 
@@ -495,6 +587,20 @@ impl World {
             }
         }
         self.wires = later;
+        let due = self.now + self.delay;
+        self.events
+            .extend(self.server.events.drain(..).map(|event| (due, event)));
+        let now = self.now;
+        let (heard, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.events)
+            .into_iter()
+            .partition(|(due, _)| *due <= now);
+        self.events = later;
+        for (_, event) in heard {
+            for node in self.nodes.iter_mut().filter(|node| now >= node.deaf_until) {
+                node.core.replace(now, &event);
+                node.is_woken = true;
+            }
+        }
         for at in 0..MEMBERS {
             self.serve(at);
         }
@@ -506,6 +612,11 @@ impl World {
             if let Some((base, user, asked)) = self.nodes[at].moving.remove(&ticket) {
                 assert!(now - asked <= ADMIT_MS + 1.0, "{} ms", now - asked);
                 self.moved(at, base, user, code);
+                continue;
+            }
+            if code == REPLACED {
+                let due = now + self.slowness;
+                self.nodes[at].ending.push((due, ticket));
                 continue;
             }
             let Some((user, asked)) = self.nodes[at].waiting.remove(&ticket) else {
@@ -553,6 +664,24 @@ impl World {
             }
         }
         self.take_answers(at);
+        let node = &mut self.nodes[at];
+        let (ended, later): (Vec<_>, Vec<_>) = std::mem::take(&mut node.ending)
+            .into_iter()
+            .partition(|(due, _)| *due <= now);
+        node.ending = later;
+        for (_, ticket) in ended {
+            // The seat may have ended by itself.
+            if node.held.iter().any(|(held, _)| *held == ticket) {
+                if let Some((&moving, _)) = node.moving.iter().find(|(_, to)| to.0 == ticket) {
+                    node.moving.remove(&moving);
+                    node.core.release(now, moving);
+                    node.core.take_answers();
+                }
+                node.held.retain(|(held, _)| *held != ticket);
+                node.core.release(now, ticket);
+                node.is_woken |= node.core.is_urgent(now);
+            }
+        }
         let waiting = self.nodes[at].waiting.values().map(|(_, asked)| *asked);
         let moving = self.nodes[at].moving.values().map(|(.., asked)| *asked);
         let late = waiting
@@ -652,6 +781,7 @@ impl World {
             Step::Flush => self.server = Server::default(),
             Step::Back => self.server = self.past.clone(),
             Step::Pause(ms) => self.paused_until = self.now + f64::from(ms),
+            Step::Deafen(at, ms) => self.nodes[at].deaf_until = self.now + f64::from(ms),
         }
     }
 
@@ -705,12 +835,31 @@ proptest! {
     }
 
     #[test]
+    fn a_newcomer_that_replaces_another_one_passes_no_limit(
+        steps in prop::collection::vec(step(), 1..250),
+        delay in 1..4u8,
+        slowness in 0..150u8,
+    ) {
+        let mut world = World::with(Shape { closes_oldest: true, ..Shape::default() });
+        world.delay = f64::from(delay);
+        world.slowness = f64::from(slowness);
+        world.wait(1500);
+        for step in &steps {
+            world.step(step);
+        }
+        world.rest();
+    }
+
+    #[test]
     fn all_counts_agree_at_rest_after_a_policy_has_decided(
         steps in prop::collection::vec(step(), 1..250),
         is_share in any::<bool>(),
+        closes_oldest in any::<bool>(),
+        slowness in 0..150u8,
     ) {
         let policy = if is_share { Policy::Share } else { Policy::Open };
-        let mut world = World::with(0, 0.0, policy);
+        let mut world = World::with(Shape { policy, closes_oldest, ..Shape::default() });
+        world.slowness = f64::from(slowness);
         world.wait(1500);
         for step in &steps {
             world.step(step);
@@ -725,7 +874,7 @@ proptest! {
         ahead in 0..4u32,
         cache in 0..150u8,
     ) {
-        let mut world = World::with(ahead, f64::from(cache), Policy::Closed);
+        let mut world = World::with(Shape { ahead, reject_cache_ms: f64::from(cache), ..Shape::default() });
         world.delay = f64::from(delay);
         world.wait(1500);
         for step in &steps {
@@ -903,7 +1052,10 @@ fn takes_go_together_and_each_has_its_own_answer() {
 
 #[test]
 fn seats_held_ahead_are_given_out_without_a_call_and_stay_bounded() {
-    let mut world = World::with(3, 0.0, Policy::Closed);
+    let mut world = World::with(Shape {
+        ahead: 3,
+        ..Shape::default()
+    });
     world.wait(1500);
     world.step(&Step::Ask(0, 1));
     world.wait(50);
@@ -929,7 +1081,10 @@ fn seats_held_ahead_are_given_out_without_a_call_and_stay_bounded() {
 
 #[test]
 fn a_refusal_is_repeated_without_a_call_until_a_seat_is_given_back() {
-    let mut world = World::with(0, 5000.0, Policy::Closed);
+    let mut world = World::with(Shape {
+        reject_cache_ms: 5000.0,
+        ..Shape::default()
+    });
     world.wait(1500);
     for _ in 0..3 {
         world.step(&Step::Ask(0, 1));
@@ -947,4 +1102,89 @@ fn a_refusal_is_repeated_without_a_call_until_a_seat_is_given_back() {
     world.step(&Step::Ask(0, 1));
     world.wait(50);
     assert_eq!(world.nodes[0].held.len(), 2);
+}
+
+fn replacing() -> World {
+    let mut world = World::with(Shape {
+        closes_oldest: true,
+        ..Shape::default()
+    });
+    world.wait(1500);
+    world
+}
+
+fn tickets(world: &World, at: usize) -> Vec<u64> {
+    world.nodes[at].held.iter().map(|seat| seat.0).collect()
+}
+
+#[test]
+fn a_newcomer_replaces_the_oldest_seat_wherever_it_is() {
+    let mut world = replacing();
+    for at in [0, 1] {
+        world.step(&Step::Ask(at, 1));
+        world.wait(20);
+    }
+    let second = tickets(&world, 1);
+    world.step(&Step::Ask(2, 1));
+    world.wait(40);
+    assert!(tickets(&world, 0).is_empty());
+    assert_eq!(tickets(&world, 1), second);
+    assert_eq!(tickets(&world, 2).len(), 1);
+    // Two at once: each replaces one, and the seat of its own process may be it.
+    world.step(&Step::Ask(2, 1));
+    world.step(&Step::Ask(0, 1));
+    world.wait(60);
+    let left: usize = (0..MEMBERS).map(|at| tickets(&world, at).len()).sum();
+    assert_eq!(left, PER_USER as usize);
+    let takeovers: u64 = (0..MEMBERS)
+        .map(|at| world.nodes[at].core.counts().takeovers)
+        .sum();
+    assert_eq!(takeovers, 3);
+    world.rest();
+}
+
+#[test]
+fn a_newcomer_is_refused_if_nobody_makes_room() {
+    let mut world = replacing();
+    for at in [0, 1] {
+        world.step(&Step::Ask(at, 1));
+        world.wait(20);
+    }
+    for at in 0..MEMBERS {
+        world.step(&Step::Deafen(at, 1000));
+    }
+    world.step(&Step::Ask(2, 1));
+    world.wait(ADMIT_MS as u16 - 10);
+    assert_eq!(world.nodes[2].waiting.len(), 1);
+    assert_eq!(world.server.total(), 3);
+    world.wait(30);
+    assert!(world.nodes[2].waiting.is_empty());
+    assert_eq!(world.nodes[2].core.counts().refused, 1);
+    assert_eq!(world.server.total(), 2);
+    world.rest();
+}
+
+#[test]
+fn a_seat_that_ends_by_itself_is_the_one_that_is_replaced() {
+    let mut world = replacing();
+    for _ in 0..2 {
+        world.step(&Step::Ask(0, 1));
+        world.wait(20);
+    }
+    let [first, second] = tickets(&world, 0)[..] else {
+        panic!("two seats");
+    };
+    world.step(&Step::Ask(1, 1));
+    // The event is under way while the first one leaves.
+    world.wait(1);
+    assert_eq!((world.server.total(), world.events.len()), (2, 0));
+    world.wait(1);
+    assert_eq!((world.server.total(), world.events.len()), (3, 1));
+    world.step(&Step::Release(0, 0));
+    assert_eq!(tickets(&world, 0), [second]);
+    world.wait(60);
+    assert_ne!(first, second);
+    assert_eq!(tickets(&world, 0), [second]);
+    assert_eq!(tickets(&world, 1).len(), 1);
+    world.rest();
 }

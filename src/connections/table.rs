@@ -254,6 +254,16 @@ impl Table {
         self.tickets.get(slot as usize).copied().unwrap_or_default()
     }
 
+    /// Returns the live slot of a ticket of the ledger, whose seat a newcomer replaces. A lease gives its seat back.
+    pub fn replaced(&mut self, ticket: u64) -> Option<u32> {
+        let slot = self.tickets.iter().position(|&one| one == ticket)? as u32;
+        if self.live(slot).is_some() {
+            return Some(slot);
+        }
+        self.release(slot, self.generation(slot));
+        None
+    }
+
     /// Returns the index that the seats are taken from.
     #[must_use]
     pub fn index(&self) -> &dyn Admission {

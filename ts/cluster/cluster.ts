@@ -134,25 +134,26 @@ export class Cluster {
   /**
    * Joins for a manager. Managers of one name have one member, which stays until the cluster is closed.
    * @param limits as `checkedLimits` returns them
+   * @param closesOldest whether newcomers replace the oldest connection of their user
    * @throws ERR_CLOSED; ERR_CLUSTER_CONFLICT if the name is in use with other limits, or by another thread with
    * other options
    * @internal
    */
-  join(name: string, limits: number[]): Membership {
+  join(name: string, limits: number[], closesOldest = false): Membership {
     if (this.#isClosed) throw new PortcullisError('ERR_CLOSED', 'the cluster is closed');
-    const numbers = limits.join();
+    const numbers = `${limits.join()} ${closesOldest}`;
     for (const member of this.#members.values()) {
       if (member.name !== name) continue;
       if (member.limits === numbers) return member;
       throw new PortcullisError(
         'ERR_CLUSTER_CONFLICT',
-        'the cluster counts managers of that name with other limits: close it first',
+        'the cluster counts managers of that name with other limits or another `onFull`: close it first',
         { field: 'limits' },
       );
     }
     let id: number;
     try {
-      id = this.#native.join(name, limits);
+      id = this.#native.join(name, limits, closesOldest);
     } catch (error) {
       throw errorOf(error);
     }
@@ -505,6 +506,9 @@ function statsOf(name: string, figures: ClusterFigures): ClusterManagerStats {
     declaredDead: figures.declared,
     drain:
       figures.drainMs > 0 ? { reason: figures.drainReason, leftMs: figures.drainMs } : undefined,
+    takeovers: figures.takeovers,
+    replaced: figures.replaced,
+    containedBugs: figures.contained,
     events: figures.events,
     eventGaps: figures.gaps,
   };

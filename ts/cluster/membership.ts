@@ -14,6 +14,8 @@ export const OVERLOADED = 65;
 export const LEFT = 66;
 /** The seat was given back before the answer came. @internal */
 export const ABANDONED = 67;
+/** Told of a seat that is held: a newcomer of the same user replaces it. */
+const REPLACED = 68;
 /** The answer of a rate is its code plus this times the milliseconds until it admits again. @internal */
 export const CODES = 128;
 const CONFLICT = 70;
@@ -64,6 +66,7 @@ export class Membership {
   readonly #waiting = new Map<number, (code: number) => void>();
   readonly #requests = new Map<number, (outcome: Outcome) => void>();
   readonly #listeners = new Set<NewsListener>();
+  readonly #replacing = new Set<(ticket: number) => void>();
   readonly #native: NativeCluster;
   readonly #hooks: Hooks;
   readonly #hold: (isHeld: boolean) => void;
@@ -75,7 +78,7 @@ export class Membership {
 
   /**
    * @param id number of the member, for the core's table
-   * @param limits its limits as declared, as a text
+   * @param limits its limits as declared and its `onFull`, as a text
    */
   constructor(
     readonly id: number,
@@ -106,6 +109,11 @@ export class Membership {
 
   /** Takes an answer. */
   answered(ticket: number, code: number): void {
+    if (code === REPLACED) {
+      for (const listener of this.#replacing)
+        this.#hooks.run('clusterNews', () => listener(ticket));
+      return;
+    }
     const resolve = this.#waiting.get(ticket);
     if (resolve === undefined) return;
     this.#change(() => this.#waiting.delete(ticket));
@@ -171,6 +179,12 @@ export class Membership {
   onNews(listener: NewsListener): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  /** Calls `listener` with the ticket of each seat that a newcomer replaces; returns a function that removes it. */
+  onReplaced(listener: (ticket: number) => void): () => void {
+    this.#replacing.add(listener);
+    return () => void this.#replacing.delete(listener);
   }
 
   /**

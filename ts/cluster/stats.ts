@@ -68,6 +68,15 @@ export interface ClusterManagerStats {
   readonly declaredDead: number;
   /** Drain of all processes by `cluster.drain()`, as far as this one has heard; `undefined` if there is none. */
   readonly drain: { readonly reason: string; readonly leftMs: number } | undefined;
+  /** Newcomers that were admitted in the place of an older connection (`onFull: 'closeOldest'`). */
+  readonly takeovers: number;
+  /** Connections, leases and waiting newcomers of this process that a newcomer of any process has replaced. */
+  readonly replaced: number;
+  /**
+   * Bugs of the native thread that were contained: a part of it has panicked, has told it on the standard error, and has
+   * begun anew. Anything but 0 is worth a report.
+   */
+  readonly containedBugs: number;
   /** Events that were read: members, kicks, revocations, changes of limits and drains. */
   readonly events: number;
   /** Times that events were missed, or may have been: the state was read again. One at each start. */

@@ -21,7 +21,7 @@ import {
   UNREACHABLE,
 } from '../cluster/membership.js';
 import { type ClusterNode, clusterNodesOf } from '../cluster/presence.js';
-import type { ClusterManagerStats } from '../cluster/stats.js';
+import { type ClusterManagerStats, STATES } from '../cluster/stats.js';
 import { parseIpv4 } from '../native/strings.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -227,7 +227,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     };
     if (given.cluster !== undefined && this.#isObserving)
       throw outOfRange('mode', 'observe', "'enforce' with a cluster");
-    const member = given.cluster?.join(given.name ?? '', numbers);
+    const member = given.cluster?.join(given.name ?? '', numbers, given.closesOldest);
     this.#cluster = given.cluster;
     this.#member = member;
     // Those in force in this process, which other threads of the name have opened the index with.
@@ -246,7 +246,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     try {
       this.#applyLimits();
       if (given.bans !== undefined) this.#bans = this.#openBans(given.bans);
-      this.#stopNews = member?.onNews((kind, data) => this.#news(kind, data));
+      this.#stopNews = this.#listen(member);
       this.#monitor?.attach(this);
     } catch (error) {
       // Strict timers or a monitor that are closed: neither the name nor timers may stay taken.
@@ -267,6 +267,19 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.#cluster !== undefined && this.#member !== undefined)
       bans.join(this.#cluster, this.#member);
     return bans;
+  }
+
+  /** Listens to the cluster; returns a function that ends it. */
+  #listen(member: Membership | undefined): (() => void) | undefined {
+    if (member === undefined) return undefined;
+    const stops = [
+      member.onNews((kind, data) => this.#news(kind, data)),
+      member.onReplaced((ticket) => {
+        const connection = this.#seats.replaced(ticket);
+        if (connection !== undefined) this.#close(connection, REPLACED_CODE, REPLACED_REASON);
+      }),
+    ];
+    return () => stops.forEach((stop) => stop());
   }
 
   /** Puts the limits into effect that JavaScript enforces. */
@@ -568,7 +581,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Returns how many connections of a user newcomers may close. */
   #claimable(user: string | undefined): number {
-    return user === undefined || !this.#options.closesOldest ? 0 : this.#live.countOf(user);
+    if (user === undefined || !this.#options.closesOldest) return 0;
+    // The cluster finds the connection to close.
+    return this.#cluster === undefined ? this.#live.countOf(user) : SLOTS_MAX;
   }
 
   get #isObserving(): boolean {
@@ -778,7 +793,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     held.sweeps = ASK_CORE;
     if (seat === 'stale') return this.#told('stale_lease', ip, userId, trace);
     const slot = slotOf(handle);
-    const isOver = seat === 'over';
+    // A cluster that is up has closed the oldest one already, or does so before it confirms the lease.
+    const isOver = seat === 'over' && !held.isUnconfirmed && !this.#isExact;
     const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata, trace);
     // The values: a connection must not keep the request of its handshake.
     if (trace !== undefined) result.connection?.hasTrace(trace.values);
@@ -788,6 +804,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       void this.#unconfirmed.run(result.connection, () => confirmation);
     }
     return result;
+  }
+
+  /** True while a cluster decides. */
+  get #isExact(): boolean {
+    return this.#member?.figures()?.state === STATES.indexOf('up');
   }
 
   /**

@@ -21,8 +21,8 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   /**
    * Cluster whose processes count together: limits of connections hold over all of them, per `name`, which it
    * needs. `drain` and idle eviction stay this process's. Admission is asynchronous then: use `admit` and
-   * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes `onFull: 'closeOldest'` and
-   * the limits' `mode: 'observe'`. Default: none.
+   * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes the limits'
+   * `mode: 'observe'`. Default: none.
    */
   readonly cluster?: Cluster | undefined;
   /**
@@ -40,7 +40,9 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   /**
    * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` admits the
    * newcomer and closes the user's oldest connection of this manager with 4001 once the newcomer
-   * opens. At most as many leases may wait for that as the user has connections. Default `reject`.
+   * opens. At most as many leases may wait for that as the user has connections. With a `cluster` the oldest
+   * connection of all processes is closed while the newcomer waits, at most `admitTimeoutMs`; all processes need the
+   * same value. Default `reject`.
    */
   readonly onFull?: 'reject' | 'closeOldest' | undefined;
   /**
@@ -161,8 +163,6 @@ function checkedOptions<S extends ManagedSocket>(
     throw wrongType('cluster', cluster, 'a Cluster');
   if (cluster !== undefined && name === undefined)
     throw wrongType('name', name, 'a string: a cluster counts the managers of one name together');
-  if (cluster !== undefined && onFull === 'closeOldest')
-    throw outOfRange('onFull', onFull, "'reject' with a cluster");
   if (onFull !== 'reject' && onFull !== 'closeOldest')
     throw outOfRange('onFull', onFull, "'reject' or 'closeOldest'");
   if (onDuplicateId !== 'reject' && onDuplicateId !== 'takeover')

@@ -336,6 +336,12 @@ export class Seats<C> {
     return code <= -OWN_CODES ? code + OWN_CODES : code;
   }
 
+  /** Returns the connection whose seat in the cluster has this ticket; a lease of it is given back. */
+  replaced(ticket: number): C | undefined {
+    const slot = this.#table.replaced(ticket);
+    return slot < 0 ? undefined : this.at(slot);
+  }
+
   /** Ends a move: the seat is the new user's, or stays where it was. Does nothing if none is under way. */
   endMove(slot: number, isGranted: boolean): void {
     this.#table.endMove(slot, isGranted ? 1 : 0);

@@ -77,6 +77,7 @@ impl Core {
         let [address, prefix, old_user, anonymous] = self.tickets[to].keys;
         self.tickets[from].is_held = false;
         self.tickets[to].keys = [address, prefix, user, None];
+        self.note_held(to);
         // The move's own use of the key ends with its ticket.
         if let Some(user) = user {
             self.column.keep(user);

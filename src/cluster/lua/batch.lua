@@ -1,8 +1,11 @@
 -- ARGV 5: fields of 11 bytes (scope, hash), 6: u16 for each, its key; 7: releases, each u16 field and u24 count;
 -- 8, 9: seats and anonymous seats given back; 10: admissions, each u16 address, prefix, user, anonymous address, and
--- a byte: 1 exempt, 2 unknown address, 4 a seat that moves to the user, which takes nothing else. Field 0 is none; 11: for each admission u16 key of the connect rate of the
--- network, and of the user, or 0; 12: '1' if nothing may be admitted that was possibly lost. Returns one character for
--- each admission: '0', or '0' plus the code of the limit; then u24 ms for each that a rate refused.
+-- a byte: 1 exempt, 2 unknown address, 4 a seat that moves to the user, which takes nothing else, 8 a newcomer that
+-- replaces the oldest seat of its user, 16 a question whether it may open. Field 0 is none; 11: for each admission u16 key of the connect rate of the
+-- network, and of the user, or 0; 12: '1' if nothing may be admitted that was possibly lost. 13: 16 bytes for
+-- each newcomer that may replace a seat, the digest of its user; 14: number of the stream's key, or '0'. Returns one
+-- character for each admission: '0', or '0' plus the code of the limit, or plus 11: it has its seat, and waits until the
+-- user is no longer over the limit; then u24 ms for each that a rate refused.
 local F, B, R, Q = ARGV[5], ARGV[6], ARGV[7], ARGV[10]
 local m = call('HMGET', M, 'lT', 'lP', 'lI', 'lU', 'lA', 'lAI', 'lX', 'T', 'A', 'live', 'here', 'T' .. I, 'A' .. I, 'du',
   'qI', 'bI', 'qU', 'bU', 'born')
@@ -10,6 +13,8 @@ local lT, lP, lI, lU, lA, lAI, lX = num(m[1]), num(m[2]), num(m[3]), num(m[4]), 
 local live, here = m[10], m[11]
 local n = #B / 2
 local field, key, own, others, rest, dirty = {}, {}, {}, {}, {}, {}
+-- Where the caller's entry stands in the others': entries are in the order of their latest admission.
+local place = {}
 for j = 1, n do
   local f = sub(F, j * 11 - 10, j * 11)
   local hi, lo = byte(B, j * 2 - 1, j * 2)
@@ -23,6 +28,7 @@ for j = 1, n do
       local id = a * 256 + b
       if id == me then
         o = c * 65536 + d * 256 + e
+        place[j] = #r + 1
       elseif bit(here, id) then
         -- A node that joins keeps its entries, and counts once its bit is on.
         if bit(live, id) then s = s + c * 65536 + d * 256 + e end
@@ -31,6 +37,7 @@ for j = 1, n do
     end
   end
   own[j] = o; others[j] = s; rest[j] = r
+  place[j] = place[j] or #r + 1
 end
 local function less(a, b) return a > b and a - b or 0 end
 for p = 1, #R, 5 do
@@ -55,14 +62,35 @@ local function spare(j, interval, burst)
 end
 local qI, bI, qU, bU = num(m[15]), num(m[16]), num(m[17]), num(m[18])
 local function take(j)
-  if j > 0 then own[j] = own[j] + 1; dirty[j] = true end
+  if j > 0 then own[j] = own[j] + 1; place[j] = #rest[j] + 1; dirty[j] = true end
 end
 local function full(j, limit) return own[j] + others[j] >= limit end
+-- The seat number `s`, from 0, of the field `j`. Returns the index of its process, and how many it may keep.
+local function seat(j, s)
+  local r = rest[j]
+  for p = 1, #r + 1, 5 do
+    if p == place[j] then
+      if s < own[j] then return me, own[j] - s - 1 end
+      s = s - own[j]
+    end
+    if p < #r then
+      local a, b, c, d, e = byte(r, p, p + 4)
+      local id, count = a * 256 + b, c * 65536 + d * 256 + e
+      if bit(live, id) then
+        if s < count then return id, count - s - 1 end
+        s = s - count
+      end
+    end
+  end
+end
+local takers = 0
 for p = 1, #Q, 9 do
   local a, b, c, d, e, f, g, h, flags = byte(Q, p, p + 8)
   local i, x, u, w = a * 256 + b, c * 256 + d, e * 256 + f, g * 256 + h
+  -- 1 a move, 2 a newcomer that may replace a seat, 4 a question.
+  local kind = floor(flags / 4)
+  flags = flags % 4
   local bound = flags % 2 == 0
-  local moves = flags >= 4
   local code = 0
   local w1, w2 = 0, 0
   if W ~= '' then
@@ -70,14 +98,17 @@ for p = 1, #Q, 9 do
     w1 = r1 * 256 + r2; w2 = r3 * 256 + r4
   end
   local late = 0
-  if moves then
+  if kind == 4 then
+    if own[u] + others[u] > lU then code = 11 end
+  elseif kind == 1 then
     if full(u, lU) then code = 5 end
   elseif drains then code = 1
   elseif T + mT >= lT then code = 2
   elseif bound and x > 0 and full(x, lP) then code = 3
   elseif bound and flags < 2 and full(i, lI) then code = 4
   elseif bound and flags >= 2 and full(i, lX) then code = 10
-  elseif u > 0 and full(u, lU) then code = 5
+  -- Each that waits has replaced one: there are no more than the limit.
+  elseif u > 0 and full(u, lU) and (kind ~= 2 or own[u] + others[u] >= 2 * lU) then code = 5
   elseif bound and w > 0 and full(w, lAI) then code = 7
   elseif w > 0 and A + mA >= lA then code = 6
   else
@@ -88,10 +119,18 @@ for p = 1, #Q, 9 do
     end
   end
   if code >= 8 and code <= 9 then wait = wait .. u24(late) end
-  if code == 0 then
+  if kind == 2 then takers = takers + 1 end
+  if code == 0 and kind ~= 4 then
+    if kind == 2 and full(u, lU) then
+      -- Those that wait have replaced the seats before this one.
+      local i, most = seat(u, own[u] + others[u] - lU)
+      if i then tell('t', (call('HGET', M, 'n' .. i) or '') .. ' ' .. most .. ' ' .. sub(ARGV[13], takers * 16 - 15, takers * 16),
+        KEYS[tonumber(ARGV[14])]) end
+      code = 11
+    end
     if w1 > 0 and qI > 0 then arrivals[w1] = arrivals[w1] + qI end
     if w2 > 0 and qU > 0 then arrivals[w2] = arrivals[w2] + qU end
-    if not moves then mT = mT + 1 end
+    if kind ~= 1 then mT = mT + 1 end
     if w > 0 then mA = mA + 1 end
     take(i); take(x); take(u); take(w)
   end
@@ -100,7 +139,9 @@ end
 local h, l = floor(me / 256), me % 256
 for j in pairs(dirty) do
   local o, v = own[j], rest[j]
-  if o > 0 then v = v .. char(h, l, floor(o / 65536), floor(o / 256) % 256, o % 256) end
+  if o > 0 then
+    v = sub(v, 1, place[j] - 1) .. char(h, l, floor(o / 65536), floor(o / 256) % 256, o % 256) .. sub(v, place[j])
+  end
   if v == '' then call('HDEL', key[j], field[j]) else call('HSET', key[j], field[j], v) end
 end
 for j, a in pairs(arrivals) do arrived(KEYS[j], now, a) end

@@ -36,10 +36,10 @@ local function limits()
   for j = 1, #LIMITS do l[j] = l[j] or '0' end
   return l
 end
--- An event: KEYS[2] is the stream. The number shows a reader that it has missed one.
-local function tell(kind, data)
+-- An event: the stream is KEYS[2], unless another key is named. The number shows a reader that it has missed one.
+local function tell(kind, data, stream)
   local n = call('HINCRBY', M, 'en', 1)
-  call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'g', call('HGET', M, 'g') or '', 'n', n, 'k', kind, 'd', data)
+  call('XADD', stream or KEYS[2], 'MAXLEN', '~', 10000, '*', 'g', call('HGET', M, 'g') or '', 'n', n, 'k', kind, 'd', data)
 end
 -- True for a call that has not run yet, of the last ones: a late copy must not repeat a command.
 local function once(id)
