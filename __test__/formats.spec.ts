@@ -29,6 +29,22 @@ test.each(['import', 'require'])(
   },
 );
 
+test.each(['index', 'elysia', 'ws', 'bun', 'socket.io', 'testing'])(
+  'bundlers get the classes that runtimes load: %s',
+  async (entry) => {
+    const [chunked, whole] = await Promise.all(
+      ['', 'entries/'].map((folder) => import(resolve(`dist/${folder}${entry}.js`))),
+    );
+    expect({ ...whole }).toEqual({ ...chunked });
+    for (const [name, value] of Object.entries(chunked)) expect(whole[name], name).toBe(value);
+    const { import: conditions } = manifest.exports[entry === 'index' ? '.' : `./${entry as 'ws'}`];
+    expect(conditions).toMatchObject({
+      module: `./dist/entries/${entry}.js`,
+      default: `./dist/${entry}.js`,
+    });
+  },
+);
+
 test('modules that a test runner has reset hand the first classes on', async () => {
   vi.resetModules();
   const again = await import('../dist/index.js');

@@ -41,7 +41,7 @@ const SOURCES = {
     'scripts/page.mjs',
     'scripts/types.mjs',
     'scripts/share.mjs',
-    'scripts/commonjs.mjs',
+    'scripts/bundles.mjs',
     'package.json',
     'package-lock.json',
   ],
@@ -99,7 +99,7 @@ function buildScript() {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(tool('tsc'), ['-p', 'tsconfig.json']);
   run(tool('tsc'), ['-p', 'page/tsconfig.json']);
-  scripts('page', 'types', 'share', 'commonjs');
+  scripts('page', 'types', 'share', 'bundles');
 }
 
 const args = process.argv.slice(2);

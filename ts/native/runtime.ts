@@ -1,6 +1,6 @@
 /**
  * The check that this runtime is new enough. Every entry imports this module first, in CommonJS too
- * (see `scripts/commonjs.mjs`): the check has to run before an import that an old runtime does not
+ * (see `scripts/bundles.mjs`): the check has to run before an import that an old runtime does not
  * know.
  */
 
