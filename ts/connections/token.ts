@@ -2,7 +2,9 @@
 import type { Refusal } from './refusal.js';
 
 /** Outcome of `refreshToken`. */
-export type TokenRefresh<C extends Readonly<Record<string, unknown>> = Readonly<Record<string, unknown>>> =
+export type TokenRefresh<
+  C extends Readonly<Record<string, unknown>> = Readonly<Record<string, unknown>>,
+> =
   | { readonly success: true; readonly claims: C }
   | {
       readonly success: false;
