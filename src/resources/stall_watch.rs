@@ -121,6 +121,26 @@ impl StallWatch {
         is_out && now_ms - self.since_ms >= self.threshold_ms / 2.0
     }
 
+    /// True if the loop was in poll at the latest observation, and owes no answer: until its thread
+    /// runs, another observation would find the same.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.challenged_ms.is_none()
+            && self
+                .last
+                .is_some_and(|last| last.state == ThreadState::Poll)
+    }
+
+    /// Notes that the thread of a loop at rest has not run until `at_ms`; the next observation was
+    /// due at `planned_ms`.
+    pub fn rested(&mut self, at_ms: f64, planned_ms: f64) {
+        let Some(last) = &mut self.last else { return };
+        last.at_ms = at_ms;
+        let last = *last;
+        self.live(at_ms, &last);
+        self.planned_ms = planned_ms;
+    }
+
     /// Judges an observation.
     pub fn observe(&mut self, now: Observation) -> Verdict {
         let mut verdict = Verdict {
@@ -332,6 +352,12 @@ mod tests {
         next_ms: f64,
         wakes: u32,
         looks: u32,
+        /// Looks only whether the thread has run while the loop is at rest, as the watcher does.
+        is_lazy: bool,
+        interval_ms: f64,
+        rests: u32,
+        rested_ms: f64,
+        seen: Observation,
     }
 
     impl Scene {
@@ -356,13 +382,31 @@ mod tests {
                 next_ms: 0.0,
                 wakes: 0,
                 looks: 0,
+                is_lazy: false,
+                interval_ms: 0.0,
+                rests: 0,
+                rested_ms: 0.0,
+                seen: observation,
             };
             scene.see();
             scene
         }
 
         fn see(&mut self) {
+            let has_run = self.observation.state != ThreadState::Poll
+                || self.observation.scheduled != self.seen.scheduled;
+            if self.is_lazy && !has_run && self.rests < 50 && self.watch.is_at_rest() {
+                self.rests += 1;
+                self.rested_ms = self.now_ms;
+                self.next_ms = self.now_ms + self.interval_ms;
+                return;
+            }
+            if self.rested_ms > self.seen.at_ms {
+                self.watch.rested(self.rested_ms, self.next_ms);
+            }
+            self.rests = 0;
             self.observation.at_ms = self.now_ms;
+            self.seen = self.observation;
             let verdict = self.watch.observe(self.observation);
             if verdict.challenge {
                 self.wakes += 1;
@@ -374,6 +418,7 @@ mod tests {
                 .extend(verdict.begun.map(|stall| (self.now_ms, stall)));
             self.ended.extend(verdict.ended);
             self.next_ms = self.now_ms + verdict.next_ms;
+            self.interval_ms = verdict.next_ms;
             self.looks += 1;
         }
 
@@ -626,8 +671,10 @@ mod tests {
         #[test]
         fn blocks_are_found_if_and_only_if_they_reach_the_threshold(
             stretches in prop::collection::vec((0.0f64..250.0, 1.0f64..400.0, any::<bool>(), any::<bool>()), 1..20),
+            is_lazy: bool,
         ) {
             let mut scene = Scene::new();
+            scene.is_lazy = is_lazy;
             let mut expected = Vec::new();
             for (idle_ms, block_ms, is_busy, is_preempted) in stretches {
                 scene.turns = true;

@@ -33,7 +33,7 @@ pub use log::Target;
 pub use mailbox::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
 pub use report::{Report, ThreadReport};
 pub use stall_record::StallRecord;
-pub use system::process_files;
+pub use system::{CpuClock, process_files};
 
 use crate::clock::process_now_ms;
 use crate::resources::Transition;
@@ -79,7 +79,7 @@ pub struct Registration {
 }
 
 /// Starts to watch the calling thread. Samples the process once before it returns, so that figures
-/// are there at once.
+/// are there at once. `clock` is the CPU clock of the calling thread, if there is one.
 ///
 /// # Errors
 /// The watcher's thread cannot be started.
@@ -87,6 +87,7 @@ pub fn join(
     config: Config,
     cells: Box<dyn Cells>,
     log: Option<Target>,
+    clock: Option<CpuClock>,
 ) -> std::io::Result<Registration> {
     let now = process_now_ms();
     let mailbox = Arc::new(Mailbox::default());
@@ -110,6 +111,7 @@ pub fn join(
     registry.next_id += 1;
     let id = registry.next_id;
     let mut thread = WatchedThread::new(id, config, cells, Arc::clone(&mailbox), channel, now);
+    thread.has_clock(clock);
     thread.log_to(log.map(Log::new));
     registry.threads.push(thread);
     registry.sample(now);

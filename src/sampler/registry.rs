@@ -3,7 +3,7 @@
 
 use super::cell;
 use super::system::{Kernel, OwnFigures};
-use super::watched_thread::{Totals, WatchedThread};
+use super::watched_thread::{LATE_MS, Totals, WatchedThread};
 use crate::resources::{Dated, IDLE_OBSERVE_INTERVAL_MS, Level, Sample, Sampling, Source};
 use std::thread::JoinHandle;
 
@@ -90,9 +90,6 @@ impl OwnUsage {
     }
 }
 
-/// An observation later than this may be due to the watcher waiting for a CPU.
-const LATE_MS: f64 = 5.0;
-
 impl Registry {
     /// Does everything that is due. Returns lines to write, and the time of the next call.
     pub(super) fn tick(&mut self, now_ms: f64) -> (Vec<(u64, String)>, f64) {
@@ -111,6 +108,9 @@ impl Registry {
             .iter_mut()
             .filter(|thread| thread.observe_due_ms <= now_ms + 0.1)
         {
+            if thread.rests(now_ms) {
+                continue;
+            }
             // After a late observation, read whether the watcher itself waited for a CPU.
             if now_ms - thread.observe_due_ms > LATE_MS {
                 self.own.refresh();

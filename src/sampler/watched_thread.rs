@@ -7,7 +7,7 @@ use super::config::Config;
 use super::log::Log;
 use super::mailbox::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
 use super::stall_record::StallRecord;
-use super::system::KernelThread;
+use super::system::{CpuClock, KernelThread};
 use crate::resources::{
     CPU_WINDOW_MS, Dated, Delays, Level, Limit, OBSERVE_INTERVAL_MS, Observation, PressureGauge,
     Sample, Stall, StallWatch, ThreadState, Transition,
@@ -22,6 +22,11 @@ const KEPT: usize = 64;
 const LABELS_MAX: usize = 1024;
 /// Characters per label.
 const LABEL_MAX: usize = 200;
+
+/// An observation later than this may be due to the watcher waiting for a CPU.
+pub(super) const LATE_MS: f64 = 5.0;
+/// Looks at a thread that has not run, until the next full observation.
+const RESTS_MAX: u32 = 50;
 
 /// Window of the mean utilization, ms.
 const RECENT_MS: f64 = 10_000.0;
@@ -51,6 +56,11 @@ pub(super) struct WatchedThread {
     log: Option<Log>,
     pub(super) observe_due_ms: f64,
     observed_ms: f64,
+    /// Interval that the latest observation asked for, ms.
+    interval_ms: f64,
+    /// Looks since the latest observation that found that the thread had not run; time of the latest.
+    rests: u32,
+    rested_ms: f64,
     /// Time in which the thread was seen asleep outside of poll since its use was measured, ms.
     blocked_ms: f64,
     stalled_label: String,
@@ -102,6 +112,9 @@ impl WatchedThread {
             log: None,
             observe_due_ms: now_ms,
             observed_ms: now_ms,
+            interval_ms: 0.0,
+            rests: RESTS_MAX,
+            rested_ms: now_ms,
             blocked_ms: 0.0,
             stalled_label: String::new(),
             stalled_in_flight: 0.0,
@@ -115,6 +128,13 @@ impl WatchedThread {
             utilization: None,
             recent: VecDeque::new(),
             config,
+        }
+    }
+
+    /// Takes the CPU clock of the thread. Files of a test belong to no thread that runs.
+    pub(super) fn has_clock(&mut self, clock: Option<CpuClock>) {
+        if let Some(kernel) = self.kernel.as_mut().filter(|_| self.config.root.is_empty()) {
+            kernel.clock = clock;
         }
     }
 
@@ -145,7 +165,9 @@ impl WatchedThread {
 
     /// Returns the time of the last observation, if the loop is watched.
     pub(super) fn observed_ms(&self) -> Option<f64> {
-        self.watch.as_ref().map(|_| self.observed_ms)
+        self.watch
+            .as_ref()
+            .map(|_| self.observed_ms.max(self.rested_ms))
     }
 
     pub(super) fn pauses(&self) -> u32 {
@@ -193,6 +215,33 @@ impl WatchedThread {
             .map_or("", String::as_str)
     }
 
+    /// Looks at a thread whose loop is at rest. Returns `false` if it has to be observed: the thread
+    /// has run, or there were many looks since the latest observation, or this one comes late.
+    ///
+    /// An idle loop costs these looks. They touch little memory, since other programs have taken the
+    /// caches in the meantime; the next observation makes up for them.
+    pub(super) fn rests(&mut self, now_ms: f64) -> bool {
+        let rests = self.rests < RESTS_MAX
+            && now_ms - self.observe_due_ms <= LATE_MS
+            && self.kernel.as_ref().is_some_and(KernelThread::has_not_run);
+        if rests {
+            self.rests += 1;
+            self.rested_ms = now_ms;
+            self.observe_due_ms = now_ms + self.interval_ms;
+        }
+        rests
+    }
+
+    /// Makes up for the looks since the latest observation.
+    fn end_rest(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        if self.rested_ms > self.observed_ms {
+            watch.rested(self.rested_ms, self.observe_due_ms);
+            self.was_in_poll(self.rested_ms);
+            self.observed_ms = self.rested_ms;
+        }
+    }
+
     /// Observes the thread. Returns the lines to write.
     pub(super) fn observe(
         &mut self,
@@ -200,6 +249,7 @@ impl WatchedThread {
         own_wait_ms: f64,
         throttled_ms: f64,
     ) -> Vec<String> {
+        self.end_rest();
         let Some(watch) = &mut self.watch else {
             self.observe_due_ms = f64::INFINITY;
             return Vec::new();
@@ -240,7 +290,10 @@ impl WatchedThread {
             }
         }
         self.observed_ms = now_ms;
+        self.interval_ms = verdict.next_ms;
         self.observe_due_ms = now_ms + verdict.next_ms;
+        let is_at_rest = self.watch.as_ref().is_some_and(StallWatch::is_at_rest);
+        self.rests = if is_at_rest { 0 } else { RESTS_MAX };
         let mut lines = Vec::new();
         lines.extend(verdict.begun.map(|stall| self.stall_begun(&stall)));
         lines.extend(verdict.ended.map(|stall| self.stall_ended(&stall)));
@@ -371,6 +424,8 @@ impl WatchedThread {
     /// Measures CPU and utilization of the thread since the latest sample.
     fn measure(&mut self, now_ms: f64) {
         let seen = self.kernel.as_mut().map(KernelThread::observe);
+        // The kernel's figures are new to the watch over the loop.
+        self.rests = RESTS_MAX;
         let Some((Some(scheduled), _)) = seen else {
             return;
         };

@@ -6,6 +6,7 @@
 //! dropped after `leave`: by `close()`, by the finalizer, or at the end of the environment,
 //! whichever comes first.
 
+mod cpu_clock;
 mod figures;
 
 use super::environment::{EndsWithEnvironment, end_with};
@@ -133,7 +134,7 @@ impl ResourceWatch {
             },
             stall_ms: config.stall_ms,
         };
-        let registration = sampler::join(config, Box::new(shared), log)?;
+        let registration = sampler::join(config, Box::new(shared), log, cpu_clock::current())?;
         let core = Rc::new(RefCell::new(Some(Core {
             id: registration.id,
             mailbox: registration.mailbox,
