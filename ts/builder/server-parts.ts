@@ -25,7 +25,7 @@ import {
 } from './options.js';
 
 /** Options that go to the guard as they are. */
-const FOR_GUARD = ['name', 'cluster', 'exempt', 'onDrain', ...REFUSAL_OPTIONS] as const;
+const FOR_GUARD = ['name', 'cluster', 'exempt', 'banAfter', 'onDrain', ...REFUSAL_OPTIONS] as const;
 
 /** Counts of a server at one moment. */
 export interface ServerStats extends GuardStats {
