@@ -171,6 +171,10 @@ export class ElysiaServerBuilder<App = BaseApp> {
   exempt(exempt: NonNullable<ServerOptions['exempt']>): this {
     return this.#set({ exempt });
   }
+  /** Sets the failures after which an address is banned. */
+  banAfter(banAfter: NonNullable<ServerOptions['banAfter']>): this {
+    return this.#set({ banAfter });
+  }
   /** Sets the function that is called for each open WebSocket right before the close of a shutdown. */
   onDrain(onDrain: NonNullable<ServerOptions['onDrain']>): this {
     return this.#set({ onDrain });

@@ -3,6 +3,7 @@ import { hostClock } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import { type RequestTrace, Tracer } from '../base/trace.js';
+import type { BanOptions } from '../connections/ban-options.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import { checkedLimits, type ConnectionLimits } from '../connections/limits.js';
@@ -110,6 +111,8 @@ export interface ServerOptions extends RefusalOptions<Request> {
   readonly cluster?: Cluster | undefined;
   /** Clients that the limits of an address never refuse, as the guard's option. Default: none. */
   readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
+  /** Failures after which an address is banned: 1 to 65536, or `BanOptions`, as the guard's option. Default: no bans. */
+  readonly banAfter?: BanOptions | number | undefined;
   /** Called for each open WebSocket right before the close of a shutdown, as the guard's option. Default: none. */
   readonly onDrain?: ((connection: ManagedConnection) => void) | undefined;
   /**
@@ -154,6 +157,7 @@ const OPTIONS = [
   'name',
   'cluster',
   'exempt',
+  'banAfter',
   'onDrain',
   ...REFUSAL_OPTIONS,
   'json',
@@ -237,10 +241,10 @@ export function checkOptions(options: ServerOptions): void {
     );
   if (shutdown !== undefined)
     new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
-  const { name, cluster, exempt, onDrain } = options;
+  const { name, cluster, exempt, banAfter, onDrain } = options;
   if (onDrain !== undefined && typeof onDrain !== 'function')
     throw wrongType('onDrain', onDrain, 'a function');
-  checkedArguments({ name, cluster, exempt });
+  checkedArguments({ name, cluster, exempt, banAfter });
   RefusalShape.of(options);
   void new Tracer(options.requestIdHeader);
   const { proxies } = new ClientAddress(options.clientAddress, options.trustedProxies);

@@ -30,6 +30,7 @@ const FOR_GUARD = [
   'name',
   'cluster',
   'exempt',
+  'banAfter',
   'onDrain',
   'requestIdHeader',
   ...REFUSAL_OPTIONS,
