@@ -267,9 +267,32 @@ describe('a snapshot', () => {
     look();
     const { connections } = look();
     expect(connections.topAddresses).toEqual([{ key: '192.0.2.1', count: 2600 }]);
-    const unseen = look(false);
-    expect(unseen.connections.topAddresses).toBeNull();
-    expect(recorder.completed(unseen, 0, 0).connections.topAddresses).toBeNull();
+    expect(look(false).connections.topAddresses).toBeNull();
+    expect(recorder.completed(0, 0, true).connections.topAddresses).toBeNull();
+    look();
+    recorder.glance();
+    expect(recorder.completed(0, 0, true).connections.topAddresses).toBeNull();
+  });
+
+  it('keeps the same row, state and events of a second at which nobody looks', () => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    using monitor = new ResourceMonitor({}, { timers, log: false });
+    using metrics = new ProductionMetrics({ timers, monitor });
+    metrics.recordRequest(20, { route: '/a', method: 'GET', status: 500 });
+    clock.advance(1000);
+    const { recorder, figures } = recording({ metrics, monitor });
+    recorder.glance();
+    const shown = recorder.completed(0, 0, false);
+    const [glanced] = recorder.history().rows;
+    expect([glanced, shown.row, shown.sequence]).toEqual([shown.row, glanced, 1]);
+    const seen = recorder.look(0, 0, true);
+    // The rest of a row changes by itself: the time, the admitted and the refused, memory, CPU, the score.
+    expect(seen.row.slice(1, 9)).toEqual(glanced?.slice(1, 9));
+    expect([seen.row[1], seen.row[2], shown.requests?.routes.length]).toEqual([1, 1, 1]);
+    expect([seen.state, seen.events.length]).toEqual([shown.state, shown.events.length]);
+    expect(seen.heat).toEqual(shown.heat);
+    expect(figures.stalls).toEqual([]);
   });
 });
 

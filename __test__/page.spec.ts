@@ -817,7 +817,10 @@ describe('options', () => {
     const { page, clock } = setUp({ chain });
     const warned = once(process, 'warning');
     fails = true;
-    clock.advance(5000);
+    // Nobody looks: the chain is not asked.
+    clock.advance(4000);
+    ask(page, { path: '/live/snapshot' });
+    clock.advance(1000);
     expect(String(((await warned) as [Error])[0].message)).toContain('page failed');
     fails = false;
     clock.advance(1000);

@@ -17,6 +17,7 @@ export const SUBJECTS = {
   timers: [[]],
   resources: [[]],
   metrics: [[]],
+  page: [[]],
   'own-metrics': [[]],
   middleware: [['async'], ['sync'], ['always'], ['netted'], ['execute']],
   json: [[]],

@@ -2,6 +2,7 @@
  * Types of a report. Sizes in MB of 2^20 bytes, times in ms; `null` means "not known (yet)"; never
  * NaN or infinite.
  */
+import type { ResourceSnapshot } from '../resources/figures.js';
 
 /** Names of the windows. */
 export type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
@@ -269,4 +270,15 @@ export interface ProductionSnapshot extends ProductionReport {
   readonly routesKnown: number;
   /** Requests counted as `other`, because their route was beyond `maxRoutes`. */
   readonly routesOverflowed: number;
+}
+
+/** The part of a snapshot that the live page keeps of each second, and the monitor's figures. @internal */
+export interface ProductionGlance extends Pick<
+  ProductionSnapshot,
+  'metrics' | 'scoreParts' | 'targets' | 'findings'
+> {
+  readonly windows: Pick<ProductionSnapshot['windows'], '10s'>;
+  readonly heat: Pick<ProductionSnapshot['heat'], 'seconds'>;
+  /** Figures of the monitor that the metrics have; `undefined` without one. */
+  readonly resources: ResourceSnapshot | undefined;
 }

@@ -121,6 +121,8 @@ export class LivePage {
   readonly #timer: TimerHandle;
   readonly #unsubscribe: () => void;
   #latest: PageSnapshot;
+  /** True if a second has passed since `#latest` that was only glanced at. */
+  #isOutdated = false;
   #denied = 0;
   /** Seconds for which the page still counts as seen after the last request for figures. */
   #interestS = 0;
@@ -181,7 +183,9 @@ export class LivePage {
     if (!this.#awaitsServer) this.announce(undefined);
     const viewers = this.#viewers.size;
     this.#interestS = Math.max(0, this.#interestS - 1);
-    this.#latest = this.#recorder.look(viewers, this.#denied, this.#isSeen);
+    this.#isOutdated = !this.#isSeen;
+    if (this.#isOutdated) return this.#recorder.glance();
+    this.#latest = this.#recorder.look(viewers, this.#denied, true);
     if (viewers > 0) this.#viewers.show(eventFrame('snapshot', this.#latest));
   }
 
@@ -197,7 +201,14 @@ export class LivePage {
 
   /** Returns the figures of the page, at most a second old. */
   snapshot(): PageSnapshot {
+    if (this.#isOutdated) this.#hooks.run('page', () => this.#complete(this.#viewers.size, false));
     return this.#latest;
+  }
+
+  /** Gathers the figures of the latest second, at which nobody looked. */
+  #complete(viewers: number, isSeen: boolean): void {
+    this.#isOutdated = false;
+    this.#latest = this.#recorder.completed(viewers, this.#denied, isSeen);
   }
 
   /**
@@ -216,6 +227,12 @@ export class LivePage {
    */
   close(): void {
     if (this.#isClosed) return;
+    // The last figures are served from now on.
+    try {
+      if (this.#isOutdated) this.#complete(0, false);
+    } catch {
+      // A source was closed before the page, or is one of the application's that throws: earlier figures.
+    }
     this.#isClosed = true;
     this.#timer.close();
     this.#unsubscribe();
@@ -325,12 +342,10 @@ export class LivePage {
     return isStream ? this.#stream() : { status: 200, headers: STREAM_HEADERS, body: '' };
   }
 
-  /** Fills in the parts of the latest snapshot that are left out without viewers. */
+  /** Gathers the figures that are left out without viewers. */
   #completeLatest(viewers: number): void {
     if (!this.#isSeen && !this.#isClosed)
-      this.#hooks.run('page', () => {
-        this.#latest = this.#recorder.completed(this.#latest, viewers, this.#denied);
-      });
+      this.#hooks.run('page', () => this.#complete(viewers, true));
     this.#interestS = INTEREST_S;
   }
 

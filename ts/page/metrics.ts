@@ -1,5 +1,6 @@
 /** The figures of `ProductionMetrics` as the page shows them: rounded, shares as percentages. */
 import type {
+  ProductionGlance,
   ProductionReport,
   ProductionSnapshot,
   Recommendation,
@@ -15,15 +16,14 @@ import {
   rounded,
 } from './snapshot.js';
 
-/** @internal */
-export interface PageMetrics {
+/** The figures that each second is kept of, and the state of the server. @internal */
+export interface PageGlance {
   readonly score: number | null;
   readonly minScore: number;
   readonly parts: readonly PageScorePart[];
   readonly advice: readonly PageAdvice[];
-  readonly requests: NonNullable<PageSnapshot['requests']>;
+  readonly requests: Pick<NonNullable<PageSnapshot['requests']>, 'perSecond'>;
   readonly messages: NonNullable<PageSnapshot['messages']>;
-  readonly budgets: NonNullable<PageSnapshot['budgets']>;
   /** Requests of the last complete second by duration; empty before there is one. */
   readonly heat: readonly number[];
   /** Figures of the last ten seconds, for the charts. */
@@ -33,6 +33,12 @@ export interface PageMetrics {
     readonly p95Ms: number | null;
     readonly p99Ms: number | null;
   };
+}
+
+/** @internal */
+export interface PageMetrics extends PageGlance {
+  readonly requests: NonNullable<PageSnapshot['requests']>;
+  readonly budgets: NonNullable<PageSnapshot['budgets']>;
 }
 
 const NAMES: Readonly<Record<ScorePartName, string>> = {
@@ -130,23 +136,38 @@ const budgetsOf = (slo: ProductionReport['slo']): PageMetrics['budgets'] =>
 
 /** Returns the figures that the page takes from metrics. @internal */
 export function pageMetricsOf(snapshot: ProductionSnapshot): PageMetrics {
-  const { metrics, scoreParts, windows, heat } = snapshot;
+  const glance = pageGlanceOf(snapshot);
+  return {
+    ...glance,
+    requests: { ...requestsOf(snapshot), ...glance.requests },
+    budgets: budgetsOf(snapshot.slo),
+  };
+}
+
+/** Returns the figures that the page keeps of each second. @internal */
+export function pageGlanceOf({
+  metrics,
+  scoreParts,
+  targets,
+  findings,
+  windows,
+  heat,
+}: Omit<ProductionGlance, 'resources'>): PageGlance {
   const recent = windows['10s'];
   const seconds = Math.max(1, recent.coveredMs / 1000);
   const lastSecond = heat.seconds.at(-1) ?? [];
   return {
     score: metrics.healthScore,
-    minScore: snapshot.targets.minHealthScore,
+    minScore: targets.minHealthScore,
     parts: (Object.keys(NAMES) as ScorePartName[]).map((name) => partOf(name, scoreParts[name])),
-    advice: snapshot.findings.slice(0, ADVICE_SHOWN).map(adviceOf),
-    requests: requestsOf(snapshot, lastSecond),
+    advice: findings.slice(0, ADVICE_SHOWN).map(adviceOf),
+    requests: { perSecond: lastSecond.reduce((sum, count) => sum + count, 0) },
     messages: {
       inPerSecond: rounded(recent.messagesIn / seconds) ?? 0,
       outPerSecond: rounded(recent.messagesOut / seconds) ?? 0,
       inBytesPerSecond: rounded(recent.bytesIn / seconds) ?? 0,
       outBytesPerSecond: rounded(recent.bytesOut / seconds) ?? 0,
     },
-    budgets: budgetsOf(snapshot.slo),
     heat: lastSecond,
     recent: {
       errorsPerSecond: recent.errors / seconds,
@@ -157,13 +178,16 @@ export function pageMetricsOf(snapshot: ProductionSnapshot): PageMetrics {
   };
 }
 
-function requestsOf(
-  { windows, latencyMs, apdex, inFlight, routes, metrics }: ProductionSnapshot,
-  lastSecond: readonly number[],
-): PageMetrics['requests'] {
+function requestsOf({
+  windows,
+  latencyMs,
+  apdex,
+  inFlight,
+  routes,
+  metrics,
+}: ProductionSnapshot): Omit<PageMetrics['requests'], 'perSecond'> {
   const minute = windows['1m'];
   return {
-    perSecond: lastSecond.reduce((sum, count) => sum + count, 0),
     errorPercent: minute.requests === 0 ? null : percentOf(minute.errorRate),
     inFlight,
     p50Ms: rounded(latencyMs?.p50),

@@ -1,6 +1,6 @@
 /**
  * Looks at the server once a second, builds the snapshot that viewers see, and keeps ten minutes of
- * rows.
+ * rows. While nobody looks it only glances: at the figures of the row, the state and the events.
  */
 import { wallClockMs } from '../base/clock.js';
 import type { ConnectionManager } from '../connections/manager.js';
@@ -17,7 +17,7 @@ import { ClusterWatch } from './cluster-watch.js';
 import { ConnectionScan } from './connection-scan.js';
 import { PageEvents } from './events.js';
 import type { ClientNames } from './mask.js';
-import { type PageMetrics, pageMetricsOf } from './metrics.js';
+import { type PageGlance, pageGlanceOf, type PageMetrics, pageMetricsOf } from './metrics.js';
 import {
   adviceOf,
   connectionsOf,
@@ -54,6 +54,13 @@ export interface RecorderSources extends PageSources {
 /** Rows of the charts: ten minutes. */
 const ROWS_MAX = 600;
 const STALLS_SHOWN = 4;
+
+/** The figures of one second, which stay after it. */
+type Moment = Pick<
+  PageSnapshot,
+  'sequence' | 'at' | 'state' | 'reason' | 'refusals' | 'row' | 'heat'
+>;
+
 const { bun, node } = process.versions as { readonly bun?: string; readonly node: string };
 const runtime = bun === undefined ? `Node ${node}` : `Bun ${bun}`;
 
@@ -69,6 +76,7 @@ export class Recorder {
   readonly #rows: PageRow[] = [];
   readonly #heat: (readonly number[] | null)[] = [];
   #sequence = 0;
+  #moment: Moment | undefined;
   #isDraining = false;
 
   constructor(sources: RecorderSources, title: string, maxViewers: number, names: ClientNames) {
@@ -98,19 +106,45 @@ export class Recorder {
     this.#events.addServerEvent(wallClockMs(), 'warning', 'Draining: newcomers are refused');
   }
 
+  /** Looks at the sources of the row, the state and the events; called once a second without viewers. */
+  glance(): void {
+    const { metrics, monitor } = this.#sources;
+    const glance = metrics?.glance();
+    // The monitor of the metrics is that of the page, as a rule, and costs more than all others.
+    const resources = metrics?.monitor === monitor ? glance?.resources : monitor?.snapshot();
+    this.#note(
+      this.#sources.connections.getStats(),
+      resources,
+      glance === undefined ? undefined : pageGlanceOf(glance),
+    );
+    this.#scan.reset();
+  }
+
   /**
-   * Looks at all sources once; called once a second.
+   * Looks at all sources; called once a second.
    * @param viewers open streams
    * @param denied refused requests for the page
    * @param isSeen false without viewers: the slow parts (scan of connections, list of timers) are
    *   left out
    */
   look(viewers: number, denied: number, isSeen: boolean): PageSnapshot {
-    const at = wallClockMs();
-    const { connections: manager, timers, monitor, metrics, chain } = this.#sources;
+    const { connections: manager, monitor, metrics } = this.#sources;
     const connections = manager.getStats();
     const resources = monitor?.snapshot();
     const figures = metrics === undefined ? undefined : pageMetricsOf(metrics.snapshot());
+    const moment = this.#note(connections, resources, figures);
+    if (!isSeen) this.#scan.reset();
+    return this.#shown(moment, connections, resources, figures, viewers, denied, isSeen);
+  }
+
+  /** Notes the state, the events and the row of this second. */
+  #note(
+    connections: ConnectionStats,
+    resources: ResourceSnapshot | undefined,
+    figures: PageGlance | undefined,
+  ): Moment {
+    const at = wallClockMs();
+    const { monitor } = this.#sources;
     const refusals = refusalsOf(connections, this.#sources.stats?.());
     const pressure = monitor?.pressure();
     const [state, reason] = this.#state(resources, figures, pressure);
@@ -121,56 +155,61 @@ export class Recorder {
     const { admitted, refused } = changes;
     const row = rowOf(at, totalConnections, admitted, refused, resources, figures);
     this.#keep(row, figures);
-    if (!isSeen) this.#scan.reset();
+    const heat = figures?.heat ?? null;
+    return (this.#moment = { sequence: ++this.#sequence, at, state, reason, refusals, row, heat });
+  }
+
+  /** Returns all figures of the latest second. */
+  #shown(
+    moment: Moment,
+    connections: ConnectionStats,
+    resources: ResourceSnapshot | undefined,
+    figures: PageMetrics | undefined,
+    viewers: number,
+    denied: number,
+    isSeen: boolean,
+  ): PageSnapshot {
+    const { timers, monitor, chain } = this.#sources;
     return {
       version: 1,
-      sequence: ++this.#sequence,
-      at,
+      ...moment,
       server: this.#server(viewers, denied),
-      state,
-      reason,
       health: figures === undefined ? null : { score: figures.score, parts: figures.parts },
       advice: adviceOf(resources, figures),
       requests: figures?.requests ?? null,
       budgets: figures?.budgets ?? null,
       messages: figures?.messages ?? null,
-      connections: this.#connections(connections, isSeen, at),
-      bans: bansOf(manager, connections, isSeen, this.#names),
+      connections: this.#connections(connections, isSeen, wallClockMs()),
+      bans: bansOf(this.#sources.connections, connections, isSeen, this.#names),
       cluster: this.#cluster.look(isSeen),
-      refusals,
       loop: loopOf(resources),
-      shedding: sheddingOf(pressure),
+      shedding: sheddingOf(monitor?.pressure()),
       memory: memoryOf(resources, monitor),
       cpu: cpuOf(resources),
       timers: timersOf(timers, isSeen),
       layers: layersOf(chain?.snapshot()),
       events: this.#events.all,
       stalls: this.#events.stalls.slice(-STALLS_SHOWN),
-      row,
-      heat: figures?.heat ?? null,
     };
   }
 
   /**
-   * Completes an unseen snapshot for its first viewer: with the slow parts and the current counts
-   * of connections.
+   * Completes the latest second, at which nobody looked, by the figures as they are now.
+   * @param isSeen as in `look`
    */
-  completed(snapshot: PageSnapshot, viewers: number, denied: number): PageSnapshot {
-    const stats = this.#sources.connections.getStats();
-    return {
-      ...snapshot,
-      server: { ...snapshot.server, viewers, denied },
-      connections: this.#connections(stats, true, wallClockMs()),
-      bans: bansOf(this.#sources.connections, stats, true, this.#names),
-      cluster: this.#cluster.look(true),
-      refusals: refusalsOf(stats, this.#sources.stats?.()),
-      timers: timersOf(this.#sources.timers, true),
-    };
+  completed(viewers: number, denied: number, isSeen: boolean): PageSnapshot {
+    if (this.#moment === undefined) return this.look(viewers, denied, isSeen);
+    const { connections: manager, monitor, metrics } = this.#sources;
+    const connections = manager.getStats();
+    const moment = { ...this.#moment, refusals: refusalsOf(connections, this.#sources.stats?.()) };
+    const figures = metrics === undefined ? undefined : pageMetricsOf(metrics.snapshot());
+    const resources = monitor?.snapshot();
+    return this.#shown(moment, connections, resources, figures, viewers, denied, isSeen);
   }
 
   #state(
     resources: ResourceSnapshot | undefined,
-    metrics: PageMetrics | undefined,
+    metrics: PageGlance | undefined,
     pressure: PressureFigures | undefined,
   ): readonly [PageState, string] {
     if (this.#isDraining)
@@ -195,7 +234,7 @@ export class Recorder {
     return connectionsOf(stats, size, isSeen ? this.#scan.step(at) : undefined);
   }
 
-  #keep(row: PageRow, metrics: PageMetrics | undefined): void {
+  #keep(row: PageRow, metrics: PageGlance | undefined): void {
     this.#rows.push(row);
     this.#heat.push(metrics?.heat ?? null);
     if (this.#rows.length <= ROWS_MAX) return;

@@ -8,7 +8,7 @@ import type { ResourceMonitor } from '../resources/monitor.js';
 import type { PressureFigures } from '../resources/pressure.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ConnectionScan } from './connection-scan.js';
-import type { PageMetrics } from './metrics.js';
+import type { PageGlance } from './metrics.js';
 import {
   type PageAdvice,
   type PageCount,
@@ -137,7 +137,7 @@ export function layersOf(chain: ChainSnapshot | undefined): PageSnapshot['layers
  */
 export function adviceOf(
   resources: ResourceSnapshot | undefined,
-  metrics: PageMetrics | undefined,
+  metrics: PageGlance | undefined,
 ): readonly PageAdvice[] | null {
   if (metrics !== undefined) return metrics.advice;
   if (resources === undefined) return null;
@@ -241,7 +241,7 @@ export function rowOf(
   admitted: number | null,
   refused: number | null,
   resources: ResourceSnapshot | undefined,
-  metrics: PageMetrics | undefined,
+  metrics: PageGlance | undefined,
 ): PageRow {
   const { effectiveLimit = null, rssMb = null } = resources?.memory ?? {};
   const { utilization = null, delayMs = null } = resources?.loop ?? {};

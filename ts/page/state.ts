@@ -1,7 +1,7 @@
 /** The state of the server in one word, and the reason for it. */
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { PressureFigures } from '../resources/pressure.js';
-import type { PageMetrics } from './metrics.js';
+import type { PageGlance } from './metrics.js';
 import { type PageState, rounded } from './snapshot.js';
 
 const NO_PRESSURE: PressureFigures = { share: 0, causes: {}, refused: {}, limits: [] };
@@ -15,7 +15,7 @@ const CRITICAL_SCORE = 50;
  */
 export function stateOf(
   resources: ResourceSnapshot | undefined,
-  metrics: PageMetrics | undefined,
+  metrics: PageGlance | undefined,
   pressure?: PressureFigures,
 ): readonly [state: PageState, reason: string] {
   if (resources === undefined && metrics === undefined)
@@ -48,7 +48,7 @@ function memoryReason({ memory }: ResourceSnapshot): string {
 }
 
 /** Names the part of the score with the lowest score, and its figures. */
-function worstPart({ parts }: PageMetrics): string {
+function worstPart({ parts }: PageGlance): string {
   const worst = parts
     .filter((part) => part.score !== null && (part.weight > 0 || part.cap !== null))
     .toSorted((a, b) => a.score! - b.score!)[0];
