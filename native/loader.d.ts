@@ -249,6 +249,8 @@ export interface ClusterFigures {
   takeovers: number
   /** Connections and waiting newcomers of this process that a newcomer has replaced. */
   replaced: number
+  /** Bugs of the network's thread that were contained. */
+  contained: number
   /** Events that were read. */
   events: number
   /** Times that events were missed, or may have been. */

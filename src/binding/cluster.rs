@@ -204,6 +204,8 @@ pub struct ClusterFigures {
     pub takeovers: f64,
     /// Connections and waiting newcomers of this process that a newcomer has replaced.
     pub replaced: f64,
+    /// Bugs of the network's thread that were contained.
+    pub contained: f64,
     /// Events that were read.
     pub events: f64,
     /// Times that events were missed, or may have been.
@@ -253,6 +255,7 @@ impl From<Status> for ClusterFigures {
             declared: counts.declared as f64,
             takeovers: counts.takeovers as f64,
             replaced: counts.replaced as f64,
+            contained: counts.contained as f64,
             events: counts.events as f64,
             gaps: counts.gaps as f64,
         }

@@ -198,6 +198,8 @@ pub struct Counts {
     pub takeovers: u64,
     /// Connections and waiting newcomers of this process that a newcomer has replaced.
     pub replaced: u64,
+    /// Bugs of the network's thread that were contained.
+    pub contained: u64,
     /// Events that were read.
     pub events: u64,
     /// Times that events were missed, or may have been.
@@ -1808,6 +1810,19 @@ impl Core {
                 self.finish();
             }
         }
+    }
+
+    /// Goes on after a bug in a part of the network's thread, which has begun anew: the stream is read again. With
+    /// `is_suspect`, the bug was in the core: the member joins anew and tells everything that it holds.
+    pub fn contain(&mut self, now: f64, part: &str, is_suspect: bool) {
+        self.counts.contained += 1;
+        self.events.unsure();
+        self.missed(now);
+        if is_suspect && self.member.is_some() {
+            self.lose("", "");
+        }
+        self.problem = format!("a bug in the cluster's {part} was contained");
+        self.note_state(now);
     }
 
     /// Closes the member after a bug: it refuses from now on.

@@ -30,6 +30,9 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 /// Shortest and longest pause before a connection is made anew.
 const BACKOFF_MS: (f64, f64) = (50.0, 2000.0);
+/// Bugs in a row after which a member is given up, and the time without one that begins a new row, ms.
+const BUGS_MAX: i32 = 10;
+const BUGS_APART_MS: f64 = 60_000.0;
 /// Longest time that a member which leaves waits for the server.
 const LEAVE_MS: f64 = 500.0;
 
@@ -54,8 +57,29 @@ struct Inner {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Guarded> {
-        // `serve` catches panics and closes the member: a poisoned lock holds a state that refuses.
+        // Panics are contained: the core begins anew, or refuses everybody.
         self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a panic of a part of this thread, which its caller begins anew. A panic that held the lock may have left the
+    /// core half-way.
+    fn contain(&self, part: &str) {
+        let is_suspect = self.guarded.is_poisoned();
+        self.guarded.clear_poison();
+        let contained = catch_unwind(AssertUnwindSafe(|| {
+            self.turn(|core, now| core.contain(now, part, is_suspect));
+        }));
+        if contained.is_err() {
+            self.abandon();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Closes the member: it refuses everybody from now on.
+    fn abandon(&self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            self.turn(|core, now| core.abandon(now));
+        }));
     }
 
     /// Calls `act` with the core; delivers the answers, and tells a change of state.
@@ -408,14 +432,47 @@ fn run(mut members: UnboundedReceiver<Arc<Inner>>) {
     }));
 }
 
-/// Serves a member; one whose task panics refuses everybody from then on.
+/// Serves a member. A task that panics begins anew; a member whose task panics again and again refuses everybody.
 async fn guard(inner: Arc<Inner>) {
-    let served = spawn_local(serve(Arc::clone(&inner)));
-    if served.await.is_err() {
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            inner.turn(|core, now| core.abandon(now))
+    let mut bugs = 0;
+    loop {
+        let begun = process_now_ms();
+        if spawn_local(serve(Arc::clone(&inner))).await.is_ok() {
+            return;
+        }
+        bugs = if process_now_ms() - begun > BUGS_APART_MS {
+            1
+        } else {
+            bugs + 1
+        };
+        if bugs >= BUGS_MAX {
+            return inner.abandon();
+        }
+        inner.contain("network");
+        let lost = catch_unwind(AssertUnwindSafe(|| {
+            inner.turn(|core, _| core.disconnected("a bug in the cluster's network was contained"));
         }));
+        if lost.is_err() {
+            return inner.abandon();
+        }
+        backoff(bugs).await;
     }
+}
+
+/// Ends a task when its owner ends, by a panic, too.
+struct Owned(AbortHandle);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs a task to its end; `false` if it has panicked.
+async fn survives(task: impl Future<Output = ()> + 'static) -> bool {
+    let task = spawn_local(task);
+    let _owned = Owned(task.abort_handle());
+    task.await.is_ok()
 }
 
 /// The connection of a member, and its calls under way.
@@ -430,7 +487,21 @@ struct Link {
     number: u64,
     calls: Vec<AbortHandle>,
     is_connecting: bool,
+    connecting: Option<AbortHandle>,
     failures: i32,
+}
+
+/// The link of a task that serves: it ends with the task.
+struct OwnedLink(Rc<RefCell<Link>>);
+
+impl Drop for OwnedLink {
+    fn drop(&mut self) {
+        let mut link = self.0.borrow_mut();
+        link.end();
+        if let Some(connecting) = link.connecting.take() {
+            connecting.abort();
+        }
+    }
 }
 
 impl Link {
@@ -449,8 +520,11 @@ impl Link {
 
 async fn serve(inner: Arc<Inner>) {
     let link = Rc::new(RefCell::new(Link::default()));
-    let listener = spawn_local(listen(Arc::clone(&inner)));
+    let _ends = OwnedLink(Rc::clone(&link));
+    let _listener = Owned(spawn_local(keep_listening(Arc::clone(&inner))).abort_handle());
     loop {
+        #[cfg(test)]
+        faults::meet(faults::SERVE);
         let (actions, wait_ms, is_closed) = inner.turn(|core, now| {
             let actions = core.poll(now);
             (actions, core.plan(now) - now, core.is_closed())
@@ -476,14 +550,12 @@ async fn serve(inner: Arc<Inner>) {
                         number,
                         command,
                     );
-                    let task = spawn_local(call);
+                    let task = spawn_local(or_unlink(Rc::clone(&link), Arc::clone(&inner), call));
                     at.calls.push(task.abort_handle());
                 }
             }
         }
         if is_closed {
-            link.borrow_mut().end();
-            listener.abort();
             return;
         }
         let must_connect = {
@@ -491,12 +563,39 @@ async fn serve(inner: Arc<Inner>) {
             at.connection.is_none() && !at.is_connecting
         };
         if must_connect {
-            link.borrow_mut().is_connecting = true;
-            spawn_local(connect(Rc::clone(&link), Arc::clone(&inner)));
+            let mut at = link.borrow_mut();
+            at.is_connecting = true;
+            let connect = connect(Rc::clone(&link), Arc::clone(&inner));
+            let task = spawn_local(or_unlink(Rc::clone(&link), Arc::clone(&inner), connect));
+            at.connecting = Some(task.abort_handle());
         }
         let wait = Duration::from_secs_f64((wait_ms / 1e3).clamp(0.000_5, 1.0));
         let _ = tokio::time::timeout(wait, inner.changed.notified()).await;
     }
+}
+
+/// Runs a task of a link, which is made anew if the task panics.
+async fn or_unlink(
+    link: Rc<RefCell<Link>>,
+    inner: Arc<Inner>,
+    task: impl Future<Output = ()> + 'static,
+) {
+    if survives(task).await {
+        return;
+    }
+    inner.contain("connection");
+    {
+        let mut at = link.borrow_mut();
+        at.is_connecting = false;
+        at.failures += 1;
+        at.connection = None;
+        at.number += 1;
+        if let Some(driver) = at.driver.take() {
+            driver.abort();
+        }
+    }
+    inner.turn(|core, _| core.disconnected("a bug in the cluster's connection was contained"));
+    inner.changed.notify_one();
 }
 
 /// Makes a connection after a pause that grows with each failure.
@@ -522,6 +621,16 @@ async fn connect(link: Rc<RefCell<Link>>, inner: Arc<Inner>) {
         }
     }
     inner.changed.notify_one();
+}
+
+/// Reads events until the member is closed; a reader that panics begins anew.
+async fn keep_listening(inner: Arc<Inner>) {
+    let mut bugs = 0;
+    while !survives(listen(Arc::clone(&inner))).await {
+        bugs += 1;
+        inner.contain("reader of events");
+        backoff(bugs).await;
+    }
 }
 
 /// Reads events until the member is closed.
@@ -574,6 +683,8 @@ async fn call(
     number: u64,
     command: super::call::Command,
 ) {
+    #[cfg(test)]
+    faults::meet(faults::CALL);
     let outcome = evaluate(&mut connection, is_asking, &command).await;
     if link.borrow().number != link_number {
         return;
@@ -652,4 +763,126 @@ fn known(script: Script) -> &'static Known {
             .collect()
     });
     &KNOWN[script as usize]
+}
+
+/// Panics that a test asks for.
+#[cfg(test)]
+pub(super) mod faults {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    pub(crate) const SERVE: u32 = 1;
+    pub(crate) const CALL: u32 = 2;
+    pub(crate) const LISTEN: u32 = 3;
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+
+    /// Lets the next task that meets the place panic.
+    pub(super) fn ask(place: u32) {
+        ASKED.store(place, Ordering::SeqCst);
+    }
+
+    pub(crate) fn meet(place: u32) {
+        let is_asked = ASKED.compare_exchange(place, 0, Ordering::SeqCst, Ordering::SeqCst);
+        assert!(is_asked.is_err(), "a bug that a test asked for");
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a real server and real threads; a skipped test says so"
+)]
+mod tests {
+    use super::super::settings::{ClusterLimits, Policy};
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    struct Server(Child);
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn start(port: u16) -> Option<Server> {
+        let port = port.to_string();
+        ["redis-server", "valkey-server"].iter().find_map(|name| {
+            let mut command = Command::new(name);
+            command.args(["--port", &port, "--bind", "127.0.0.1", "--save", ""]);
+            command.stdout(Stdio::null()).spawn().ok().map(Server)
+        })
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            name: "contained".into(),
+            prefix: "pc".into(),
+            node_name: "here".into(),
+            node: "here".into(),
+            lease_ms: 1000.0,
+            beat_ms: 100.0,
+            admit_timeout_ms: 100.0,
+            expected_members: 0,
+            revision: 0,
+            limits: ClusterLimits::of(&[9.0; 11]),
+            policy: Policy::Closed,
+            batch_max: 4,
+            reject_cache_ms: 0.0,
+            release_delay_ms: 20.0,
+            lease_total: 0,
+            closes_oldest: false,
+            entropy: [1, 2, 3, 4],
+        }
+    }
+
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let begun = process_now_ms();
+        while !is_so() {
+            assert!(process_now_ms() - begun < 20_000.0, "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_task_that_panics_begins_anew_and_is_counted() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let Some(_server) = start(port) else {
+            eprintln!("skipped: neither redis-server nor valkey-server is on the PATH");
+            return;
+        };
+        let endpoint = Endpoint {
+            urls: vec![format!("redis://127.0.0.1:{port}")],
+            sentinel_master: None,
+            username: None,
+            password: None,
+            tls: None,
+            connect_timeout_ms: 1000.0,
+            allow_eviction: false,
+        };
+        let (mailbox, _descriptor) = Port::open().expect("a socket pair");
+        let member = join(endpoint, settings(), Arc::new(mailbox), 1).expect("joined");
+        let is_up = || member.status().state == State::Up;
+        until("up", is_up);
+        for (contained, place) in [(1, faults::LISTEN), (2, faults::CALL), (3, faults::SERVE)] {
+            faults::ask(place);
+            until("contained", || {
+                member.status().counts.contained == contained
+            });
+            until("up again", is_up);
+            let events = member.status().counts.events;
+            until("events are read again", || {
+                let drain = Request::Drain {
+                    ms: 0.0,
+                    reason: Vec::new(),
+                };
+                let _ = member.request(drain);
+                member.status().counts.events > events
+            });
+        }
+        assert_eq!(member.status().counts.lost, 0);
+    }
 }

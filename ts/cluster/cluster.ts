@@ -508,6 +508,7 @@ function statsOf(name: string, figures: ClusterFigures): ClusterManagerStats {
       figures.drainMs > 0 ? { reason: figures.drainReason, leftMs: figures.drainMs } : undefined,
     takeovers: figures.takeovers,
     replaced: figures.replaced,
+    containedBugs: figures.contained,
     events: figures.events,
     eventGaps: figures.gaps,
   };

@@ -72,6 +72,11 @@ export interface ClusterManagerStats {
   readonly takeovers: number;
   /** Connections, leases and waiting newcomers of this process that a newcomer of any process has replaced. */
   readonly replaced: number;
+  /**
+   * Bugs of the native thread that were contained: a part of it has panicked, has told it on the standard error, and has
+   * begun anew. Anything but 0 is worth a report.
+   */
+  readonly containedBugs: number;
   /** Events that were read: members, kicks, revocations, changes of limits and drains. */
   readonly events: number;
   /** Times that events were missed, or may have been: the state was read again. One at each start. */
