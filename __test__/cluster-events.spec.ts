@@ -241,6 +241,66 @@ describe.skipIf(SERVER === undefined)('presence', () => {
   });
 });
 
+describe.skipIf(SERVER === undefined)("presence: 'names'", () => {
+  it('online() lists the users of all processes, page by page, and no dead ones', async () => {
+    const { peer, manager, cluster, call } = await pair({}, { presence: 'names' });
+    const all = async (limit = 2): Promise<string[]> => {
+      const users: string[] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await cluster.online({ cursor, limit });
+        expect(page.users.length).toBeLessThan(limit + 3);
+        users.push(...page.users);
+        ({ cursor } = page);
+      } while (cursor !== undefined);
+      return users.toSorted();
+    };
+    const stored = async (): Promise<number> =>
+      ((await call('KEYS', '{pc*:chat}:o:*')) as Buffer[]).length;
+    const ada = (await open(manager, 'ada')) as FakeSocket;
+    const lease = await manager.admit('192.0.2.1');
+    if (!lease.success) throw new Error(lease.code);
+    const { connection } = manager.commit(lease, 'late', new FakeSocket());
+    for (const user of ['ada', 'bob', 'Zoë ✓'])
+      expect(await peer.run(`return open("192.0.2.2", ${JSON.stringify(user)})`)).toBe('granted');
+    await until(async () => (await all()).join() === 'Zoë ✓,ada,bob');
+    expect(await connection?.identify('eve')).toEqual({ success: true });
+    await until(async () => (await all()).join() === 'Zoë ✓,ada,bob,eve');
+    expect(await peer.run('return (await cluster.online()).users.length')).toBe(4);
+    // The server has lost everything: the names are told again.
+    await call('FLUSHALL');
+    await until(() => cluster.snapshot().managers[0]?.losses === 1);
+    await until(() => cluster.state === 'up');
+    await until(async () => (await all()).length === 4);
+    // Gone with the last connection; those of a process that dies with its lease, and their names with them.
+    connection?.close();
+    await until(async () => (await all()).join() === 'Zoë ✓,ada,bob');
+    peer.process.kill('SIGKILL');
+    await until(async () => (await all()).join() === 'ada');
+    await until(async () => (await stored()) <= 2);
+    manager.connectionsOf('ada')[0]?.close();
+    expect(ada.closed).toHaveLength(1);
+    await until(async () => (await all()).length === 0);
+    for (const [options, code] of [
+      [{ limit: 0 }, 'ERR_OUT_OF_RANGE'],
+      [{ cursor: 'x' }, 'ERR_OUT_OF_RANGE'],
+      [{ count: 1 }, 'ERR_UNKNOWN_OPTION'],
+    ] as const)
+      await expect(cluster.online(options as never)).rejects.toMatchObject({ code });
+  });
+
+  it('is off by default: no name is stored, and online() says so', async () => {
+    const { manager, cluster, call } = await pair();
+    await open(manager, 'ada');
+    await expect(cluster.online()).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      field: 'presence',
+    });
+    expect(await cluster.count('ada')).toBe(1);
+    expect(await call('KEYS', '{pc*:chat}:o:*')).toEqual([]);
+  });
+});
+
 const SECRET = 'a secret of at least thirty-two bytes';
 const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 function tokenOf(claims: object): string {

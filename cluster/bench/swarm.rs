@@ -98,6 +98,7 @@ fn settings(at: usize, lease_ms: f64) -> Settings {
         release_delay_ms: 20.0,
         lease_total: 0,
         closes_oldest: false,
+        keeps_names: false,
         entropy: [at as u64 + 1, at as u64 + 7, 3, 4],
     }
 }

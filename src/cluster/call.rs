@@ -113,6 +113,27 @@ impl Space {
         format!("{}b:{generation}:{bucket}", self.prefix).into_bytes()
     }
 
+    fn names(&self, generation: &str, bucket: u32) -> Vec<u8> {
+        format!("{}o:{generation}:{bucket}", self.prefix).into_bytes()
+    }
+
+    /// Returns the key of the names in the bucket of a field.
+    pub(super) fn names_of(&self, seat: &Seat, field: &[u8]) -> Vec<u8> {
+        self.names(&seat.generation, bucket_of(field))
+    }
+
+    /// Returns the keys of names and counts of the buckets from `from` on, by turns.
+    pub(super) fn online(&self, generation: &str, from: u32, count: u32) -> Vec<Vec<u8>> {
+        (from..(from + count).min(BUCKETS))
+            .flat_map(|bucket| {
+                [
+                    self.names(generation, bucket),
+                    self.bucket(generation, bucket),
+                ]
+            })
+            .collect()
+    }
+
     pub(super) fn events(&self) -> Vec<u8> {
         format!("{}e", self.prefix).into_bytes()
     }
@@ -144,18 +165,22 @@ impl Space {
         )
     }
 
-    /// Returns the keys of a call on the buckets from `from` on.
+    /// Returns the keys of a call on the buckets from `from` on: the buckets, then their names.
     pub(super) fn walk(&self, generation: &str, from: u32) -> Vec<Vec<u8>> {
+        let buckets = from..(from + WALK).min(BUCKETS);
         let mut keys = vec![self.meta()];
         keys.extend(
-            (from..(from + WALK).min(BUCKETS)).map(|bucket| self.bucket(generation, bucket)),
+            buckets
+                .clone()
+                .map(|bucket| self.bucket(generation, bucket)),
         );
+        keys.extend(buckets.map(|bucket| self.names(generation, bucket)));
         keys
     }
 }
 
 /// Returns the bucket of a field.
-fn bucket_of(field: &[u8; 11]) -> u32 {
+fn bucket_of(field: &[u8]) -> u32 {
     u32::from(u16::from_be_bytes([field[1], field[2]])) % BUCKETS
 }
 

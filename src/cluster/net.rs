@@ -213,22 +213,32 @@ pub struct Member {
 
 impl Member {
     /// Asks for a seat; see [`Core::ask`].
+    /// `name` is the user's, for [`Core::learn`].
     #[must_use]
-    pub fn ask(&self, client: &Client) -> (u64, i32) {
+    pub fn ask(&self, client: &Client, name: Option<&[u16]>) -> (u64, i32) {
         if self.has_left.get() {
             return (0, CLOSED);
         }
-        self.inner.act(|core, now| core.ask(now, self.port, client))
+        self.inner.act(|core, now| {
+            let answer = core.ask(now, self.port, client);
+            if let (Some(user), Some(name)) = (client.user, name) {
+                core.learn(now, user, name, answer.1);
+            }
+            answer
+        })
     }
 
     /// Asks for a seat of `user` for the seat of a ticket; see [`Core::rebind`].
     #[must_use]
-    pub fn rebind(&self, ticket: u64, user: u128) -> (u64, i32) {
+    pub fn rebind(&self, ticket: u64, user: u128, name: &[u16]) -> (u64, i32) {
         if self.has_left.get() {
             return (0, CLOSED);
         }
-        self.inner
-            .act(|core, now| core.rebind(now, self.port, ticket, user))
+        self.inner.act(|core, now| {
+            let answer = core.rebind(now, self.port, ticket, user);
+            core.learn(now, user, name, answer.1);
+            answer
+        })
     }
 
     /// Gives a seat back, or ends the wait for one.
@@ -833,6 +843,7 @@ mod tests {
             release_delay_ms: 20.0,
             lease_total: 0,
             closes_oldest: false,
+            keeps_names: false,
             entropy: [1, 2, 3, 4],
         }
     }
