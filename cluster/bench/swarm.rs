@@ -16,7 +16,7 @@ use redis::Value;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-const META: &str = "{pc1:swarm}:m";
+const META: &str = "{pc2:swarm}:m";
 /// Longest time in which the members come up, or are declared dead, in leases.
 const LEASES_MAX: f64 = 20.0;
 

@@ -2,7 +2,7 @@
 //! losses and delays are random. Nobody is admitted over a limit, everybody is answered in time, and at
 //! rest all counts agree.
 
-use super::call::field_of;
+use super::call::{FIELD, field_of};
 use super::code::{
     ABANDONED, CLOSED, CONFLICT, DONE, DRAINING, GRANTED, REPLACED, UNREACHABLE, WAIT,
 };
@@ -261,7 +261,7 @@ impl Server {
                 place.is_up = true;
             }
             Script::Publish => {
-                for (field, count) in args[4].chunks(11).zip(args[6].chunks(3)) {
+                for (field, count) in args[4].chunks(FIELD).zip(args[6].chunks(3)) {
                     let order = self.order.entry(field.to_vec()).or_default();
                     if !order.contains(&index) {
                         order.push(index);
@@ -282,7 +282,8 @@ impl Server {
     }
 
     fn batch(&mut self, place: &mut Place, index: u32, args: &[Vec<u8>], results: &mut Vec<u8>) {
-        let field = |at: u16| args[4][usize::from(at) * 11 - 11..usize::from(at) * 11].to_vec();
+        let field =
+            |at: u16| args[4][usize::from(at) * FIELD - FIELD..usize::from(at) * FIELD].to_vec();
         for release in args[6].chunks(5) {
             let at = u16::from_be_bytes([release[0], release[1]]);
             let count = u32::from_be_bytes([0, release[2], release[3], release[4]]);
