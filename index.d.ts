@@ -1470,10 +1470,23 @@ interface ClusterOptions {
      * while others are refused. Default 0.
      */
     readonly leaseTotal?: number | undefined;
+    /**
+     * Names on the server. `counts`: only hashes of users are stored. `names`: the names of connected users are stored in
+     * clear, too, some 20 bytes each and their length, so that `online()` can list them; all processes need the same.
+     * Default `counts`.
+     */
+    readonly presence?: 'counts' | 'names' | undefined;
     /** Whether a server may be used that evicts keys, and with them seats. Default `false`. */
     readonly allowEviction?: boolean | undefined;
 }
 
+/** A page of `cluster.online()`. */
+interface OnlineUsers {
+    /** Users that have a connection or a lease in any process. */
+    readonly users: readonly string[];
+    /** Where the next page begins; `undefined` after the last one. */
+    readonly cursor: string | undefined;
+}
 /** A process that holds connections of a user. */
 interface UserNode {
     /** Id of the process, as `nodes()` has it. */
@@ -1691,6 +1704,26 @@ declare class Cluster {
      * for (const { name, connections } of await cluster.whereIs('ada')) console.log(name, connections);
      */
     whereIs(userId: string): Promise<UserNode[]>;
+    /**
+     * Lists the users that are connected to any process, page by page and in no order, in every manager of this cluster;
+     * a user of two managers is listed for each. Needs `presence: 'names'`. A user appears within a second, and is gone
+     * with the last connection. One that is there throughout is listed once; others may be missed or listed twice.
+     * @param options `cursor`: of the page before, default the first page; `limit`: names wanted, 1 to 1000, default 100:
+     * a page may hold a few more
+     * @throws ERR_UNSUPPORTED without `presence: 'names'`; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION,
+     * ERR_CLUSTER_UNREACHABLE, ERR_CLOSED. As rejections
+     * @example
+     * let cursor: string | undefined;
+     * do {
+     *   const page = await cluster.online({ cursor, limit: 500 });
+     *   for (const user of page.users) console.log(user);
+     *   cursor = page.cursor;
+     * } while (cursor !== undefined);
+     */
+    online(options?: {
+        readonly cursor?: string | undefined;
+        readonly limit?: number | undefined;
+    }): Promise<OnlineUsers>;
     /**
      * Returns the processes of the cluster.
      * @throws ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections

@@ -161,7 +161,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
 
   it('updateLimits() tells a conflict and an unreachable server by settled()', async () => {
     const { manager, cluster, call, redis } = await pair({ maxConnectionsPerUser: 5 });
-    await call('HINCRBY', '{pc1:chat}:m', 'rev', 1);
+    await call('HINCRBY', '{pc2:chat}:m', 'rev', 1);
     manager.updateLimits({ maxConnectionsPerUser: 4 });
     await expect(cluster.settled()).rejects.toMatchObject({ code: 'ERR_LIMITS_CONFLICT' });
     await cluster.settled();
@@ -193,7 +193,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
     await until(() => told.includes('dead peer'));
     expect(told).toEqual(['joined third chat', 'left third', 'dead peer']);
     await open(manager, 'ada');
-    for (const key of (await call('KEYS', '{pc1:chat}:b:*')) as Buffer[]) await call('DEL', key);
+    for (const key of (await call('KEYS', '{pc2:chat}:b:*')) as Buffer[]) await call('DEL', key);
     await until(() => drift.length > 0);
     expect(() => cluster.on('nothing' as 'drift', () => undefined)).toThrow('event');
   });
@@ -202,7 +202,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
     const { peer, manager, cluster, call } = await pair();
     // The stream is lost, and with it the event: the number of the next one shows it.
     await peer.run('await cluster.drain("unheard", 60_000)');
-    await call('DEL', '{pc1:chat}:e');
+    await call('DEL', '{pc2:chat}:e');
     await until(async () => (await open(manager, 'ada')) === 'draining');
     await cluster.resume();
     await until(async () => (await open(manager, 'ada')) instanceof FakeSocket);
@@ -238,6 +238,66 @@ describe.skipIf(SERVER === undefined)('presence', () => {
     }
     peer.process.kill('SIGKILL');
     await until(async () => (await cluster.count('ada')) === 1);
+  });
+});
+
+describe.skipIf(SERVER === undefined)("presence: 'names'", () => {
+  it('online() lists the users of all processes, page by page, and no dead ones', async () => {
+    const { peer, manager, cluster, call } = await pair({}, { presence: 'names' });
+    const all = async (limit = 2): Promise<string[]> => {
+      const users: string[] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await cluster.online({ cursor, limit });
+        expect(page.users.length).toBeLessThan(limit + 3);
+        users.push(...page.users);
+        ({ cursor } = page);
+      } while (cursor !== undefined);
+      return users.toSorted();
+    };
+    const stored = async (): Promise<number> =>
+      ((await call('KEYS', '{pc*:chat}:o:*')) as Buffer[]).length;
+    const ada = (await open(manager, 'ada')) as FakeSocket;
+    const lease = await manager.admit('192.0.2.1');
+    if (!lease.success) throw new Error(lease.code);
+    const { connection } = manager.commit(lease, 'late', new FakeSocket());
+    for (const user of ['ada', 'bob', 'Zoë ✓'])
+      expect(await peer.run(`return open("192.0.2.2", ${JSON.stringify(user)})`)).toBe('granted');
+    await until(async () => (await all()).join() === 'Zoë ✓,ada,bob');
+    expect(await connection?.identify('eve')).toEqual({ success: true });
+    await until(async () => (await all()).join() === 'Zoë ✓,ada,bob,eve');
+    expect(await peer.run('return (await cluster.online()).users.length')).toBe(4);
+    // The server has lost everything: the names are told again.
+    await call('FLUSHALL');
+    await until(() => cluster.snapshot().managers[0]?.losses === 1);
+    await until(() => cluster.state === 'up');
+    await until(async () => (await all()).length === 4);
+    // Gone with the last connection; those of a process that dies with its lease, and their names with them.
+    connection?.close();
+    await until(async () => (await all()).join() === 'Zoë ✓,ada,bob');
+    peer.process.kill('SIGKILL');
+    await until(async () => (await all()).join() === 'ada');
+    await until(async () => (await stored()) <= 2);
+    manager.connectionsOf('ada')[0]?.close();
+    expect(ada.closed).toHaveLength(1);
+    await until(async () => (await all()).length === 0);
+    for (const [options, code] of [
+      [{ limit: 0 }, 'ERR_OUT_OF_RANGE'],
+      [{ cursor: 'x' }, 'ERR_OUT_OF_RANGE'],
+      [{ count: 1 }, 'ERR_UNKNOWN_OPTION'],
+    ] as const)
+      await expect(cluster.online(options as never)).rejects.toMatchObject({ code });
+  });
+
+  it('is off by default: no name is stored, and online() says so', async () => {
+    const { manager, cluster, call } = await pair();
+    await open(manager, 'ada');
+    await expect(cluster.online()).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      field: 'presence',
+    });
+    expect(await cluster.count('ada')).toBe(1);
+    expect(await call('KEYS', '{pc*:chat}:o:*')).toEqual([]);
   });
 });
 
@@ -287,7 +347,7 @@ describe.skipIf(SERVER === undefined)('revocations', () => {
     const port = Number(new URL(url).port);
     await withClient(port, (client) => client.call('FLUSHALL'));
     const stored = (): Promise<unknown> =>
-      withClient(port, (client) => client.call('ZCARD', '{pc1:%00tokens}:v'));
+      withClient(port, (client) => client.call('ZCARD', '{pc2:%00tokens}:v'));
     await until(async () => (await stored()) === 2);
     const late = new Peer({ options, hasManager: false });
     ends.push(() => late.end());
@@ -365,7 +425,7 @@ describe.skipIf(SERVER === undefined)('rates over all processes', () => {
     expect((await limiter.take('eve', 11)).success).toBe(false);
     const port = Number(new URL(url).port);
     const keys = (await withClient(port, (client) =>
-      client.call('KEYS', '{pc1:%00limits}:r:*'),
+      client.call('KEYS', '{pc2:%00limits}:r:*'),
     )) as Buffer[];
     expect(new Set(keys.map(({ length }) => length)).size).toBe(1);
     for (const key of keys)
@@ -547,7 +607,7 @@ describe.skipIf(SERVER === undefined)('a login after the upgrade', () => {
 
   it('identify() moves a seat in the counts of all processes, or leaves it where it was', async () => {
     const { peer, manager, cluster, call, redis } = await pair(LIMITS);
-    const number = async (name: string) => Number(await call('HGET', '{pc1:chat}:m', name));
+    const number = async (name: string) => Number(await call('HGET', '{pc2:chat}:m', name));
     const { connection, socket } = await openAnonymous(manager);
     expect(await peer.run('return open("192.0.2.2", "ada")')).toBe('granted');
     expect(await connection.identify('ada')).toMatchObject({ code: 'user_limit' });
@@ -642,7 +702,7 @@ describe.skipIf(SERVER === undefined)("onFull: 'closeOldest' over all processes"
     expect(other.closed).toEqual([]);
     expect(manager.snapshot().totalConnections).toBe(3);
     expect(cluster.snapshot().managers[0]).toMatchObject({ takeovers: 3, replaced: 2 });
-    await until(async () => Number(await call('HGET', '{pc1:chat}:m', 'T')) === 3);
+    await until(async () => Number(await call('HGET', '{pc2:chat}:m', 'T')) === 3);
   });
 
   it('many at once leave as many as the limit, and no count is lost', async () => {

@@ -9,7 +9,7 @@ import { until } from './fixtures/until.js';
 
 const LEASE_MS = 1000;
 const NAME = 'chat';
-const META = `{pc1:${NAME}}:m`;
+const META = `{pc2:${NAME}}:m`;
 const ends: (() => unknown)[] = [];
 afterEach(async () => {
   for (const end of ends.splice(0).toReversed()) await end();
@@ -216,7 +216,7 @@ describe.skipIf(SERVER === undefined)('one server', () => {
     // The keys of those clients are told, too: 6 users and 6 addresses.
     const told = () =>
       withClient(server.port, async (client) => {
-        const keys = (await client.call('KEYS', '{pc1:chat}:b:*')) as string[];
+        const keys = (await client.call('KEYS', '{pc2:chat}:b:*')) as string[];
         let fields = 0;
         for (const key of keys) fields += (await client.call('HLEN', key)) as number;
         return [fields, String(await client.call('HGET', META, 'T'))];
@@ -258,7 +258,7 @@ describe.skipIf(SERVER === undefined)('a Redis Cluster', () => {
     // Each of these names lies on another server.
     const owners = new Set<unknown>();
     for (const name of ['chat', 'feed', 'game', 'news', 'mail']) {
-      owners.add((await all.ownerOf(`{pc1:${name}}:m`)).node);
+      owners.add((await all.ownerOf(`{pc2:${name}}:m`)).node);
       const one = join({ urls: all.urls.toReversed() }, name);
       await one.cluster.ready();
       expect(await admit(one.manager)).toBe(name === NAME ? 'user_limit' : 'granted');

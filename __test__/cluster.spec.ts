@@ -235,7 +235,7 @@ describe.skipIf(SERVER === undefined)('a cluster of two processes', () => {
     expect(await waiting).toMatchObject({ success: false, code: 'client_left' });
     await until(() => cluster.snapshot().managers[0]?.confirmedSeats === 0);
     expect(manager.snapshot().totalConnections).toBe(0);
-    const total = () => withClient(port, (client) => client.call('HGET', '{pc1:chat}:m', 'T'));
+    const total = () => withClient(port, (client) => client.call('HGET', '{pc2:chat}:m', 'T'));
     await until(async () => String(await total()) === '0');
   });
 

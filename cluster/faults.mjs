@@ -5,7 +5,7 @@ import { freePort, Redis, withClient } from './redis.mjs';
 import { BEAT_MS, LEASE_MS } from './trial.mjs';
 import { Proxy } from './proxy.mjs';
 
-const META = '{pc1:trial}:m';
+const META = '{pc2:trial}:m';
 /** Reads all keys at one moment. */
 const DUMP = `local out = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do out[#out + 1] = key; out[#out + 1] = redis.call('DUMP', key) end
@@ -203,7 +203,7 @@ export const FAULTS = {
     bound: () => 12,
     async strike(world) {
       await world.client(async (client) => {
-        const keys = await client.call('KEYS', '{pc1:trial}:b:*');
+        const keys = await client.call('KEYS', '{pc2:trial}:b:*');
         if (keys.length > 0)
           await client.call('DEL', keys[Math.floor(Math.random() * keys.length)]);
       });

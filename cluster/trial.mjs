@@ -19,7 +19,7 @@ const LIMITS = { total: 400, user: 3, address: 12 };
 const RATE = { name: 'trial', limit: 20, windowMs: 2000, burst: 20 };
 const NODE = fileURLToPath(new URL('node.mjs', import.meta.url));
 const BUN = fileURLToPath(new URL('../node_modules/.bin/bun', import.meta.url));
-const META = '{pc1:trial}:m';
+const META = '{pc2:trial}:m';
 
 /** Servers that are not one alone. */
 const KINDS = { sentinel: Sentinels, cluster: RedisCluster };
@@ -175,7 +175,7 @@ export class World {
       const sums = { i: 0, u: 0 };
       const strays = { entries: 0, keys: 0 };
       const generation = meta.get('g')?.toString('latin1');
-      for (const key of await client.call('KEYS', '{pc1:trial}:b:*')) {
+      for (const key of await client.call('KEYS', '{pc2:trial}:b:*')) {
         if (!key.toString('latin1').includes(`:${generation}:`)) strays.keys++;
         const fields = await client.call('HGETALL', key);
         for (let at = 0; at < fields.length; at += 2) {

@@ -189,6 +189,8 @@ export interface ClusterConfig {
   releaseDelayMs: number
   /** Seats of the total that are held ahead. */
   leaseTotal: number
+  /** True to tell the names of users. */
+  keepsNames: boolean
   /** True to accept a server that evicts keys. */
   allowEviction: boolean
 }

@@ -6,7 +6,7 @@ import { readOptions } from './lib/options.mjs';
 import { build, fail, root, tool } from './lib/project.mjs';
 import WebSocket from 'ws';
 
-const META = '{pc1:example}:m';
+const META = '{pc2:example}:m';
 const PAUSE_MS = 1000;
 const { processes, seconds } = readOptions(
   `npm run cluster -- [options]

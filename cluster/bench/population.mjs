@@ -11,7 +11,7 @@ const SCOPES = ['i', 'u'];
 
 /** Writes fields: `columnsOf` returns the indexes of the members that hold a key, one seat each. */
 export async function fill(client, name, generation, keys, columnsOf) {
-  const hash = Buffer.alloc(10);
+  const hash = Buffer.alloc(9);
   let waiting = [];
   for (let key = 0; key < keys; key++)
     for (const scope of SCOPES) {
@@ -24,7 +24,7 @@ export async function fill(client, name, generation, keys, columnsOf) {
       });
       const bucket = hash.readUInt16BE(0) % BUCKETS;
       const field = Buffer.concat([Buffer.from(scope), hash]);
-      waiting.push(client.call('HSET', `{pc1:${name}}:b:${generation}:${bucket}`, field, value));
+      waiting.push(client.call('HSET', `{pc2:${name}}:b:${generation}:${bucket}`, field, value));
       if (waiting.length === PART) {
         await Promise.all(waiting);
         waiting = [];
@@ -40,7 +40,7 @@ export class Ghost {
   static async join(port, name, seats) {
     const ghost = new Ghost();
     ghost.client = await Client.to(port);
-    const meta = `{pc1:${name}}:m`;
+    const meta = `{pc2:${name}}:m`;
     const identity = `${randomBytes(8).toString('hex')}.0`;
     const run = await infoOf(port, 'server', 'run_id');
     const generation = randomBytes(8).toString('base64url');

@@ -16,7 +16,7 @@ use redis::Value;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-const META: &str = "{pc1:swarm}:m";
+const META: &str = "{pc2:swarm}:m";
 /// Longest time in which the members come up, or are declared dead, in leases.
 const LEASES_MAX: f64 = 20.0;
 
@@ -98,6 +98,7 @@ fn settings(at: usize, lease_ms: f64) -> Settings {
         release_delay_ms: 20.0,
         lease_total: 0,
         closes_oldest: false,
+        keeps_names: false,
         entropy: [at as u64 + 1, at as u64 + 7, 3, 4],
     }
 }

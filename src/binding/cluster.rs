@@ -50,16 +50,17 @@ struct Seats {
 
 impl Ledger for Seats {
     fn ask(&self, address: Address, user: Option<&[u16]>, is_exempt: bool) -> (u64, i32) {
-        self.member.ask(&Client {
+        let client = Client {
             address: address.bits(),
             prefix: address.prefix(self.prefix_bits).map(Address::bits),
             user: user.map(digest),
             is_exempt,
-        })
+        };
+        self.member.ask(&client, user)
     }
 
     fn rebind(&self, ticket: u64, user: &[u16]) -> (u64, i32) {
-        self.member.rebind(ticket, digest(user))
+        self.member.rebind(ticket, digest(user), user)
     }
 
     fn release(&self, ticket: u64) {
@@ -144,6 +145,8 @@ pub struct ClusterConfig {
     pub release_delay_ms: f64,
     /// Seats of the total that are held ahead.
     pub lease_total: u32,
+    /// True to tell the names of users.
+    pub keeps_names: bool,
     /// True to accept a server that evicts keys.
     pub allow_eviction: bool,
 }
@@ -385,6 +388,7 @@ impl NativeCluster {
             release_delay_ms: config.release_delay_ms,
             lease_total: config.lease_total,
             closes_oldest,
+            keeps_names: config.keeps_names,
             entropy: [random(), random(), random(), random()],
         };
         let id = NEXT.replace(NEXT.get().wrapping_add(1));
@@ -476,7 +480,7 @@ impl NativeCluster {
     }
 }
 
-/// Returns the request of a kind: 0 kick, 1 who, 2 nodes, 3 drain, 4 limits, 5 revoke, 6 revocations, 7 take.
+/// Returns the request of a kind: 0 kick, 1 who, 2 nodes, 3 drain, 4 limits, 5 revoke, 6 revocations, 7 take, 8 online.
 fn request_of(kind: u32, name: &[u16], texts: Vec<String>, numbers: &[f64]) -> Option<Request> {
     let number = |at: usize| numbers.get(at).copied().unwrap_or_default();
     let mut texts = texts.into_iter().map(String::into_bytes);
@@ -508,6 +512,10 @@ fn request_of(kind: u32, name: &[u16], texts: Vec<String>, numbers: &[f64]) -> O
             interval_ms: number(0),
             burst: number(1),
             cost: number(2),
+        },
+        8 => Request::Online {
+            from: number(0) as u32,
+            most: number(1) as u32,
         },
         _ => return None,
     })

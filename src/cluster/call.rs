@@ -6,6 +6,8 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::HashMap;
 use std::hash::Hasher;
 
+/// Bytes of a field: its scope, and a hash of 72 bits. Of a million names, two share one with a chance of 1 in 10^10.
+pub(super) const FIELD: usize = 10;
 /// Buckets of a generation.
 pub(super) const BUCKETS: u32 = 16_384;
 /// Flag of a client that the limits of its address do not refuse.
@@ -83,7 +85,7 @@ pub struct Command {
 
 /// Keys of one manager name.
 pub(super) struct Space {
-    /// `{pc1:name}:`, so that all keys lie in one slot.
+    /// `{pc2:name}:`, so that all keys lie in one slot.
     prefix: String,
 }
 
@@ -100,7 +102,7 @@ impl Space {
             })
             .collect();
         Self {
-            prefix: format!("{{{prefix}1:{name}}}:"),
+            prefix: format!("{{{prefix}2:{name}}}:"),
         }
     }
 
@@ -111,6 +113,27 @@ impl Space {
     fn bucket(&self, generation: &str, bucket: u32) -> Vec<u8> {
         let generation = if holds("generation") { generation } else { "" };
         format!("{}b:{generation}:{bucket}", self.prefix).into_bytes()
+    }
+
+    fn names(&self, generation: &str, bucket: u32) -> Vec<u8> {
+        format!("{}o:{generation}:{bucket}", self.prefix).into_bytes()
+    }
+
+    /// Returns the key of the names in the bucket of a field.
+    pub(super) fn names_of(&self, seat: &Seat, field: &[u8]) -> Vec<u8> {
+        self.names(&seat.generation, bucket_of(field))
+    }
+
+    /// Returns the keys of names and counts of the buckets from `from` on, by turns.
+    pub(super) fn online(&self, generation: &str, from: u32, count: u32) -> Vec<Vec<u8>> {
+        (from..(from + count).min(BUCKETS))
+            .flat_map(|bucket| {
+                [
+                    self.names(generation, bucket),
+                    self.bucket(generation, bucket),
+                ]
+            })
+            .collect()
     }
 
     pub(super) fn events(&self) -> Vec<u8> {
@@ -144,23 +167,27 @@ impl Space {
         )
     }
 
-    /// Returns the keys of a call on the buckets from `from` on.
+    /// Returns the keys of a call on the buckets from `from` on: the buckets, then their names.
     pub(super) fn walk(&self, generation: &str, from: u32) -> Vec<Vec<u8>> {
+        let buckets = from..(from + WALK).min(BUCKETS);
         let mut keys = vec![self.meta()];
         keys.extend(
-            (from..(from + WALK).min(BUCKETS)).map(|bucket| self.bucket(generation, bucket)),
+            buckets
+                .clone()
+                .map(|bucket| self.bucket(generation, bucket)),
         );
+        keys.extend(buckets.map(|bucket| self.names(generation, bucket)));
         keys
     }
 }
 
 /// Returns the bucket of a field.
-fn bucket_of(field: &[u8; 11]) -> u32 {
+fn bucket_of(field: &[u8]) -> u32 {
     u32::from(u16::from_be_bytes([field[1], field[2]])) % BUCKETS
 }
 
-/// Returns the field of a name: its scope and 80 bits of a keyed hash.
-pub(super) fn field_of(secret: &[u8], name: Name) -> [u8; 11] {
+/// Returns the field of a name: its scope and 72 bits of a keyed hash.
+pub(super) fn field_of(secret: &[u8], name: Name) -> [u8; FIELD] {
     let mut key = [0u8; 16];
     let length = secret.len().min(16);
     key[..length].copy_from_slice(&secret[..length]);
@@ -168,9 +195,9 @@ pub(super) fn field_of(secret: &[u8], name: Name) -> [u8; 11] {
     sip.write(&[name.scope as u8]);
     sip.write(&name.digest.to_be_bytes());
     let hash = sip.finish128();
-    let mut field = [name.scope as u8; 11];
+    let mut field = [name.scope as u8; FIELD];
     field[1..9].copy_from_slice(&hash.h1.to_be_bytes());
-    field[9..].copy_from_slice(&hash.h2.to_be_bytes()[..2]);
+    field[9..].copy_from_slice(&hash.h2.to_be_bytes()[..FIELD - 9]);
     field
 }
 
@@ -221,7 +248,7 @@ impl<'a> Fields<'a> {
         };
         self.fields.extend(field);
         self.buckets.extend(place.to_be_bytes());
-        let number = (self.fields.len() / 11) as u16;
+        let number = (self.fields.len() / FIELD) as u16;
         self.known.insert(key, number);
         number
     }

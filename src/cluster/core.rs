@@ -32,10 +32,12 @@ use super::script::{Script, holds};
 use super::settings::{ClusterLimits, Policy, Settings};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use names::Names;
 use std::collections::{HashMap, VecDeque};
 
 mod ahead;
 mod moves;
+mod names;
 mod takeover;
 
 /// Clients that may wait.
@@ -274,6 +276,7 @@ pub struct Core {
     /// Tickets that wait for the end of the seats that they replace. Some have ended.
     takers: Vec<u64>,
     next_look_ms: f64,
+    names: Names,
 }
 
 impl Core {
@@ -329,6 +332,7 @@ impl Core {
             by_user: HashMap::default(),
             takers: Vec::new(),
             next_look_ms: now,
+            names: Names::default(),
             closing: None,
             leave_sent: None,
             is_closed: false,
@@ -738,6 +742,7 @@ impl Core {
     pub fn connected(&mut self, now: f64, run: &str) {
         self.counts.connects += 1;
         self.link = Some(run.to_owned());
+        self.names.unsure();
         self.beats.clear();
         self.next_beat_ms = now;
         self.drop_chore();
@@ -764,6 +769,7 @@ impl Core {
     pub fn disconnected(&mut self, problem: &str) {
         self.link = None;
         self.joining = None;
+        self.names.unsure();
         self.drop_chore();
         self.leave_sent = None;
         self.beats.clear();
@@ -830,6 +836,7 @@ impl Core {
             self.send_beat(now);
             self.send_numbered(now);
             self.send_requests();
+            self.send_names(now);
             self.send_chore(now);
         }
         if self.closing.is_some_and(|until| now >= until) {
@@ -880,6 +887,9 @@ impl Core {
             if !self.takers.is_empty() && self.current() == State::Up {
                 due = due.min(self.next_look_ms);
             }
+        }
+        if self.member.as_ref().is_some_and(|member| member.is_active) {
+            due = due.min(self.names.due_ms());
         }
         if self.chore_sent.is_none() && (self.chore.is_some() || !self.suspects.is_empty()) {
             due = due.min(self.next_chore_ms);
@@ -1287,6 +1297,8 @@ impl Core {
             .is_some_and(|flight| flight.sent == Some(number))
         {
             self.landed(now, &reply);
+        } else if self.named(number, &reply) {
+            // It has told what it has to.
         } else if self.requests.replied(number, &reply) {
             self.is_lost(&reply);
         }
@@ -1330,6 +1342,7 @@ impl Core {
         self.lost_generation.clear();
         self.old_generation.clear();
         self.column.forget();
+        self.names.forget(now);
         self.member = Some(Member {
             seat: Seat {
                 generation: reply.generation,

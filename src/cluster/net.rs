@@ -213,22 +213,32 @@ pub struct Member {
 
 impl Member {
     /// Asks for a seat; see [`Core::ask`].
+    /// `name` is the user's, for [`Core::learn`].
     #[must_use]
-    pub fn ask(&self, client: &Client) -> (u64, i32) {
+    pub fn ask(&self, client: &Client, name: Option<&[u16]>) -> (u64, i32) {
         if self.has_left.get() {
             return (0, CLOSED);
         }
-        self.inner.act(|core, now| core.ask(now, self.port, client))
+        self.inner.act(|core, now| {
+            let answer = core.ask(now, self.port, client);
+            if let (Some(user), Some(name)) = (client.user, name) {
+                core.learn(now, user, name, answer.1);
+            }
+            answer
+        })
     }
 
     /// Asks for a seat of `user` for the seat of a ticket; see [`Core::rebind`].
     #[must_use]
-    pub fn rebind(&self, ticket: u64, user: u128) -> (u64, i32) {
+    pub fn rebind(&self, ticket: u64, user: u128, name: &[u16]) -> (u64, i32) {
         if self.has_left.get() {
             return (0, CLOSED);
         }
-        self.inner
-            .act(|core, now| core.rebind(now, self.port, ticket, user))
+        self.inner.act(|core, now| {
+            let answer = core.rebind(now, self.port, ticket, user);
+            core.learn(now, user, name, answer.1);
+            answer
+        })
     }
 
     /// Gives a seat back, or ends the wait for one.
@@ -787,11 +797,15 @@ pub(super) mod faults {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a real server and real threads; a skipped test says so"
+)]
 mod tests {
     use super::super::settings::{ClusterLimits, Policy};
     use super::*;
     use std::process::{Child, Command, Stdio};
-    use std::time::Instant;
 
     struct Server(Child);
 
@@ -829,14 +843,15 @@ mod tests {
             release_delay_ms: 20.0,
             lease_total: 0,
             closes_oldest: false,
+            keeps_names: false,
             entropy: [1, 2, 3, 4],
         }
     }
 
     fn until(what: &str, is_so: impl Fn() -> bool) {
-        let begun = Instant::now();
+        let begun = process_now_ms();
         while !is_so() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+            assert!(process_now_ms() - begun < 20_000.0, "{what}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -16,6 +16,8 @@ const WAITING_MAX: usize = 65_536;
 const CALLS_MAX: usize = 64;
 /// Rates that one call spends.
 const TAKES_MAX: usize = 256;
+/// Buckets of one call that asks for names.
+const ONLINE: u32 = 256;
 /// Waits of requests that nobody's client waits for, in waits of a client.
 const PATIENCE: f64 = 4.0;
 
@@ -58,6 +60,13 @@ pub enum Request {
         data: Vec<u8>,
         /// The revocations.
         entries: Vec<(f64, Vec<u8>)>,
+    },
+    /// Asks for the names of users that have a seat, from a bucket on.
+    Online {
+        /// The bucket.
+        from: u32,
+        /// Names wanted.
+        most: u32,
     },
     /// Asks for some revocations from a cursor on.
     Revocations {
@@ -372,6 +381,10 @@ fn command_of(request: &Request, space: &Space, seat: &Seat, id: Vec<u8>) -> Com
             keys.push(space.revocations());
             let cursor = if cursor.is_empty() { b"0" } else { &cursor[..] };
             (Script::Revocations, vec![cursor.to_vec()])
+        }
+        Request::Online { from, most } => {
+            keys.extend(space.online(&seat.generation, *from, ONLINE));
+            (Script::Online, vec![generation, text(most)])
         }
         // Sent together by `take_command`.
         Request::Take { .. } => (Script::Take, Vec::new()),

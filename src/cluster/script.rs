@@ -39,10 +39,14 @@ pub enum Script {
     Revocations,
     /// Spends rates.
     Take,
+    /// Tells names of users, or takes them back.
+    Names,
+    /// Returns the names of users that have a seat.
+    Online,
 }
 
 /// All scripts, in the order of their numbers.
-pub const SCRIPTS: [Script; 18] = [
+pub const SCRIPTS: [Script; 20] = [
     Script::Join,
     Script::Publish,
     Script::Activate,
@@ -61,6 +65,8 @@ pub const SCRIPTS: [Script; 18] = [
     Script::Revoke,
     Script::Revocations,
     Script::Take,
+    Script::Names,
+    Script::Online,
 ];
 
 const COMMON: &str = include_str!("lua/common.lua");
@@ -91,6 +97,8 @@ impl Script {
             Self::Revoke => &[COMMON, include_str!("lua/revoke.lua")],
             Self::Revocations => &[COMMON, include_str!("lua/revocations.lua")],
             Self::Take => &[COMMON, RATE, include_str!("lua/take.lua")],
+            Self::Names => &[COMMON, include_str!("lua/names.lua")],
+            Self::Online => &[COMMON, include_str!("lua/online.lua")],
         };
         let mut text = String::new();
         for line in parts.iter().flat_map(|part| part.lines()) {

@@ -116,6 +116,8 @@ pub struct Settings {
     pub lease_total: u32,
     /// True if a newcomer of a user at the limit replaces the oldest connection of this user.
     pub closes_oldest: bool,
+    /// True if the names of users are told, for `online()`.
+    pub keeps_names: bool,
     /// Randomness for names that must be unique.
     pub entropy: [u64; 4],
 }

@@ -2,7 +2,7 @@
 //! losses and delays are random. Nobody is admitted over a limit, everybody is answered in time, and at
 //! rest all counts agree.
 
-use super::call::field_of;
+use super::call::{FIELD, field_of};
 use super::code::{
     ABANDONED, CLOSED, CONFLICT, DONE, DRAINING, GRANTED, REPLACED, UNREACHABLE, WAIT,
 };
@@ -52,6 +52,8 @@ struct Server {
     takes: usize,
     /// Events of newcomers that replace a seat.
     events: Vec<Vec<u8>>,
+    /// Names of users, by field.
+    names: BTreeMap<Vec<u8>, String>,
     /// Processes by the time of their latest admission, of each field.
     order: HashMap<Vec<u8>, Vec<u32>>,
 }
@@ -107,6 +109,16 @@ impl Server {
                 return say(if is_same { "+1" } else { "+0" });
             }
             Script::Walk | Script::Clean | Script::Forget => return say("+"),
+            Script::Names => {
+                for (field, name) in args[1..].chunks(2).map(|pair| (&pair[0], &pair[1])) {
+                    if !name.is_empty() {
+                        self.names.insert(field.clone(), text(name));
+                    } else if self.sum(field) == 0 {
+                        self.names.remove(field);
+                    }
+                }
+                return say("+");
+            }
             Script::Limits | Script::Drain | Script::Who => return self.change(script, args, now),
             _ => {}
         }
@@ -132,6 +144,7 @@ impl Server {
                 generation: text(&args[3]),
                 born: now,
                 places: BTreeMap::new(),
+                names: BTreeMap::new(),
                 revision: if is_new { -1 } else { self.revision },
                 ..self.clone()
             };
@@ -248,7 +261,7 @@ impl Server {
                 place.is_up = true;
             }
             Script::Publish => {
-                for (field, count) in args[4].chunks(11).zip(args[6].chunks(3)) {
+                for (field, count) in args[4].chunks(FIELD).zip(args[6].chunks(3)) {
                     let order = self.order.entry(field.to_vec()).or_default();
                     if !order.contains(&index) {
                         order.push(index);
@@ -269,7 +282,8 @@ impl Server {
     }
 
     fn batch(&mut self, place: &mut Place, index: u32, args: &[Vec<u8>], results: &mut Vec<u8>) {
-        let field = |at: u16| args[4][usize::from(at) * 11 - 11..usize::from(at) * 11].to_vec();
+        let field =
+            |at: u16| args[4][usize::from(at) * FIELD - FIELD..usize::from(at) * FIELD].to_vec();
         for release in args[6].chunks(5) {
             let at = u16::from_be_bytes([release[0], release[1]]);
             let count = u32::from_be_bytes([0, release[2], release[3], release[4]]);
@@ -403,6 +417,15 @@ struct Node {
     planned: f64,
 }
 
+impl Node {
+    fn learn(&mut self, now: f64, user: u128, code: i32) {
+        if user != NOBODY {
+            let name: Vec<u16> = format!("user {user}").encode_utf16().collect();
+            self.core.learn(now, user, &name, code);
+        }
+    }
+}
+
 /// A message on its way: due time, member, link, number, and what arrives.
 enum Message {
     Call(Script, Vec<Vec<u8>>),
@@ -489,6 +512,7 @@ impl World {
                     release_delay_ms: 20.0,
                     lease_total: ahead,
                     closes_oldest,
+                    keeps_names: true,
                     entropy: [at as u64 + 1, at as u64 + 7, 3, 4],
                 },
                 0.0,
@@ -706,6 +730,7 @@ impl World {
                     is_exempt: false,
                 };
                 let (ticket, code) = self.nodes[at].core.ask(self.now, 0, &client);
+                self.nodes[at].learn(self.now, user, code);
                 self.nodes[at].is_woken |= self.nodes[at].core.is_urgent(self.now);
                 if code == WAIT {
                     self.nodes[at].waiting.insert(ticket, (user, self.now));
@@ -740,6 +765,7 @@ impl World {
                 }
                 let base = free[which % free.len()];
                 let (ticket, code) = node.core.rebind(now, 0, base, user);
+                node.learn(now, user, code);
                 node.is_woken |= node.core.is_urgent(now);
                 if code == WAIT {
                     node.moving.insert(ticket, (base, user, now));
@@ -787,7 +813,8 @@ impl World {
 
     /// Lets everything settle; returns whether all agree.
     fn rest(&mut self) {
-        self.wait(6000);
+        // A name is taken back with the second look after its last seat.
+        self.wait(12_000);
         let held: usize = self.nodes.iter().map(|node| node.held.len()).sum();
         for node in &self.nodes {
             assert_eq!(node.core.state(), State::Up, "{}", node.core.problem());
@@ -811,6 +838,12 @@ impl World {
             };
             let counted = self.server.sum(&field_of(SECRET.as_bytes(), name));
             assert_eq!(counted as usize, self.open(user).0, "seats of user {user}");
+            let told = self
+                .server
+                .names
+                .get(&field_of(SECRET.as_bytes(), name)[..]);
+            let shown = (counted > 0).then(|| format!("user {user}"));
+            assert_eq!(told, shown.as_ref(), "the name of user {user}");
         }
         assert_eq!(self.server.anonymous() as usize, self.open(NOBODY).0);
         assert_eq!(self.server.places.len(), MEMBERS);

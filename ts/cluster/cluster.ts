@@ -16,9 +16,11 @@ import {
   withoutUndefined,
 } from './options.js';
 import {
+  BUCKETS,
   type ClusterNode,
   clusterNodesOf,
   merged,
+  type OnlineUsers,
   type UserNode,
   userNodesOf,
 } from './presence.js';
@@ -435,6 +437,53 @@ export class Cluster {
     const action = 'presence is unknown';
     const answers = await this.#askAll(action, (member) => member.ask(action, 'who', userId));
     return merged(answers.map(userNodesOf), ({ node }) => node);
+  }
+
+  /**
+   * Lists the users that are connected to any process, page by page and in no order, in every manager of this cluster;
+   * a user of two managers is listed for each. Needs `presence: 'names'`. A user appears within a second, and is gone
+   * with the last connection. One that is there throughout is listed once; others may be missed or listed twice.
+   * @param options `cursor`: of the page before, default the first page; `limit`: names wanted, 1 to 1000, default 100:
+   * a page may hold a few more
+   * @throws ERR_UNSUPPORTED without `presence: 'names'`; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION,
+   * ERR_CLUSTER_UNREACHABLE, ERR_CLOSED. As rejections
+   * @example
+   * let cursor: string | undefined;
+   * do {
+   *   const page = await cluster.online({ cursor, limit: 500 });
+   *   for (const user of page.users) console.log(user);
+   *   cursor = page.cursor;
+   * } while (cursor !== undefined);
+   */
+  async online(
+    options: { readonly cursor?: string | undefined; readonly limit?: number | undefined } = {},
+  ): Promise<OnlineUsers> {
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
+    knownOptions('online', options, ['cursor', 'limit']);
+    const { cursor } = options;
+    const limit = wholeNumber('limit', options.limit, 1, 1000, 100);
+    const found = /^(\d{1,5}):(\d{1,4})$/.exec(cursor === undefined ? '0:0' : cursor);
+    if (found === null) throw outOfRange('cursor', cursor, 'the cursor of a page');
+    if (!this.#options.keepsNames)
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        "online() needs the option `presence: 'names'` of the cluster: names are not stored without it",
+        { field: 'presence' },
+      );
+    if (this.#isClosed) throw new PortcullisError('ERR_CLOSED', 'the cluster is closed');
+    const action = 'the users are unknown';
+    const managers = this.#managers();
+    const users: string[] = [];
+    let [from, at] = [Number(found[1]), Number(found[2])];
+    while (at < managers.length && users.length < limit) {
+      const wanted = [from, limit - users.length];
+      const [read = '0', ...names] = await managers[at]!.ask(action, 'online', '', [], wanted);
+      for (const name of names) users.push(name);
+      from += Math.max(1, Number(read));
+      if (from >= BUCKETS) [from, at] = [0, at + 1];
+    }
+    return { users, cursor: at < managers.length ? `${from}:${at}` : undefined };
   }
 
   /**

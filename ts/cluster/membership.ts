@@ -23,7 +23,17 @@ const CONFLICT = 70;
 export const FULL = 71;
 
 /** Kinds of requests, in the order of the core's numbers. */
-const KINDS = ['kick', 'who', 'nodes', 'drain', 'limits', 'revoke', 'revocations', 'take'] as const;
+const KINDS = [
+  'kick',
+  'who',
+  'nodes',
+  'drain',
+  'limits',
+  'revoke',
+  'revocations',
+  'take',
+  'online',
+] as const;
 type RequestKind = (typeof KINDS)[number];
 
 /** Outcome of a request. @internal */

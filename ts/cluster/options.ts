@@ -99,6 +99,12 @@ export interface ClusterOptions {
    * while others are refused. Default 0.
    */
   readonly leaseTotal?: number | undefined;
+  /**
+   * Names on the server. `counts`: only hashes of users are stored. `names`: the names of connected users are stored in
+   * clear, too, some 20 bytes each and their length, so that `online()` can list them; all processes need the same.
+   * Default `counts`.
+   */
+  readonly presence?: 'counts' | 'names' | undefined;
   /** Whether a server may be used that evicts keys, and with them seats. Default `false`. */
   readonly allowEviction?: boolean | undefined;
 }
@@ -135,6 +141,7 @@ export interface CheckedClusterOptions {
   readonly rejectCacheMs: number;
   readonly releaseDelayMs: number;
   readonly leaseTotal: number;
+  readonly keepsNames: boolean;
   readonly allowEviction: boolean;
   readonly strict: boolean;
 }
@@ -159,9 +166,11 @@ const OPTIONS = [
   'rejectCacheMs',
   'releaseDelayMs',
   'leaseTotal',
+  'presence',
   'allowEviction',
   'strict',
 ] as const;
+const PRESENCE = ['counts', 'names'] as const;
 const POLICIES = ['share', 'open', 'closed'] as const;
 const TLS_OPTIONS = ['ca', 'cert', 'key', 'serverName'] as const;
 const URL_ALLOWED =
@@ -253,6 +262,8 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
   if (typeof allowEviction !== 'boolean')
     throw wrongType('allowEviction', allowEviction, 'a boolean');
   if (typeof strict !== 'boolean') throw wrongType('strict', strict, 'a boolean');
+  const { presence = 'counts' } = options;
+  if (!PRESENCE.includes(presence)) throw outOfRange('presence', presence, "'counts' or 'names'");
   const leaseMs = wholeNumber('leaseMs', options.leaseMs, 1000, 120_000, 6000);
   const tenth = Math.floor(leaseMs / 10);
   return {
@@ -286,6 +297,7 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
     rejectCacheMs: wholeNumber('rejectCacheMs', options.rejectCacheMs, 0, 5000, 100),
     releaseDelayMs: wholeNumber('releaseDelayMs', options.releaseDelayMs, 0, 1000, 20),
     leaseTotal: wholeNumber('leaseTotal', options.leaseTotal, 0, 1000, 0),
+    keepsNames: presence === 'names',
     allowEviction,
     strict,
   };

@@ -1,5 +1,16 @@
 /** Presence: the processes of a cluster, and those that a user is connected to. */
 
+/** Buckets of names of one manager. @internal */
+export const BUCKETS = 16_384;
+
+/** A page of `cluster.online()`. */
+export interface OnlineUsers {
+  /** Users that have a connection or a lease in any process. */
+  readonly users: readonly string[];
+  /** Where the next page begins; `undefined` after the last one. */
+  readonly cursor: string | undefined;
+}
+
 /** A process that holds connections of a user. */
 export interface UserNode {
   /** Id of the process, as `nodes()` has it. */

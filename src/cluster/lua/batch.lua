@@ -1,4 +1,4 @@
--- ARGV 5: fields of 11 bytes (scope, hash), 6: u16 for each, its key; 7: releases, each u16 field and u24 count;
+-- ARGV 5: fields of 10 bytes (scope, hash), 6: u16 for each, its key; 7: releases, each u16 field and u24 count;
 -- 8, 9: seats and anonymous seats given back; 10: admissions, each u16 address, prefix, user, anonymous address, and
 -- a byte: 1 exempt, 2 unknown address, 4 a seat that moves to the user, which takes nothing else, 8 a newcomer that
 -- replaces the oldest seat of its user, 16 a question whether it may open. Field 0 is none; 11: for each admission u16 key of the connect rate of the
@@ -16,7 +16,7 @@ local field, key, own, others, rest, dirty = {}, {}, {}, {}, {}, {}
 -- Where the caller's entry stands in the others': entries are in the order of their latest admission.
 local place = {}
 for j = 1, n do
-  local f = sub(F, j * 11 - 10, j * 11)
+  local f = sub(F, j * 10 - 9, j * 10)
   local hi, lo = byte(B, j * 2 - 1, j * 2)
   local k = KEYS[hi * 256 + lo]
   field[j] = f; key[j] = k

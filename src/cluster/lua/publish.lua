@@ -1,4 +1,4 @@
--- ARGV 5: fields of 11 bytes, 6: u16 for each, its key; 7: u24 for each, its count; 8, 9: seats, anonymous seats.
+-- ARGV 5: fields of 10 bytes, 6: u16 for each, its key; 7: u24 for each, its count; 8, 9: seats, anonymous seats.
 -- Replaces what the caller's column says. Returns how many fields said something else, and how many users are over their limit.
 local F, B, C = ARGV[5], ARGV[6], ARGV[7]
 local id = char(floor(me / 256), me % 256)
@@ -6,7 +6,7 @@ local differing, over = 0, 0
 local most = num(call('HGET', M, 'lU'))
 local live = call('HGET', M, 'live')
 for j = 1, #B / 2 do
-  local f = sub(F, j * 11 - 10, j * 11)
+  local f = sub(F, j * 10 - 9, j * 10)
   local hi, lo = byte(B, j * 2 - 1, j * 2)
   local key = KEYS[hi * 256 + lo]
   local v = call('HGET', key, f) or ''
