@@ -30,6 +30,8 @@ type Entry =
 
 /** The server keeps an entry a minute longer than it is needed: clocks differ. */
 const KEPT_MS = 60_000;
+/** Most entries, of some 150 bytes: every process holds all of them. */
+const ENTRIES_MAX = 100_000;
 /** Time for which the end of a ban is told that is not known here: the longest ban. */
 const LONGEST_MS = 2 ** 30;
 
@@ -64,7 +66,7 @@ export class SharedBans {
   constructor(cluster: Cluster, member: Membership, max: number, receiver: BanReceiver) {
     this.#receiver = receiver;
     // A ban and its end for each address.
-    this.#max = 2 * max;
+    this.#max = Math.min(2 * max, ENTRIES_MAX);
     this.#entries = new SharedEntries(member, {
       name: 'portcullis bans',
       leaseMs: cluster.leaseMs,
