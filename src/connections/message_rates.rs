@@ -248,7 +248,8 @@ fn give_back<R: Sharing>(cell: &Cell, rate: Rate) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Newcomer, Scope, SeatIndex, State, Table, counts::Local};
+    use super::super::counts::{Count, Key, Local, LocalCounts};
+    use super::super::{Newcomer, Scope, SeatIndex, State, Table};
     use super::*;
     use proptest::prelude::*;
 
@@ -498,6 +499,41 @@ mod tests {
         // A message that the network refuses has spent nothing of the user.
         let rest: usize = (2..5).map(|ip| run(&format!("10.0.0.{ip}"), 1_000)).sum();
         assert_eq!(rest, 500);
+    }
+
+    std::thread_local! {
+        /// Cell that another thread spends after the next update.
+        static RIVAL: std::cell::RefCell<Option<Arc<Cell>>> = const { std::cell::RefCell::new(None) };
+    }
+
+    /// Updates as `Local` does, and then lets a rival spend a cell.
+    struct Racing;
+
+    impl Sharing for Racing {
+        type Counts<K: Key, V: Count, S: BuildHasher + Clone + Default> = LocalCounts<K, V, S>;
+
+        fn update(word: &AtomicU64, next: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
+            let updated = Local::update(word, next);
+            if let Some(cell) = RIVAL.take() {
+                cell.store(1e9f64.to_bits(), Relaxed);
+            }
+            updated
+        }
+    }
+
+    #[test]
+    fn a_message_that_loses_a_race_for_the_network_has_spent_nothing_of_the_user() {
+        let rates = MessageRates::default();
+        rates.replace(&limits(Some(PER_USER), Some(PER_IP)));
+        let user = super::super::user_key::UserKeys::default().key(&[1]);
+        let network = Address::parse("192.0.2.1");
+        let mut held = HeldCells::default();
+        let spend = |held: &mut HeldCells| rates.spend::<Racing>(held, network, Some(user), 1.0);
+        assert_eq!(spend(&mut held), Ok(()));
+        RIVAL.set(held.network.clone());
+        assert_eq!(spend(&mut held), Err(ExceededRate::Ip));
+        let spent = held.user.as_ref().map(|cell| arrival(cell.load(Relaxed)));
+        assert_eq!(spent, Some(1.0 + PER_USER.interval_ms));
     }
 
     #[test]
