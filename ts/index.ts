@@ -16,7 +16,7 @@ export type { ClusterEvents, ClusterMember } from './cluster/cluster.js';
 export { ClusterLimiter } from './cluster/limiter.js';
 export type { ClusterLimiterOptions, ClusterLimiterResult } from './cluster/limiter.js';
 export type { ClusterOptions, ClusterTlsOptions } from './cluster/options.js';
-export type { ClusterNode, UserNode } from './cluster/presence.js';
+export type { ClusterNode, OnlineUsers, UserNode } from './cluster/presence.js';
 export type { ClusterManagerStats, ClusterState, ClusterStats } from './cluster/stats.js';
 export { CompositeRateLimiter, RateLimiter } from './limiter/limiter.js';
 export type { CompositeRateLimitResult } from './limiter/limiter.js';
