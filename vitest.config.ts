@@ -35,8 +35,8 @@ const ONCE = [
   'start',
   'types',
 ].map(pathOf);
-/** Specs that ask what a new process is, or that change what others read: each has a process of its own. */
-const ALONE = ['what-if'].map(pathOf);
+/** Specs that ask what a new process is, or that end processes which they talk to: each has one of its own. */
+const ALONE = ['cluster-bans', 'cluster-events', 'what-if'].map(pathOf);
 /** The longest, which begin first: no worker is left alone with one of them at the end. */
 const LONGEST = [
   'soak',
@@ -73,7 +73,7 @@ class LongestFirst extends BaseSequencer {
 
 const isBun = 'bun' in process.versions;
 /** Specs that take half a minute: on Bun they run in the long form, which `.ci/run` asks for. */
-const LONG_ON_BUN = ['cluster-events'].map(pathOf);
+const LONG_ON_BUN = ['cluster-bans', 'cluster-events'].map(pathOf);
 const isShort = isBun && process.env['PORTCULLIS_LONG'] !== '1';
 if (isShort) console.log(`left to PORTCULLIS_LONG=1 on Bun: ${LONG_ON_BUN.join()}`);
 const left = isShort ? LONG_ON_BUN : [];
@@ -81,11 +81,12 @@ const left = isShort ? LONG_ON_BUN : [];
 const engine = {
   name: 'engine',
   include: ['__test__/**/*.spec.ts'],
-  exclude: [...ONCE, ...ALONE, ...left],
-  // A worker runs one spec after the other: to load the library again for each took a third of the time.
-  isolate: false,
+  exclude: [...ONCE, ...ALONE],
+  // A worker of Node runs one spec after the other: to load the library again for each took a third of the time.
+  // On Bun, workers that had started processes lost their parent, or their sockets, now and then.
+  isolate: isBun,
 };
-const alone = { name: 'alone', include: ALONE };
+const alone = { name: 'alone', include: ALONE.filter((path) => !left.includes(path)) };
 const servers = { name: 'servers', include: ONCE };
 
 export default defineConfig({

@@ -3,7 +3,6 @@ import { Guard } from '../dist/guard/guard.js';
 import { wsSockets } from '../dist/adapters/ws-sockets.js';
 import {
   type BanOptions,
-  Cluster,
   ConnectionManager,
   type GuardOptions,
   ProductionMetrics,
@@ -16,15 +15,8 @@ import { type ClientNames, masked, SHOWN } from '../dist/page/mask.js';
 import { Recorder } from '../dist/page/recorder.js';
 import { InFlightRequest } from '../dist/http/limiter.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
-import { freePort, Redis, SERVER, withClient } from '../cluster/redis.mjs';
-import { Peer } from './fixtures/cluster-peer.js';
 import { SECRET, token } from './fixtures/sign.js';
-import { until } from './fixtures/until.js';
 import { cleanUp, SERVERS, start } from './servers/start.js';
-
-// Said once here; the test is shown as skipped.
-if (SERVER === undefined)
-  console.warn('bans.spec.ts: neither redis-server nor valkey-server is on the PATH');
 
 // Bans: of a manager and of a guard by a clock that the test moves, and on a real server of each adapter.
 
@@ -487,80 +479,4 @@ describe('a manager', () => {
     manager.close();
     expect(() => manager.ban('192.0.2.1')).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
   });
-});
-
-describe.skipIf(SERVER === undefined)('bans of a cluster', () => {
-  const FOREVER = { ...OPTIONS, banMs: 600_000, maxBanMs: 3_600_000 };
-
-  /** A server, a manager of this process, and a way to start another process. */
-  async function clustered() {
-    const port = await freePort();
-    const redis = await new Redis(port, []).start();
-    ends.push(() => redis.remove());
-    const options = { url: `redis://127.0.0.1:${port}`, leaseMs: 1000 };
-    const cluster = new Cluster(options);
-    ends.push(() => cluster.close());
-    const told: unknown[] = [];
-    const manager = new ConnectionManager({}, { name: 'chat', cluster, banAfter: FOREVER });
-    ends.push(() => manager.close());
-    manager.on('banned', ({ address, cause, bans }) => told.push([address, cause, bans]));
-    manager.on('unbanned', ({ address }) => told.push(address));
-    const join = async (): Promise<Peer> => {
-      const peer = new Peer({ options, manager: { banAfter: FOREVER } });
-      ends.push(() => peer.end());
-      await peer.run('await cluster.ready()');
-      return peer;
-    };
-    const flush = () => withClient(port, (client) => client.call('FLUSHALL'));
-    await cluster.ready();
-    return { manager, cluster, told, join, flush };
-  }
-  const codeAt = (peer: Peer, ip: string) => peer.run<string>(`return open(${JSON.stringify(ip)})`);
-  const bannedAt = (peer: Peer) =>
-    peer.run<string>('return manager.bans().map((ban) => ban.address).join()');
-
-  it('hold in all processes, those that join later included, until they are lifted', async () => {
-    const { manager, cluster, told, join, flush } = await clustered();
-    const peer = await join();
-    for (let at = 0; at < 3; at++) manager.failed('192.0.2.1');
-    await until(async () => (await codeAt(peer, '192.0.2.1')) === 'banned');
-    const [own] = manager.bans();
-    const there = await peer.run<{ since: number; until: number; cause: string; bans: number }>(
-      'return manager.bans()[0]',
-    );
-    expect(there).toMatchObject({ address: '192.0.2.1', cause: 'cluster', failures: 3, bans: 1 });
-    expect(Math.abs(there.until - own!.until)).toBeLessThan(1000);
-    expect(await codeAt(peer, '192.0.2.2')).toBe('granted');
-    // Failures are counted by each process; the next ban is longer everywhere.
-    await peer.run('for (let at = 0; at < 3; at++) manager.failed("2001:db8::1")');
-    await until(() => manager.bans().length === 2);
-    const later = await join();
-    await until(async () => (await bannedAt(later)).split(',').length === 2);
-    // A server that loses everything gets the bans back.
-    await flush();
-    await until(() => cluster.snapshot().managers[0]?.losses === 1);
-    await until(() => cluster.state === 'up');
-    const last = await join();
-    await until(async () => (await bannedAt(last)).split(',').length === 2);
-    expect(await later.run('return manager.unban("192.0.2.1")')).toBe(true);
-    for (const other of [peer, last])
-      await until(async () => (await bannedAt(other)) === '2001:db8::/64');
-    await until(() => manager.bans().length === 1);
-    expect((await manager.admit('192.0.2.1')).success).toBe(true);
-    expect(told).toEqual([
-      ['192.0.2.1', 'failures', 1],
-      ['2001:db8::/64', 'cluster', 1],
-      '192.0.2.1',
-    ]);
-    // The end of a ban ends no later one, also where the entries of both are read anew.
-    manager.ban('192.0.2.1', 500_000);
-    for (const other of [peer, later, last])
-      await until(async () => (await bannedAt(other)).includes('192.0.2.1'));
-    const reader = await join();
-    await until(async () => (await bannedAt(reader)).includes('192.0.2.1'));
-    manager.unban('192.0.2.1');
-    await until(async () => !(await bannedAt(reader)).includes('192.0.2.1'));
-    const final = await join();
-    await until(async () => (await bannedAt(final)) === '2001:db8::/64');
-  }, 60_000);
 });

@@ -388,6 +388,16 @@ describe('a kid that the set lacks', () => {
 
 describe('fetching', () => {
   const far = { exp: 9_999_999_999 };
+  /** Waits for the answer to a request: then only the timer of the next one is left. */
+  const fetched = (count: number): Promise<void> =>
+    until(
+      () =>
+        requests.length === count &&
+        timers
+          .snapshot()
+          .timers.map(({ name }) => name)
+          .join() === 'jwks',
+    );
 
   it('stops while no token comes, and the next token waits for fresh keys', async () => {
     const verifier = verifierOf(['ES256'], [jwkOf(ec.publicKey, { kid: 'a' })]);
@@ -395,7 +405,7 @@ describe('fetching', () => {
     expect(codeOf(await verifier.authenticate(good))).toBe('accepted');
     // A token came in the first ten minutes: one fetch more, and then none.
     clock.advance(600_000);
-    await until(() => requests.length === 2 && timers.getActiveTimersCount() === 1);
+    await fetched(2);
     for (let hour = 0; hour < 20; hour++) clock.advance(3_600_000);
     expect(requests).toHaveLength(2);
     answers['/jwks'] = { keys: [jwkOf(ec.publicKey, { kid: 'b' })] };
@@ -410,7 +420,7 @@ describe('fetching', () => {
     const verifier = verifierOf(['ES256'], [jwkOf(ec.publicKey, { kid: 'a' })], stale);
     expect(codeOf(await verifier.authenticate(good))).toBe('accepted');
     clock.advance(600_000);
-    await until(() => requests.length === 2 && timers.getActiveTimersCount() === 1);
+    await fetched(2);
     answers['/jwks'] = { status: 500 };
     clock.advance(600_000 + 99_999);
     // Fetches fail, and the keys are in use.

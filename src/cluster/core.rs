@@ -38,6 +38,7 @@ use std::collections::{HashMap, VecDeque};
 mod ahead;
 mod moves;
 mod names;
+mod naming;
 mod takeover;
 
 /// Clients that may wait.

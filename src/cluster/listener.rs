@@ -19,7 +19,7 @@ const ENTRIES: usize = 256;
 /// Reads once.
 pub(super) async fn ask(opened: &mut Opened, key: &[u8], read: &Read) -> Result<Reply, RedisError> {
     #[cfg(test)]
-    super::net::faults::meet(super::net::faults::LISTEN);
+    super::faults::meet(super::faults::LISTEN);
     let mut command = match read {
         Read::Nothing => return Ok(Reply::List(Vec::new())),
         Read::Verify(_) => redis::cmd("XRANGE"),

@@ -22,6 +22,8 @@ mod column;
 mod connect;
 mod core;
 mod events;
+#[cfg(test)]
+mod faults;
 mod listener;
 mod net;
 mod notice;

@@ -534,7 +534,7 @@ async fn serve(inner: Arc<Inner>) {
     let _listener = Owned(spawn_local(keep_listening(Arc::clone(&inner))).abort_handle());
     loop {
         #[cfg(test)]
-        faults::meet(faults::SERVE);
+        super::faults::meet(super::faults::SERVE);
         let (actions, wait_ms, is_closed) = inner.turn(|core, now| {
             let actions = core.poll(now);
             (actions, core.plan(now) - now, core.is_closed())
@@ -694,7 +694,7 @@ async fn call(
     command: super::call::Command,
 ) {
     #[cfg(test)]
-    faults::meet(faults::CALL);
+    super::faults::meet(super::faults::CALL);
     let outcome = evaluate(&mut connection, is_asking, &command).await;
     if link.borrow().number != link_number {
         return;
@@ -775,36 +775,16 @@ fn known(script: Script) -> &'static Known {
     &KNOWN[script as usize]
 }
 
-/// Panics that a test asks for.
 #[cfg(test)]
-pub(super) mod faults {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    pub(crate) const SERVE: u32 = 1;
-    pub(crate) const CALL: u32 = 2;
-    pub(crate) const LISTEN: u32 = 3;
-    static ASKED: AtomicU32 = AtomicU32::new(0);
-
-    /// Lets the next task that meets the place panic.
-    pub(super) fn ask(place: u32) {
-        ASKED.store(place, Ordering::SeqCst);
-    }
-
-    pub(crate) fn meet(place: u32) {
-        let is_asked = ASKED.compare_exchange(place, 0, Ordering::SeqCst, Ordering::SeqCst);
-        assert!(is_asked.is_err(), "a bug that a test asked for");
-    }
-}
-
-#[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "a real server and real threads; a skipped test says so"
-)]
 mod tests {
-    use super::super::settings::{ClusterLimits, Policy};
+    #![expect(
+        clippy::disallowed_methods,
+        clippy::print_stderr,
+        reason = "a real server and real threads; a skipped test says so"
+    )]
     use super::*;
+    use crate::cluster::faults::{CALL, LISTEN, SERVE, ask as fail};
+    use crate::cluster::settings::{ClusterLimits, Policy};
     use std::process::{Child, Command, Stdio};
 
     struct Server(Child);
@@ -878,8 +858,8 @@ mod tests {
         let member = join(endpoint, settings(), Arc::new(mailbox), 1).expect("joined");
         let is_up = || member.status().state == State::Up;
         until("up", is_up);
-        for (contained, place) in [(1, faults::LISTEN), (2, faults::CALL), (3, faults::SERVE)] {
-            faults::ask(place);
+        for (contained, place) in [(1, LISTEN), (2, CALL), (3, SERVE)] {
+            fail(place);
             until("contained", || {
                 member.status().counts.contained == contained
             });
