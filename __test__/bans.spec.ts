@@ -170,7 +170,7 @@ describe('a guard', () => {
     for (const form of forms) expect(shake('192.0.2.1', bad, form)).toBe('malformed_handshake');
     expect(shake('192.0.2.1', good)).toBe('banned');
     expect(manager.snapshot().bans?.failures).toBe(3);
-    // What asks for no WebSocket has no such form: the first request of a session that polls.
+    // The form of a handshake is not asked of a request for no WebSocket, such as the first one of a session that polls.
     expect(shake('192.0.2.2', good, { upgrade: '', ...forms[0] })).toBe('admitted');
   });
 

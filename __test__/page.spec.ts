@@ -817,7 +817,7 @@ describe('options', () => {
     const { page, clock } = setUp({ chain });
     const warned = once(process, 'warning');
     fails = true;
-    // Nobody looks: the chain is not asked.
+    // The chain is not asked while no viewer looks.
     clock.advance(4000);
     ask(page, { path: '/live/snapshot' });
     clock.advance(1000);

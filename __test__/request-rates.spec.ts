@@ -90,7 +90,7 @@ describe('the builder', () => {
       429,
       { code: 'route_request_rate' },
     ]);
-    // What the route refused has spent nothing of the address; nor does an endpoint.
+    // A request that the route has refused spends nothing of the address; nor does an endpoint.
     expect((await fetch(url('/health/live'))).status).toBe(200);
     expect((await fetch(url('/hello'))).status).toBe(200);
     const refused = await fetch(url('/hello'));

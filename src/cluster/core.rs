@@ -593,7 +593,7 @@ impl Core {
             return UNREACHABLE;
         };
         if self.tickets[at].place == Place::Taking {
-            // Nobody is replaced from now on; its seat counts as not held yet.
+            // The newcomer replaces no connection from now on; its seat counts as not held yet.
             self.hold(at, false);
         }
         let is_granted = match self.settings.policy {

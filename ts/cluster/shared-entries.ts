@@ -18,7 +18,7 @@ const EVENT_MAX = 8192;
 /** Entries of one call. */
 const ENTRIES_MAX = 256;
 
-/** What an owner of shared entries gives. @internal */
+/** Options of the owner of shared entries. @internal */
 export interface SharedEntriesOptions {
   /** Name of the timers. */
   readonly name: string;

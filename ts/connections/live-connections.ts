@@ -1,8 +1,8 @@
 /**
  * The live connections of a manager, by slot, by id and by user: the three change together.
  *
- * Nobody can look for an id that nobody knows. So the index of ids holds those that were given and those that
- * were read: a connection of an adapter has no id, and costs the index nothing, until its id is first read.
+ * The index of ids holds the ids that were given, and those that were read. A connection of an adapter has no id,
+ * and costs the index nothing, until its id is first read: before that, no caller can look for it.
  */
 import { isDottedQuad } from '../native/strings.js';
 import { ByUser } from './by-user.js';

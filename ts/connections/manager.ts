@@ -1031,7 +1031,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   ): { readonly success: true } | Refusal {
     const { ip, trace } = connection;
     if (!this.#live.has(connection)) {
-      // Nobody waits for the outcome of a late one.
+      // No caller waits for the outcome of a late move.
       if (isLate) return { success: true };
       return this.#told(this.#isClosed ? 'closed' : 'client_left', ip, userId);
     }
