@@ -35,8 +35,27 @@ const ONCE = [
   'start',
   'types',
 ].map(pathOf);
-/** Specs that ask what a new process is, or that end processes which they talk to: each has one of its own. */
-const ALONE = ['cluster-bans', 'cluster-events', 'what-if'].map(pathOf);
+/**
+ * Specs that look at their process, such as its memory, or that end processes which they talk to: each has one of
+ * its own.
+ */
+const ALONE = [
+  'cluster-bans',
+  'cluster-events',
+  'health-score',
+  'hostile',
+  'junk',
+  'metrics',
+  'open-telemetry',
+  'page',
+  'page-recorder',
+  'pressure',
+  'prom-client',
+  'resources',
+  'shared-memory',
+  'trace',
+  'what-if',
+].map(pathOf);
 /** The longest, which begin first: no worker is left alone with one of them at the end. */
 const LONGEST = [
   'soak',
