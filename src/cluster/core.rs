@@ -537,6 +537,12 @@ impl Core {
         self.release_ms = Some(due.min(due_ms));
     }
 
+    /// Counts a seat that the server knows as held no longer, which is told with the next batch.
+    fn withdraw(&mut self, at: usize) {
+        self.hold(at, false);
+        self.release_by(0.0);
+    }
+
     /// Frees a ticket.
     fn dispose(&mut self, at: usize) {
         self.tickets[at].place = Place::Free;
@@ -594,7 +600,7 @@ impl Core {
         };
         if self.tickets[at].place == Place::Taking {
             // The newcomer replaces no connection from now on; its seat counts as not held yet.
-            self.hold(at, false);
+            self.withdraw(at);
         }
         let is_granted = match self.settings.policy {
             Policy::Closed => false,
@@ -668,7 +674,7 @@ impl Core {
         let code = if self.closing.is_some() || self.is_closed {
             self.tickets[at].is_awaited = false;
             if self.tickets[at].place == Place::Taking {
-                self.hold(at, false);
+                self.withdraw(at);
             }
             if self.tickets[at].place != Place::Flying {
                 self.dispose(at);

@@ -470,6 +470,12 @@ struct World {
     events: Vec<(f64, Vec<u8>)>,
 }
 
+fn name_field(user: u128) -> Vec<u8> {
+    let scope = Scope::User;
+    let digest = user;
+    field_of(SECRET.as_bytes(), Name { scope, digest }).to_vec()
+}
+
 impl World {
     fn new() -> Self {
         Self::with(Shape::default())
@@ -811,6 +817,16 @@ impl World {
         }
     }
 
+    /// The first user whose name is not told as the seats say, with the name that is told.
+    fn wrong_name(&self) -> Option<(u128, Option<String>)> {
+        (1..5).find_map(|user| {
+            let field = name_field(user);
+            let told = self.server.names.get(&field[..]).cloned();
+            let shown = (self.server.sum(&field) > 0).then(|| format!("user {user}"));
+            (told != shown).then_some((user, told))
+        })
+    }
+
     /// Lets everything settle; returns whether all agree.
     fn rest(&mut self) {
         // A name is taken back with the second look after its last seat.
@@ -832,19 +848,16 @@ impl World {
             "{spare} spare seats"
         );
         for user in 1..5 {
-            let name = Name {
-                scope: Scope::User,
-                digest: user,
-            };
-            let counted = self.server.sum(&field_of(SECRET.as_bytes(), name));
+            let field = name_field(user);
+            let counted = self.server.sum(&field);
             assert_eq!(counted as usize, self.open(user).0, "seats of user {user}");
-            let told = self
-                .server
-                .names
-                .get(&field_of(SECRET.as_bytes(), name)[..]);
-            let shown = (counted > 0).then(|| format!("user {user}"));
-            assert_eq!(told, shown.as_ref(), "the name of user {user}");
         }
+        if self.wrong_name().is_some() {
+            // A late copy of a call may have taken a name back: it is told again within a minute.
+            self.wait(36_000);
+            self.wait(36_000);
+        }
+        assert_eq!(self.wrong_name(), None, "a user with the name that is told");
         assert_eq!(self.server.anonymous() as usize, self.open(NOBODY).0);
         assert_eq!(self.server.places.len(), MEMBERS);
     }

@@ -6,21 +6,37 @@ use super::super::column::{Name, Scope};
 use super::super::reply::Reply;
 use super::super::script::Script;
 use super::Core;
-use super::names::{AGAIN_MS, FIRST_MS, Known, LOOK_MS, NEVER};
+use super::names::{AGAIN_MS, Known, MAYBE, NEVER};
 
 /// Names of one call.
 const NAMES_MAX: usize = 256;
+/// Calls that take a name back.
+const TAKEN_BACK: u8 = 2;
 
 impl Core {
     /// Notes the name of a user who has asked for a seat, if names are kept.
     pub fn learn(&mut self, now: f64, user: u128, name: &[u16], code: i32) {
-        if !self.settings.keeps_names || code > GRANTED || self.names.known.contains_key(&user) {
+        if !self.settings.keeps_names || code > GRANTED {
             return;
         }
-        let text = String::from_utf16_lossy(name).into_boxed_str();
-        let told_ms = NEVER;
-        self.names.known.insert(user, Known { text, told_ms });
-        self.names.fresh.push_back((now + FIRST_MS, user));
+        match self.names.known.get_mut(&user) {
+            Some(known) if known.is_leaving => {
+                known.is_leaving = false;
+                known.told_ms = MAYBE;
+            }
+            Some(_) => return,
+            None => {
+                let known = Known {
+                    text: String::from_utf16_lossy(name).into_boxed_str(),
+                    told_ms: NEVER,
+                    due_ms: 0.0,
+                    is_leaving: false,
+                    taken_back: 0,
+                };
+                self.names.known.insert(user, known);
+            }
+        }
+        self.names.look_at(now, user, true);
     }
 
     /// Tells names that are due, and takes those back whose users have no seat here.
@@ -44,32 +60,8 @@ impl Core {
             };
             let key = self.column.find(name);
             let is_here = key.is_some_and(|key| self.column.held(key) > 0);
-            let Some(known) = self.names.known.get_mut(&user) else {
+            let Some(text) = self.name_to_tell(now, user, key.is_some(), is_here) else {
                 continue;
-            };
-            if key.is_some() {
-                // One that asks, or whose seat is being given back, has a key and no seat.
-                let pause = if is_here { LOOK_MS } else { FIRST_MS };
-                let queue = if is_here {
-                    &mut self.names.later
-                } else {
-                    &mut self.names.fresh
-                };
-                queue.push_back((now + pause, user));
-                if !is_here || now - known.told_ms < AGAIN_MS {
-                    continue;
-                }
-                known.told_ms = now;
-            }
-            let text = if is_here {
-                known.text.clone().into_string()
-            } else {
-                let was_told = known.told_ms > NEVER;
-                self.names.known.remove(&user);
-                if !was_told {
-                    continue;
-                }
-                String::new()
             };
             let (field, bucket) = self.space.user(&seat, user);
             keys.extend([self.space.names_of(&seat, &field), bucket]);
@@ -84,13 +76,45 @@ impl Core {
         self.names.flight = Some((number, users));
     }
 
+    /// Returns the name to tell, empty to take it back; `None` for nothing. Says when to look again.
+    fn name_to_tell(
+        &mut self,
+        now: f64,
+        user: u128,
+        has_key: bool,
+        is_here: bool,
+    ) -> Option<String> {
+        let known = self.names.known.get_mut(&user)?;
+        let is_told = known.told_ms > NEVER;
+        if !has_key && (!is_told || known.is_leaving && known.taken_back >= TAKEN_BACK) {
+            self.names.known.remove(&user);
+            return None;
+        }
+        // One that asks, or whose seat is being given back, has a key and no seat.
+        let text = if is_here && now - known.told_ms >= AGAIN_MS {
+            known.told_ms = now;
+            known.is_leaving = false;
+            Some(known.text.clone().into_string())
+        } else if has_key {
+            None
+        } else {
+            if !known.is_leaving {
+                known.taken_back = 0;
+            }
+            known.is_leaving = true;
+            Some(String::new())
+        };
+        self.names.look_at(now, user, has_key && !is_here);
+        text
+    }
+
     /// Takes the reply to a call of names; `false` if the number is another call's.
     pub(super) fn named(&mut self, number: u64, reply: &Reply) -> bool {
         if self.names.flight.as_ref().is_none_or(|one| one.0 != number) {
             return false;
         }
         if reply.text() == Some(b"+") {
-            self.names.flight = None;
+            self.names.confirm();
         } else {
             // Told again with the next look.
             self.names.unsure();
