@@ -22,12 +22,14 @@ export const throwOnDemand = (_ws, request) => {
 /** Notes the connections that a guard admits; returns a function that returns the newest. */
 function watchAdmissions({ manager }) {
   let newest;
-  const { commit } = manager;
-  manager.commit = (...args) => {
-    const result = commit.apply(manager, args);
-    if (result.success) newest = result.connection;
-    return result;
-  };
+  for (const name of ['commit', 'commitUnnamed']) {
+    const commit = manager[name];
+    manager[name] = (...args) => {
+      const result = commit.apply(manager, args);
+      if (result.success) newest = result.connection;
+      return result;
+    };
+  }
   return () => newest;
 }
 
