@@ -32,7 +32,7 @@ const SMOKE = {
 const USAGE = `npm run load:slices -- [options]
   --host bun|node    one of the two hosts only
   --connections N    live clients of each server, 20 to 60000 (default ${FULL.connections})
-  --rounds N         pairs of slices, 2 to 999 (default ${FULL.rounds})
+  --rounds N         pairs of slices, 2 to 999 (default ${FULL.rounds}; a minute for two)
   --smoke            the shortest form, for the tests
   --results FOLDER   where the JSON goes (default bench/results; none with --smoke)
   --strict           fails if a target is missed`;
