@@ -82,7 +82,13 @@ describe('options of a cluster', () => {
         codeOf(() => new Cluster(options)),
         JSON.stringify(options),
       ).toBe(code);
-    expect(() => new Cluster({ url: 'http://user:secret@host' })).toThrow(/^(?!.*secret)/);
+    expect(() => new Cluster({ url: 'http://user:secret@host' })).toThrow(
+      /such as redis:\/\/host:6379, got "http:\/\/\(not shown\)"$/,
+    );
+    expect(() => new Cluster({ url: 'secret@host:6379' })).toThrow(/^(?!.*secret)/);
+    expect(() => new Cluster({ urls: [url, 'rediss://user:secret@host'] })).toThrow(
+      /^urls must be URLs of one scheme(?!.*secret)/,
+    );
   });
 
   it('of a manager: a name, and what a cluster cannot do', async () => {

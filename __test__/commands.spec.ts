@@ -13,6 +13,7 @@ describe.each([
   ['npm run load:slices', 'scripts/load-slices.mjs'],
   ['npm run bench', 'bench/run.mjs'],
   ['npm run pack:check', 'scripts/pack/check.mjs'],
+  ['npm run pack:local', 'scripts/pack/local.mjs'],
   ['npm run site', 'site/build.mjs'],
   ['npm start', 'scripts/start.mjs'],
   ['npm run timers', 'scripts/timers.mjs'],

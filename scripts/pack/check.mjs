@@ -20,7 +20,7 @@ import { checkBundlers } from './bundlers.mjs';
 import { check, counts, demand, output, skip } from './checks.mjs';
 import { checkExamples } from './examples.mjs';
 import { addonFolder, oldRuntimes, runtimes } from './runtimes.mjs';
-import { checkAddon, checkTarball, pack } from './tarballs.mjs';
+import { checkAddon, checkTarball, pack, platformOf } from './tarballs.mjs';
 import { typeProjects } from './type-projects.mjs';
 
 const USAGE = `npm run pack:check -- [options]
@@ -47,13 +47,12 @@ if (given.build) build();
 const work = realpathSync(mkdtempSync(join(tmpdir(), 'portcullis-pack-')));
 process.on('exit', () => rmSync(work, { recursive: true, force: true }));
 
-const { version, name, napi } = json(join(root, 'package.json'));
-const folder = addonFolder();
-const addon = given.addon ?? join(root, 'native', `${napi.binaryName}.${folder}.node`);
-const platform = { folder, addon, package: `${napi.packageName}-${folder}` };
+const { version } = json(join(root, 'package.json'));
+const platform = platformOf(addonFolder(), given.addon);
+const { folder, addon } = platform;
 const tarballs = {
-  main: join(work, `${name}-${version}.tgz`),
-  addon: join(work, `${platform.package.replace('@', '').replace('/', '-')}-${version}.tgz`),
+  main: join(work, platform.tarballs.main),
+  addon: join(work, platform.tarballs.addon),
 };
 const bun = tool('bun');
 /** An environment in which the addon is looked up in the installed packages only. */

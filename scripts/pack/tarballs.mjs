@@ -52,6 +52,23 @@ function folderOf(triple) {
   return `linux-${arch}-${triple.endsWith('musl') ? 'musl' : 'gnu'}`;
 }
 
+/**
+ * Returns what is packed for one platform: its folder of `npm/`, its addon, the name of its package,
+ * and the file names of both tarballs.
+ * @param addon this machine's if not given
+ */
+export function platformOf(folder, addon) {
+  const { name, version, napi } = json(join(root, 'package.json'));
+  const fileOf = (named) => `${named.replace('@', '').replace('/', '-')}-${version}.tgz`;
+  const named = `${napi.packageName}-${folder}`;
+  return {
+    folder,
+    addon: addon ?? join(root, 'native', `${napi.binaryName}.${folder}.node`),
+    package: named,
+    tarballs: { main: fileOf(name), addon: fileOf(named) },
+  };
+}
+
 /** Copies the repository, with the addon of one platform only: this machine has no other. */
 function copyRepository(copy, { folder, addon }) {
   for (const path of LISTED.filter((path) => existsSync(join(root, path))))

@@ -174,12 +174,14 @@ const PRESENCE = ['counts', 'names'] as const;
 const POLICIES = ['share', 'open', 'closed'] as const;
 const TLS_OPTIONS = ['ca', 'cert', 'key', 'serverName'] as const;
 const URL_ALLOWED =
-  'a URL such as redis://host:6379, valkey://host, rediss://host or unix:///path, and no others with it but of its scheme';
+  'a URL that begins with redis://, rediss://, valkey:// or unix://, such as redis://host:6379';
+const SCHEMES_ALLOWED = 'URLs of one scheme, or one unix:// URL alone';
+const SCHEME = /^[a-z][a-z\d+.-]{0,15}:\/\//i;
 const URLS_MAX = 16;
 const URL_FORM = /^(?:(redis|valkey|rediss):\/\/[^/?#]|(unix):\/\/\/.)/;
 const PEM_MAX = 2 ** 20;
 
-/** Returns the URLs, and whether they ask for TLS. No value is told: a URL may hold a password. */
+/** Returns the URLs, and whether they ask for TLS. Of a value only the scheme is told: a URL may hold a password. */
 function checkedUrls(options: ClusterOptions): { urls: readonly string[]; isTls: boolean } {
   const { url, urls } = options;
   if (urls !== undefined && url !== undefined)
@@ -194,12 +196,14 @@ function checkedUrls(options: ClusterOptions): { urls: readonly string[]; isTls:
     if (typeof one !== 'string')
       throw wrongType(field, typeof one === 'object' ? undefined : one, URL_ALLOWED);
     const form = URL_FORM.exec(one);
-    if (form === null || one.length > 2048) throw outOfRange(field, '(not shown)', URL_ALLOWED);
+    if (one.length > 2048) throw outOfRange(field, '(not shown)', 'at most 2048 characters');
+    if (form === null)
+      throw outOfRange(field, `${SCHEME.exec(one)?.[0] ?? ''}(not shown)`, URL_ALLOWED);
     schemes.add(form[1] ?? form[2]);
     return one;
   });
   if (schemes.size > 1 || (checked.length > 1 && schemes.has('unix')))
-    throw outOfRange('urls', '(not shown)', URL_ALLOWED);
+    throw outOfRange('urls', '(not shown)', SCHEMES_ALLOWED);
   return { urls: checked, isTls: schemes.has('rediss') };
 }
 
