@@ -567,6 +567,9 @@ describe('socket.io', () => {
         const env = { ...process.env, GUARD_OPTIONS: JSON.stringify(options) };
         const { stdout } = spawnSync(command[0], [command[1]], { env, encoding: 'utf8' });
         expect(stdout).toContain('auth.http is kept by guard.request(handler) of node:http');
+        env.GUARD_OPTIONS = JSON.stringify({ limits: {}, requests: {} });
+        const limited = spawnSync(command[0], [command[1]], { env, encoding: 'utf8' });
+        expect(limited.stdout).toContain('requests is kept by guard.request(handler)');
         return;
       }
       const server = await start(command, options);

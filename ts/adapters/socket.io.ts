@@ -59,7 +59,7 @@ export interface SocketIoGuard {
    * @param io a `Server` of Socket.IO 4, with the engine of Node or with `@socket.io/bun-engine`
    * @returns a function that ends this: sessions that are open keep their seats until they end
    * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a server that has a guard; ERR_UNSUPPORTED for
-   * the engine of uWebSockets.js, and for `auth.http` with `@socket.io/bun-engine`
+   * the engine of uWebSockets.js, and for `auth.http` and `requests` with `@socket.io/bun-engine`
    * @example
    * const io = new Server(httpServer);
    * guard.attach(io);
@@ -155,6 +155,14 @@ const NO_UPGRADE = answerWith(400, {
 /** The origin of the URLs that the engine reads targets by. */
 const ANY_ORIGIN = 'https://socket.io';
 const GUARDED = new WeakSet<object>();
+
+function unkept(field: string, remedy: string): PortcullisError {
+  return new PortcullisError(
+    'ERR_UNSUPPORTED',
+    `${field} is kept by guard.request(handler) of node:http, which @socket.io/bun-engine does not use: ${remedy}`,
+    { field },
+  );
+}
 
 /** Hands the requests and sessions of engines to the guard; its methods are named after their events. */
 class SocketIoAdapter {
@@ -281,11 +289,8 @@ class SocketIoAdapter {
   #guardBun(engine: BunEngine): () => void {
     // `Bun.serve` hands requests to the application's `fetch`, which no guard of this adapter wraps.
     if (this.guard.judgesRequests)
-      throw new PortcullisError(
-        'ERR_UNSUPPORTED',
-        'auth.http is kept by guard.request(handler) of node:http, which @socket.io/bun-engine does not use: leave it out, and have the verifier judge requests in your fetch',
-        { field: 'auth.http' },
-      );
+      throw unkept('auth.http', 'leave it out, and have the verifier judge requests in your fetch');
+    if (this.guard.limitsRequests) throw unkept('requests', 'leave it out');
     const unlimit = this.#limitMessages(engine);
     const { handleRequest, emitReserved } = engine;
     const isSeated = (socket: EngineSocket, request: Request, server: PeerSource): boolean => {

@@ -130,6 +130,8 @@ export class Guard<R extends object> {
   readonly #origins: Origins;
   /** Limits of requests; `undefined` without such limits and without a monitor. */
   readonly requests: RequestLimiter | undefined;
+  /** True if the application has asked for limits of requests. */
+  readonly limitsRequests: boolean;
   readonly openSockets: OpenSockets;
   /** Shapes answers to refused clients; `undefined` for the standard shape. */
   readonly shape: RefusalShape<R> | undefined;
@@ -197,6 +199,7 @@ export class Guard<R extends object> {
     this.jsonFilter = new JsonMessageFilter(options);
     this.tracer = new Tracer(options.requestIdHeader);
     this.shape = RefusalShape.of(options, this.tracer);
+    this.limitsRequests = options.requests !== undefined;
     const { rate, ...sizes } = options.requests ?? {};
     const requests =
       options.requests === undefined
