@@ -16,6 +16,13 @@ export function checkedOptionalUser(userId: string | undefined): string | undefi
   return userId === undefined || userId === '' ? undefined : checkedUser(userId);
 }
 
+/** Checks what a seat is taken for; returns `userId` as `checkedOptionalUser` does. @throws ERR_INVALID_ARG_TYPE @internal */
+export function checkedClient(ip: unknown, userId: string | undefined): string | undefined {
+  const user = checkedOptionalUser(userId);
+  if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
+  return user;
+}
+
 /** Checks what a connection is opened with. @throws ERR_INVALID_ARG_TYPE, naming the argument @internal */
 export function checkConnection(id: unknown, socket: unknown, metadata: unknown): void {
   if (typeof id !== 'string' || id.length === 0 || id.length > ID_MAX)

@@ -1,40 +1,26 @@
 /**
- * The connection manager: admission, the end of connections, limits and counts. It stands on
- * `seats.ts` (the core's table), `live-connections.ts`, `sweep.ts` (idle connections),
- * `socket-closer.ts` and `refusal.ts`.
- *
- * A closed socket and a hook are the application's code and may call back into the manager. So every
- * step leaves seats, slots and ids in agreement before it closes a socket or calls a hook, and looks
- * again afterwards. Long for its doc comments: it is the public class.
+ * The connection manager: the public class, which checks arguments and leads to its parts. Seats are
+ * taken and opened in `admissions.ts`, with a cluster in `shared-seats.ts`; idle connections are found
+ * by `sweep.ts`, sockets closed by `socket-closer.ts`, bans kept by `bans.ts`. Long for its doc comments.
  */
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions } from '../base/options.js';
 import type { LazyTrace, RequestTrace } from '../base/trace.js';
-import type { Cluster } from '../cluster/cluster.js';
-import {
-  ABANDONED,
-  CODES,
-  LEFT,
-  type Membership,
-  OVERLOADED,
-  UNREACHABLE,
-} from '../cluster/membership.js';
-import { type ClusterNode, clusterNodesOf } from '../cluster/presence.js';
-import { type ClusterManagerStats, STATES } from '../cluster/stats.js';
-import { parseIpv4 } from '../native/strings.js';
+import type { Membership } from '../cluster/membership.js';
+import type { ClusterNode } from '../cluster/presence.js';
+import type { ClusterManagerStats } from '../cluster/stats.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
-import { type AdmissionResult, checkedLease, HeldLease, type Lease } from './lease.js';
+import { Admissions } from './admissions.js';
+import { type AdmissionResult, checkedLease, type HeldLease, type Lease } from './lease.js';
 import type { Ban, ConnectionManagerEvents } from './ban.js';
 import { Bans } from './bans.js';
-import { checkConnection, checkedOptionalUser, checkedUser } from './arguments.js';
+import { checkConnection, checkedClient, checkedOptionalUser, checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
-import { clusterNumbers, inForceNumbers, withClusterLimits } from './cluster-limits.js';
+import { inForceNumbers, withClusterLimits } from './cluster-limits.js';
 import { ManagedConnection, type ManagedSocket } from './connection.js';
 import type { CheckedBans } from './ban-options.js';
-import { isExempt } from './exempt-clients.js';
-import { hashOf } from './id-index.js';
 import {
   checkedLimits,
   CLEANUP_INTERVAL_MS,
@@ -43,79 +29,23 @@ import {
 } from './limits.js';
 import { LiveConnections } from './live-connections.js';
 import { LoopClock } from './loop-clock.js';
-import { type CheckedMessageRates, type ExceededRate, MessageRateLimiter } from './message-rate.js';
+import { type ExceededRate, MessageRateLimiter, RATE_REASONS, ratesOf } from './message-rate.js';
 import type { MetadataInput } from './metadata.js';
-import { MoveQueue } from './move-queue.js';
 import { checkedArguments, type CheckedOptions, type ConnectionManagerOptions } from './options.js';
 import type { SocketHost } from './open-socket.js';
 import type { ConnectionOwner } from './owner.js';
-import { checkedControlRate, checkedMessageRate, type RateAction } from './rates.js';
-import { type Refusal, type RefusalCode, Refusals } from './refusal.js';
+import type { RateAction } from './rates.js';
 import { Reading } from './reading.js';
-import { RetryEstimate, type SeatCounts, seatsOf } from './retry.js';
-import { ASK_CORE, refusalCodeOf, REPLACED, Seats, slotOf, SLOTS_MAX, STALE } from './seats.js';
+import type { Refusal } from './refusal.js';
+import { Refusals } from './refusals.js';
+import { RetryTimes } from './retry.js';
+import { Seats } from './seats.js';
+import { SharedSeats } from './shared-seats.js';
 import { type Closable, SocketCloser } from './socket-closer.js';
 import type { ConnectionStats } from './stats.js';
 import { Sweep } from './sweep.js';
 
-// Answers of `#take`, besides those of the core.
-const OVERLOAD = -102;
-const CLOSED = -103;
-
-/** Refusals of a cluster that are no limit's. */
-const CLUSTER_CODES: Readonly<Record<number, RefusalCode>> = {
-  [UNREACHABLE]: 'cluster_unreachable',
-  [OVERLOADED]: 'overload',
-  [LEFT]: 'closed',
-  [ABANDONED]: 'client_left',
-  [STALE]: 'stale_lease',
-};
-
-/** Limits of one client: their late refusals close with 1008. */
-const CLIENT_CODES: ReadonlySet<RefusalCode> = new Set([
-  'prefix_limit',
-  'ip_limit',
-  'user_limit',
-  'anonymous_ip_limit',
-  'ip_rate',
-  'user_rate',
-]);
-
-const RATE_REASONS: Readonly<Record<ExceededRate, string>> = {
-  message_rate: 'Message rate exceeded',
-  user_message_rate: 'Message rate per user exceeded',
-  ip_message_rate: 'Message rate per IP exceeded',
-  byte_rate: 'Byte rate exceeded',
-  control_rate: 'Control frame rate exceeded',
-};
-
-const NO_RATES: CheckedMessageRates = {
-  messages: undefined,
-  bytes: undefined,
-  control: undefined,
-  perUser: undefined,
-  perIp: undefined,
-};
-
 const CLOSE_USER_CODE = 4003;
-const REPLACED_CODE = 4001;
-const REPLACED_REASON = 'Replaced by a newer connection';
-
-/** The client that the cluster was asked about. */
-interface AskedClient {
-  readonly ip: string;
-  readonly userId: string | undefined;
-  readonly trace?: RequestTrace | undefined;
-}
-
-/** The event that closes a user's connections. */
-interface Kick {
-  /** The manager that has told it, and has closed its own. */
-  readonly from: string;
-  readonly user: string;
-  readonly code: number;
-  readonly reason: string;
-}
 
 /**
  * Decides who may connect, counts the traffic of connections, and closes the idle ones.
@@ -132,48 +62,32 @@ interface Kick {
 export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #timers: TimerManager;
   readonly #options: CheckedOptions<S>;
-  /** Asked before every admission. */
-  readonly #monitor: ResourceMonitor | undefined;
-  readonly #cluster: Cluster | undefined;
-  /** This manager's share of the cluster. */
-  readonly #member: Membership | undefined;
+  /** The part that asks the cluster, if there is one. */
+  readonly #shared: SharedSeats<S> | undefined;
+  readonly #admissions: Admissions<S>;
   readonly #seats: Seats<ManagedConnection<S>>;
   readonly #live: LiveConnections<S>;
   readonly #owner: ConnectionOwner<ManagedConnection<S>> & {
     messageRate: MessageRateLimiter | undefined;
     controlRate: MessageRateLimiter;
   };
-  /** Tells this manager from all others of the name. */
-  readonly #id = crypto.randomUUID();
   readonly #hooks = new Hooks();
   readonly #refusals: Refusals;
   readonly #closer: SocketCloser;
   readonly #sweep: Sweep<ManagedConnection<S>>;
-  /** Connections whose admission or user the cluster has not confirmed yet. */
-  readonly #unconfirmed = new MoveQueue<ManagedConnection<S>>();
   #limits: Readonly<ConnectionLimits>;
-  readonly #retry = new RetryEstimate();
-  readonly #loop: LoopClock;
-  readonly #counts = (): SeatCounts => ({ admitted: this.#admitted, total: this.#seats.total });
+  readonly #retry: RetryTimes;
   readonly #reading = new Reading();
   #bans: Bans | undefined;
-  /** True if only the limits decide: no monitor, no exempt clients, nothing to replace or to observe. */
-  #isPlain = false;
-  #admitted = 0;
   #evicted = 0;
   #overRate = 0;
-  /** Sockets closed so far: each of them may have called back. */
-  #closes = 0;
-  /** Retry time of the latest refusal for short memory, ms. */
-  #shedMs = 0;
-  #isClosed = false;
   #stopNews: (() => void) | undefined;
   /** The live connections by id: a read-only view, iterated in the order of slots. */
   readonly connections: ReadonlyMap<string, ManagedConnection<S>>;
   /** Messages and bytes received, messages and bytes sent: sums over all connections. @internal */
   readonly traffic = new Float64Array(4);
   /** Called with the user of every connection that opens or logs in. @internal */
-  readonly userListeners = new Set<(userId: string) => void>();
+  readonly userListeners: Set<(userId: string) => void>;
 
   /**
    * @param limits see `ConnectionLimits`
@@ -202,17 +116,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const numbers = checkedLimits(this.#limits);
     const given = checkedArguments(second, third);
     this.#options = given;
-    this.#monitor = given.monitor;
     this.#timers = given.timers;
-    this.#refusals = new Refusals(this.#hooks, given.onRefuse, given.onObserve);
     this.#closer = new SocketCloser(given.timers, given.closeTimeoutMs);
     const { driver } = given.timers;
     const loop = new LoopClock(driver);
-    this.#loop = loop;
     this.#owner = {
       traffic: this.traffic,
       messageRate: undefined,
-      controlRate: new MessageRateLimiter(NO_RATES, false),
+      controlRate: new MessageRateLimiter(ratesOf({}), false),
       loopNow: () => loop.now(),
       nowMs: () => driver.now(),
       spendShared: (slot, nowMs) => this.#seats.spendMessage(slot, nowMs),
@@ -221,15 +132,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       },
       bindConnection: (connection, slot, userId) => this.#bind(connection, slot, userId),
       identifyConnection: (connection, slot, userId) => this.#login(connection, slot, userId),
-      closeConnection: (connection, code, reason) => void this.#close(connection, code, reason),
+      closeConnection: (connection, code, reason) =>
+        void this.#admissions.close(connection, code, reason),
       releaseConnection: (connection) => void this.release(connection),
       rateExceeded: (connection, rate, action) => this.#rateExceeded(connection, rate, action),
     };
     if (given.cluster !== undefined && this.#isObserving)
       throw outOfRange('mode', 'observe', "'enforce' with a cluster");
     const member = given.cluster?.join(given.name ?? '', numbers, given.closesOldest);
-    this.#cluster = given.cluster;
-    this.#member = member;
     // Those in force in this process, which other threads of the name have opened the index with.
     const inForce = member?.figures()?.limits;
     if (inForce !== undefined)
@@ -238,6 +148,29 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#seats = new Seats(given.name, opened, member, this.#owner, driver, loop);
     this.#live = new LiveConnections(this.#seats, given.closesOldest);
     this.connections = this.#live.view;
+    this.#retry = new RetryTimes(this.#seats, loop, () => ({
+      admitted: this.#admissions.opened,
+      total: this.#seats.total,
+    }));
+    const { onRefuse, onObserve } = given;
+    const listeners = { onRefuse, onObserve, onRate: (ip: string) => this.rateRefused(ip) };
+    this.#refusals = new Refusals(this.#hooks, listeners, this.#retry);
+    const parts = {
+      options: given,
+      member,
+      seats: this.#seats,
+      live: this.#live,
+      closer: this.#closer,
+      refusals: this.#refusals,
+      hooks: this.#hooks,
+    };
+    this.#admissions = new Admissions(parts);
+    this.userListeners = this.#admissions.userListeners;
+    if (given.cluster !== undefined && member !== undefined)
+      this.#shared = new SharedSeats(given.cluster, member, {
+        ...parts,
+        admissions: this.#admissions,
+      });
     // A lease lasts from the cluster's answer on.
     const leaseMs = given.leaseTimeoutMs + (member?.admitTimeoutMs ?? 0);
     this.#sweep = new Sweep(given.timers, this.#seats, loop, leaseMs, (connection) =>
@@ -245,9 +178,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     );
     try {
       this.#applyLimits();
-      if (given.bans !== undefined) this.#bans = this.#openBans(given.bans);
-      this.#stopNews = this.#listen(member);
-      this.#monitor?.attach(this);
+      if (given.bans !== undefined) this.#bans = this.#openBans(given.bans, member);
+      this.#stopNews = this.#shared?.listen((inForce) => this.#takeLimits(inForce));
+      given.monitor?.attach(this);
     } catch (error) {
       // Strict timers or a monitor that are closed: neither the name nor timers may stay taken.
       this.#stopNews?.();
@@ -259,46 +192,24 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /** @throws ERR_LIMITS_CONFLICT */
-  #openBans(options: CheckedBans): Bans {
+  #openBans(options: CheckedBans, member: Membership | undefined): Bans {
     const { ipv6PrefixBits = 64 } = this.#limits;
-    const { driver } = this.#timers;
-    const bans = new Bans(options, this.#options.name, ipv6PrefixBits, driver, this.#hooks);
-    bans.spare((ip) => this.#isExempt(ip));
-    if (this.#cluster !== undefined && this.#member !== undefined)
-      bans.join(this.#cluster, this.#member);
+    const { name, cluster } = this.#options;
+    const bans = new Bans(options, name, ipv6PrefixBits, this.#timers.driver, this.#hooks);
+    bans.spare((ip) => this.#admissions.isExempt(ip));
+    if (cluster !== undefined && member !== undefined) bans.join(cluster, member);
     return bans;
-  }
-
-  /** Listens to the cluster; returns a function that ends it. */
-  #listen(member: Membership | undefined): (() => void) | undefined {
-    if (member === undefined) return undefined;
-    const stops = [
-      member.onNews((kind, data) => this.#news(kind, data)),
-      member.onReplaced((ticket) => {
-        const connection = this.#seats.replaced(ticket);
-        if (connection !== undefined) this.#close(connection, REPLACED_CODE, REPLACED_REASON);
-      }),
-    ];
-    return () => stops.forEach((stop) => stop());
   }
 
   /** Puts the limits into effect that JavaScript enforces. */
   #applyLimits(): void {
     const limits = this.#limits;
-    const rates: CheckedMessageRates = {
-      messages: checkedMessageRate('messageRate', limits.messageRate),
-      bytes: checkedMessageRate('byteRate', limits.byteRate),
-      control: checkedControlRate(limits.controlRate),
-      perUser: checkedMessageRate('messageRatePerUser', limits.messageRatePerUser),
-      perIp: checkedMessageRate('messageRatePerIp', limits.messageRatePerIp),
-    };
     // Arrival times of the old rates mean nothing to the new ones.
     for (const segment of this.#seats.segments) segment.forgetArrivals();
-    const limiter = new MessageRateLimiter(rates, this.#isObserving);
+    const limiter = new MessageRateLimiter(ratesOf(limits), this.#isObserving);
     this.#owner.controlRate = limiter;
-    const { exempt, closesOldest } = this.#options;
-    this.#isPlain =
-      this.#monitor === undefined && exempt === undefined && !closesOldest && !this.#isObserving;
+    this.#admissions.setMode(this.#isObserving);
+    this.#retry.setLimits(limits);
     this.#owner.messageRate = limiter.limitsMessages ? limiter : undefined;
     this.#closer.setLimits(
       limits.maxClosingPerIp ?? limits.maxConnectionsPerIp ?? Infinity,
@@ -324,62 +235,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * upgrade((socket) => manager.commit(lease, id, socket));
    */
   reserve(ip: string, userId?: string): Lease | Refusal {
-    if (this.#cluster === undefined) return this.#reserve(ip, userId);
-    this.#checkSync('reserve');
-    return this.#reserveOptimistic(ip, userId);
-  }
-
-  /** Takes a seat of this process, and asks the cluster afterwards. */
-  #reserveOptimistic(
-    ip: string,
-    userId: string | undefined,
-    trace?: LazyTrace,
-  ): HeldLease | Refusal {
-    const lease = this.#reserve(ip, userId, trace);
-    if (!lease.success) return lease;
-    const answer = this.#seats.ask(lease.handle, lease.userId, lease.isExempt);
-    if (typeof answer === 'number') {
-      if (answer === 0) return lease;
-      this.#seats.abort(lease.handle);
-      return this.#refuseShared(answer, lease);
-    }
-    lease.isUnconfirmed = true;
-    lease.confirmation = answer.then((code) => this.#confirmed(lease, code));
-    return lease;
-  }
-
-  /** Takes the cluster's answer to an optimistic admission. */
-  #confirmed(lease: HeldLease, answer: number): void {
-    const connection = lease.opened as ManagedConnection<S> | undefined;
-    lease.isUnconfirmed = false;
-    lease.opened = undefined;
-    if (answer === 0) return;
-    // Given back already, or never opened.
-    if (connection === undefined ? !this.#seats.abort(lease.handle) : !this.#live.has(connection))
-      return;
-    const { code, reason } = this.#refuseShared(answer, lease, true);
-    if (connection !== undefined) this.#closeLate(connection, code, reason);
-  }
-
-  /** Closes a connection that the cluster has refused afterwards. */
-  #closeLate(connection: ManagedConnection<S>, code: RefusalCode, reason: string): void {
-    this.#close(connection, CLIENT_CODES.has(code) ? 1008 : 1013, reason);
-  }
-
-  /** Refuses by an answer of the cluster. */
-  #refuseShared(answer: number, { ip, userId, trace }: AskedClient, isLate = false): Refusal {
-    const number = answer < 0 ? answer : answer % CODES;
-    const code = CLUSTER_CODES[number] ?? refusalCodeOf(-number);
-    // A rate over all processes knows when it admits again.
-    this.#countRate(code, ip);
-    const retryMs = answer >= CODES ? Math.floor(answer / CODES) : this.#retryAfterMs(code);
-    return this.#refusals.refuse(code, ip, userId, retryMs, undefined, isLate, trace);
-  }
-
-  #reserve(ip: string, userId: string | undefined, trace?: LazyTrace): HeldLease | Refusal {
-    const user = checkedOptionalUser(userId);
-    if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
-    return this.refuseBanned(ip, user, trace) ?? this.#reserveUnbanned(ip, user, trace);
+    this.#shared?.checkSync('reserve');
+    const user = checkedClient(ip, userId);
+    return (
+      this.refuseBanned(ip, user) ??
+      (this.#shared === undefined
+        ? this.#admissions.reserve(ip, user)
+        : this.#shared.reserve(ip, user))
+    );
   }
 
   /**
@@ -387,36 +250,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @internal
    */
   reserveJudged(ip: string, trace: LazyTrace | undefined): Lease | Refusal {
-    return this.#reserveUnbanned(ip, undefined, trace);
-  }
-
-  #reserveUnbanned(
-    ip: string,
-    user: string | undefined,
-    trace: LazyTrace | undefined,
-  ): HeldLease | Refusal {
-    const v4 = parseIpv4(ip);
-    const handle = this.#take(true, ip, v4, user, undefined, trace);
-    if (handle < 0) return this.#refuse(handle, ip, user, trace);
-    const isFree = this.#cluster !== undefined && this.#isExempt(ip);
-    return new HeldLease(this, handle, ip, user, v4, this.#openableSince(), isFree, trace);
-  }
-
-  /** Returns the number of sweeps for a new lease: that of `Seats.commit`. */
-  #openableSince(): number {
-    return this.#cluster === undefined && !this.#options.closesOldest
-      ? this.#seats.sweeps
-      : ASK_CORE;
-  }
-
-  /** @throws ERR_ASYNC_REQUIRED with a strict cluster, which cannot answer at once */
-  #checkSync(method: string, remedy = 'admit() and commit()'): void {
-    if (this.#cluster?.isStrict === true)
-      throw new PortcullisError(
-        'ERR_ASYNC_REQUIRED',
-        `${method}() cannot ask a cluster: use ${remedy}`,
-        { field: method },
-      );
+    return this.#admissions.reserve(ip, undefined, trace);
   }
 
   /**
@@ -444,37 +278,28 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const { signal } = options;
     if (signal !== undefined && !(signal instanceof AbortSignal))
       throw wrongType('signal', signal, 'an AbortSignal');
-    const user = checkedOptionalUser(userId);
-    if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
-    if (signal?.aborted === true) return this.#told('client_left', ip, user);
-    const lease = this.#reserve(ip, userId);
-    if (!lease.success || this.#cluster === undefined) return lease;
-    if (signal === undefined) return this.confirm(lease);
-    const abandon = (): void => void this.#seats.abort(lease.handle);
-    signal.addEventListener('abort', abandon, { once: true });
-    try {
-      const outcome = await this.confirm(lease);
-      // Aborted after the answer: the seat is given back already.
-      return outcome.success && signal.aborted ? this.#told('client_left', ip, user) : outcome;
-    } finally {
-      signal.removeEventListener('abort', abandon);
-    }
+    const user = checkedClient(ip, userId);
+    if (signal?.aborted === true) return this.#refusals.refuse('client_left', ip, user);
+    const lease = this.refuseBanned(ip, user) ?? this.#admissions.reserve(ip, user);
+    if (!lease.success || this.#shared === undefined) return lease;
+    return signal === undefined
+      ? this.#shared.confirm(lease)
+      : this.#shared.confirmUnlessAborted(lease, signal);
   }
 
   /** Returns the figures of this manager's cluster, if it has one that is open. @internal */
   clusterStats(): ClusterManagerStats | undefined {
-    return this.#member === undefined ? undefined : this.#cluster?.statsOf(this.#member);
+    return this.#shared?.stats();
   }
 
   /** Asks for the processes of this manager's cluster. @throws as `cluster.nodes()`, as rejections @internal */
   async clusterNodes(): Promise<ClusterNode[]> {
-    const parts = await this.#member?.ask('the processes are unknown', 'nodes', '');
-    return clusterNodesOf(parts ?? []);
+    return (await this.#shared?.nodes()) ?? [];
   }
 
   /** True if admissions wait for a cluster. @internal */
   get isClustered(): boolean {
-    return this.#cluster !== undefined;
+    return this.#shared !== undefined;
   }
 
   /**
@@ -483,13 +308,13 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @internal
    */
   async confirm(lease: Lease): Promise<Lease | Refusal> {
-    const held = checkedLease(lease, this);
-    const { handle, ip, userId, isExempt, trace } = held;
-    const answer = await this.#seats.ask(handle, userId, isExempt);
-    if (answer === 0 && !this.#isClosed) return lease;
-    this.#seats.abort(handle);
-    if (this.#isClosed) return this.#told('closed', ip, userId, trace);
-    return this.#refuseShared(answer, held);
+    const held = this.#held(lease);
+    return this.#shared === undefined ? held : this.#shared.confirm(held);
+  }
+
+  /** @throws ERR_INVALID_ARG_TYPE for a lease that this manager has not given */
+  #held(lease: Lease): HeldLease {
+    return checkedLease(lease, this.#admissions);
   }
 
   /**
@@ -501,12 +326,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @internal
    */
   arrive(ip: string, trace?: LazyTrace): Lease | Refusal {
-    const isFree = this.#isExempt(ip);
-    const v4 = parseIpv4(ip);
-    const answer = this.#mayAdmit() ?? this.#seats.arrive(ip, v4, isFree);
-    if (answer < 0) return this.#refuse(answer, ip, undefined, trace);
-    if (this.#isObserving) this.#observe(ip, undefined, trace);
-    return new HeldLease(this, answer, ip, undefined, v4, ASK_CORE, isFree, trace);
+    return this.#admissions.arrive(ip, trace);
   }
 
   /**
@@ -518,16 +338,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   identify(lease: Lease, userId: string | undefined): Lease | Refusal {
     const user = checkedOptionalUser(userId);
-    const held = checkedLease(lease, this);
-    const { handle, ip, v4, isExempt, trace } = held;
-    const answer = this.#isClosed
-      ? CLOSED
-      : this.#seats.identify(handle, user, this.#claimable(user), isExempt);
-    if (answer === STALE) return this.#told('stale_lease', ip, user, trace);
-    if (answer < 0) return this.#refuse(answer, ip, user, trace);
-    if (this.#isObserving) this.#observe(ip, user, trace);
-    held.sweeps = REPLACED;
-    return new HeldLease(this, handle, ip, user, v4, this.#openableSince(), isExempt, trace);
+    return this.#admissions.identify(this.#held(lease), user);
   }
 
   /**
@@ -544,89 +355,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#reading.add(host);
   }
 
-  /** Returns the negative answer for every newcomer, or `undefined` while there is none. */
-  #mayAdmit(): number | undefined {
-    if (this.#isClosed) return CLOSED;
-    if (this.#monitor === undefined) return undefined;
-    this.#shedMs = this.#monitor.shedMs();
-    // A client of a draining server is told to go elsewhere, whatever the load is.
-    return this.#shedMs > 0 ? (this.#seats.draining() ?? OVERLOAD) : undefined;
-  }
-
-  /** Takes a seat; returns the answer of `Seats.take`, `OVERLOAD` or `CLOSED`. */
-  #take(
-    isLease: boolean,
-    ip: string,
-    v4: number,
-    user: string | undefined,
-    replaces?: ManagedConnection<S>,
-    trace?: LazyTrace,
-  ): number {
-    if (this.#isPlain && replaces === undefined)
-      return this.#isClosed ? CLOSED : this.#seats.take(isLease, ip, v4, user);
-    // First, since the application's function may close this manager.
-    const isFree = this.#isExempt(ip);
-    const answer =
-      this.#mayAdmit() ??
-      this.#seats.takeFor(isLease, ip, v4, user, isFree, this.#claimable(user), replaces);
-    if (this.#isObserving && answer >= 0) this.#observe(ip, user, trace);
-    return answer;
-  }
-
-  /** True for a client that the limits of its address do not refuse. */
-  #isExempt(ip: string): boolean {
-    const { exempt } = this.#options;
-    return exempt !== undefined && isExempt(exempt, ip, this.#hooks);
-  }
-
-  /** Returns how many connections of a user newcomers may close. */
-  #claimable(user: string | undefined): number {
-    if (user === undefined || !this.#options.closesOldest) return 0;
-    // The cluster finds the connection to close.
-    return this.#cluster === undefined ? this.#live.countOf(user) : SLOTS_MAX;
-  }
-
   get #isObserving(): boolean {
     return this.#limits.mode === 'observe';
-  }
-
-  /** Reports the limit that would have refused the latest admission. */
-  #observe(ip: string, user: string | undefined, trace?: RequestTrace): void {
-    const code = this.#seats.observed();
-    if (code !== undefined) this.#refusals.observe(code, ip, user, this.#retryAfterMs(code), trace);
-  }
-
-  /** Closes the user's oldest connection; `false` if none may be closed. */
-  #closeOldest(user: string | undefined): boolean {
-    const oldest = user === undefined ? undefined : this.#live.oldestOf(user);
-    return oldest !== undefined && this.#close(oldest, REPLACED_CODE, REPLACED_REASON);
-  }
-
-  /** Makes the refusal for a negative answer of `#take`. */
-  #refuse(answer: number, ip: string, user: string | undefined, trace?: RequestTrace): Refusal {
-    if (answer !== OVERLOAD) return this.#told(refusalCodeOf(answer), ip, user, trace);
-    const cause = this.#monitor?.shedCause;
-    return this.#refusals.refuse('overload', ip, user, this.#shedMs, cause, false, trace);
-  }
-
-  /** Makes, counts and reports a refusal. @param trace of the handshake, if there was one */
-  #told(code: RefusalCode, ip: string, user: string | undefined, trace?: RequestTrace): Refusal {
-    this.#countRate(code, ip);
-    const retryMs = this.#retryAfterMs(code);
-    return this.#refusals.refuse(code, ip, user, retryMs, undefined, false, trace);
-  }
-
-  /** Returns the time until a client refused with `code` may be admitted, ms: an estimate unless a rate knows it. */
-  #retryAfterMs(code: RefusalCode): number {
-    if (code === 'ip_rate' || code === 'user_rate') return this.#seats.retryAfterMs;
-    const limit = seatsOf(code, this.#limits);
-    return limit === undefined || this.#isClosed
-      ? this.#retry.withoutSeats()
-      : this.#retry.forSeats(limit, this.#loop.ticked, this.#counts);
-  }
-
-  #countRate(code: RefusalCode, ip: string): void {
-    if (code === 'ip_rate' || code === 'user_rate') this.rateRefused(ip);
   }
 
   /** True if addresses can be banned. @internal */
@@ -640,17 +370,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @internal
    */
   refuseBanned(ip: string, user?: string, trace?: RequestTrace): Refusal | undefined {
-    const leftMs = this.#isClosed ? 0 : (this.#bans?.leftMs(ip) ?? 0);
+    const leftMs = this.isOpen ? (this.#bans?.leftMs(ip) ?? 0) : 0;
     if (leftMs === 0) return undefined;
-    if (!this.#isObserving)
-      return this.#refusals.refuse('banned', ip, user, leftMs, undefined, false, trace);
-    this.#refusals.observe('banned', ip, user, leftMs, trace);
+    if (!this.#isObserving) return this.#refusals.refuse('banned', ip, user, trace, leftMs);
+    this.#refusals.observe('banned', ip, user, trace, leftMs);
     return undefined;
   }
 
   /** Counts a failure of a client towards a ban. @internal */
   failed(ip: string): void {
-    if (!this.#isClosed) this.#bans?.failed(ip);
+    if (this.isOpen) this.#bans?.failed(ip);
   }
 
   /** Counts a refusal by rate, if such refusals are failures. @internal */
@@ -733,7 +462,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     ip: string,
     trace?: LazyTrace,
   ): Refusal {
-    return this.#told(code, ip, undefined, trace);
+    return this.#refusals.refuse(code, ip, undefined, trace);
   }
 
   /**
@@ -786,85 +515,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     socket: S,
     metadata: MetadataInput | undefined,
   ): AdmissionResult<S> {
-    const held = checkedLease(lease, this);
-    const { handle, ip, v4, userId, trace } = held;
-    // Closing has ended the leases: the core says so.
-    const seat = this.#seats.commit(handle, this.#isClosed ? ASK_CORE : held.sweeps);
-    held.sweeps = ASK_CORE;
-    if (seat === 'stale') return this.#told('stale_lease', ip, userId, trace);
-    const slot = slotOf(handle);
-    // A cluster that is up has closed the oldest one already, or does so before it confirms the lease.
-    const isOver = seat === 'over' && !held.isUnconfirmed && !this.#isExact;
-    const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata, trace);
-    // The values: a connection must not keep the request of its handshake.
-    if (trace !== undefined) result.connection?.hasTrace(trace.values);
-    const { confirmation } = held;
-    if (held.isUnconfirmed && result.connection !== undefined && confirmation !== undefined) {
-      held.opened = result.connection;
-      void this.#unconfirmed.run(result.connection, () => confirmation);
-    }
-    return result;
-  }
-
-  /** True while a cluster decides. */
-  get #isExact(): boolean {
-    return this.#member?.figures()?.state === STATES.indexOf('up');
-  }
-
-  /**
-   * Opens a taken slot, or gives it back if the id is in use. Making room for the id may close a
-   * socket, which may call back and take the id, or close the manager.
-   * @param isOver true if the user is over the limit until the oldest connection is closed
-   */
-  #openOrUndo(
-    slot: number,
-    isOver: boolean,
-    id: string | undefined,
-    socket: S,
-    ip: string,
-    v4: number,
-    userId: string | undefined,
-    metadata: MetadataInput | undefined,
-    trace?: LazyTrace,
-  ): AdmissionResult<S> {
-    const closes = this.#closes;
-    const hash = id === undefined ? 0 : hashOf(id);
-    let code: RefusalCode | undefined;
-    if (this.#isClosed) code = 'closed';
-    else if (id !== undefined && !this.#makeRoom(id, hash)) code = 'duplicate_id';
-    // Asked again: the connection of that id may have been the one too many. If the user has none here
-    // any more, another manager's connection has taken the place.
-    else if (isOver && this.#seats.isOver(slot) && !this.#closeOldest(userId)) code = 'user_limit';
-    else if (closes !== this.#closes) {
-      if (this.#isClosed) code = 'closed';
-      else if (id !== undefined && this.#live.find(id, hash) !== undefined) code = 'duplicate_id';
-    }
-    if (code === undefined) return this.#open(slot, id, hash, socket, ip, v4, userId, metadata);
-    this.#seats.undo(slot);
-    return this.#told(code, ip, userId, trace);
-  }
-
-  /** True if the id is free, or was made free by a takeover. */
-  #makeRoom(id: string, hash: number): boolean {
-    const present = this.#live.find(id, hash);
-    if (present === undefined) return true;
-    return this.#options.takesOver && this.#close(present, REPLACED_CODE, REPLACED_REASON);
-  }
-
-  #open(
-    slot: number,
-    id: string | undefined,
-    hash: number,
-    socket: S,
-    ip: string,
-    v4: number,
-    userId: string | undefined,
-    metadata: MetadataInput | undefined,
-  ): AdmissionResult<S> {
-    const connection = this.#live.add(slot, id, hash, socket, ip, v4, userId, metadata);
-    this.#admitted++;
-    if (userId !== undefined) this.#tellUser(userId);
-    return { success: true, connection };
+    const held = this.#held(lease);
+    return this.#shared === undefined
+      ? this.#admissions.commit(held, id, socket, metadata)
+      : this.#shared.commit(held, id, socket, metadata);
   }
 
   /**
@@ -873,10 +527,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE
    */
   abort(lease: Lease): boolean {
-    const held = checkedLease(lease, this);
-    if (held.sweeps === REPLACED) return false;
-    held.sweeps = ASK_CORE;
-    return this.#seats.abort(held.handle);
+    return this.#admissions.abort(this.#held(lease));
   }
 
   /**
@@ -897,31 +548,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     userId?: string,
     metadata?: MetadataInput,
   ): AdmissionResult<S> {
-    if (this.#cluster !== undefined) this.#checkSync('addConnection');
+    this.#shared?.checkSync('addConnection');
     checkConnection(id, socket, metadata);
-    const user = checkedOptionalUser(userId);
-    if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
+    const user = checkedClient(ip, userId);
     const banned = this.refuseBanned(ip, user);
     if (banned !== undefined) return banned;
-    const closes = this.#closes;
-    const hash = hashOf(id);
-    const present = this.#live.find(id, hash);
-    if (present !== undefined && !this.#options.takesOver)
-      return this.#told('duplicate_id', ip, user);
-    if (this.#cluster !== undefined) {
-      const lease = this.#reserveOptimistic(ip, user);
-      return lease.success ? this.commit(lease, id, socket, metadata) : lease;
-    }
-    const v4 = parseIpv4(ip);
-    // The seat of the old connection counts as free: a refused newcomer takes nothing over.
-    const taken = this.#take(false, ip, v4, user, present);
-    if (taken < 0) return this.#refuse(taken, ip, user);
-    // The function `exempt` may have added a connection of this id.
-    const isSimple = closes === this.#closes && this.#options.exempt === undefined;
-    if (taken < SLOTS_MAX && present === undefined && isSimple)
-      return this.#open(taken, id, hash, socket, ip, v4, user, metadata);
-    const slot = taken % SLOTS_MAX;
-    return this.#openOrUndo(slot, taken >= SLOTS_MAX, id, socket, ip, v4, user, metadata);
+    return this.#shared === undefined
+      ? this.#admissions.add(id, socket, ip, user, metadata)
+      : this.#shared.add(id, socket, ip, user, metadata);
   }
 
   /**
@@ -963,40 +597,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     slot: number,
     userId: string,
   ): { readonly success: true } | Refusal {
+    this.#shared?.checkSync('bindUser', 'identify()');
     const { ip, trace } = connection;
-    if (this.#cluster !== undefined) this.#checkSync('bindUser', 'identify()');
-    if (slot < 0 || this.#isClosed) return this.#told('closed', ip, userId, trace);
-    if (this.#cluster !== undefined) return this.#bindOptimistic(connection, slot, userId);
-    const answer = this.#seats.bindUser(slot, userId);
-    if (answer !== 1) return this.#refuse(answer, ip, userId, trace);
-    if (this.#isObserving) this.#observe(ip, userId, trace);
-    this.#live.bind(connection, userId);
-    this.#tellUser(userId);
-    return { success: true };
-  }
-
-  /** Moves a seat, and asks the cluster afterwards. */
-  #bindOptimistic(
-    connection: ManagedConnection<S>,
-    slot: number,
-    userId: string,
-  ): { readonly success: true } | Refusal {
-    const late = (outcome: { readonly success: true } | Refusal): void => {
-      if (!outcome.success && this.#live.has(connection))
-        this.#closeLate(connection, outcome.code, outcome.reason);
-    };
-    if (this.#unconfirmed.isBusy(connection)) {
-      void this.#unconfirmed.run(connection, () => this.#move(connection, userId, true).then(late));
-      return { success: true };
-    }
-    const answer = this.#seats.askMove(slot, userId);
-    if (typeof answer === 'number') return this.#moved(connection, userId, answer, false);
-    this.#live.bind(connection, userId);
-    this.#tellUser(userId);
-    void this.#unconfirmed.run(connection, () =>
-      answer.then((code) => late(this.#moved(connection, userId, code, true))),
-    );
-    return { success: true };
+    if (slot < 0 || !this.isOpen) return this.#refusals.refuse('closed', ip, userId, trace);
+    return this.#shared === undefined
+      ? this.#admissions.bind(connection, slot, userId)
+      : this.#shared.bind(connection, slot, userId);
   }
 
   /** Moves a seat once the cluster has agreed, if there is one. */
@@ -1005,62 +611,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     slot: number,
     userId: string,
   ): Promise<{ readonly success: true } | Refusal> {
-    if (this.#cluster === undefined) return this.#bind(connection, slot, userId);
-    if (slot < 0) return this.#told('closed', connection.ip, userId);
-    return this.#unconfirmed.run(connection, () => this.#move(connection, userId, false));
-  }
-
-  /** Asks the cluster to move a seat. */
-  async #move(
-    connection: ManagedConnection<S>,
-    userId: string,
-    isLate: boolean,
-  ): Promise<{ readonly success: true } | Refusal> {
-    const { slot } = connection;
-    // Closed while it waited for its turn.
-    const answer = this.#live.has(connection) ? await this.#seats.askMove(slot, userId) : STALE;
-    return this.#moved(connection, userId, answer, isLate);
-  }
-
-  /** Takes the answer to a move. A connection that has ended meanwhile holds no seat of either user. */
-  #moved(
-    connection: ManagedConnection<S>,
-    userId: string,
-    answer: number,
-    isLate: boolean,
-  ): { readonly success: true } | Refusal {
-    const { ip, trace } = connection;
-    if (!this.#live.has(connection)) {
-      // No caller waits for the outcome of a late move.
-      if (isLate) return { success: true };
-      return this.#told(this.#isClosed ? 'closed' : 'client_left', ip, userId);
-    }
-    this.#seats.endMove(connection.slot, answer === 0);
-    if (answer > 0) return this.#refuseShared(answer, { ip, userId, trace }, isLate);
-    if (answer < 0) {
-      const code = answer === STALE ? 'closed' : refusalCodeOf(answer);
-      return this.#refusals.refuse(
-        code,
-        ip,
-        userId,
-        this.#retryAfterMs(code),
-        undefined,
-        isLate,
-        trace,
-      );
-    }
-    // An optimistic call has told it already.
-    if (connection.userId !== userId) {
-      this.#live.bind(connection, userId);
-      this.#tellUser(userId);
-    }
-    return { success: true };
-  }
-
-  #tellUser(userId: string): void {
-    // The seat is taken: a listener that throws must not fail the call.
-    for (const listener of this.userListeners)
-      this.#hooks.run('userListener', () => listener(userId));
+    if (this.#shared === undefined) return this.#bind(connection, slot, userId);
+    if (slot < 0) return this.#refusals.refuse('closed', connection.ip, userId);
+    return this.#shared.move(connection, userId);
   }
 
   #rateExceeded(connection: ManagedConnection<S>, rate: ExceededRate, action: RateAction): void {
@@ -1068,19 +621,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const { onRateExceeded } = this.#options;
     if (onRateExceeded !== undefined)
       this.#hooks.run('onRateExceeded', () => onRateExceeded(connection, rate, action));
-    if (action === 'close') this.#close(connection, 1008, RATE_REASONS[rate], true);
-  }
-
-  /**
-   * Gives the seat back, then closes the socket; `false` if the connection was released before.
-   * @param isFlood true if nothing that the client still sends is to be read
-   */
-  #close(connection: ManagedConnection<S>, code: number, reason: string, isFlood = false): boolean {
-    if (!connection.isAlive) return false;
-    this.#closes++;
-    this.#live.remove(connection);
-    this.#closer.close(connection, code, reason, isFlood);
-    return true;
+    if (action === 'close') this.#admissions.close(connection, 1008, RATE_REASONS[rate], true);
   }
 
   /**
@@ -1100,7 +641,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   #evict(connection: ManagedConnection<S>): void {
     if (connection.isAlive && this.#reading.isBusy(connection)) return void connection.touch();
-    if (!this.#close(connection, 1001, 'Connection timeout')) return;
+    if (!this.#admissions.close(connection, 1001, 'Connection timeout')) return;
     this.#evicted++;
     const { onEvict } = this.#options;
     if (onEvict !== undefined) this.#hooks.run('onEvict', () => onEvict(connection));
@@ -1108,12 +649,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Open connections and leases of the index. @internal */
   get total(): number {
-    return this.#isClosed ? 0 : this.#seats.total;
+    return this.isOpen ? this.#seats.total : 0;
   }
 
   /** Monitor that counts the connections, if there is one. @internal */
   get monitor(): ResourceMonitor | undefined {
-    return this.#monitor;
+    return this.#options.monitor;
   }
 
   /** Whether the limits refuse, or are only observed. @internal */
@@ -1128,12 +669,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** True until `close()`. @internal */
   get isOpen(): boolean {
-    return !this.#isClosed;
+    return !this.#admissions.isClosed;
   }
 
   /** @throws ERR_CLOSED after `close()`: the index may still be open, for others of its name */
   #checkOpen(consequence: string): void {
-    if (this.#isClosed)
+    if (!this.isOpen)
       throw new PortcullisError('ERR_CLOSED', `the connection manager is closed: ${consequence}`);
   }
 
@@ -1150,7 +691,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       connectionsByIp: addresses,
       connectionsByUser: users,
       anonymousConnections: anonymous,
-      admitted: this.#admitted,
+      admitted: this.#admissions.opened,
       refused: this.#refusals.snapshot(),
       observed: this.#refusals.observed(),
       closing: this.#closer.closing,
@@ -1190,28 +731,15 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
         merged.ipv6PrefixBits,
         `${bits}: it cannot change while the index is open`,
       );
-    if (this.#member !== undefined && merged.mode === 'observe')
+    if (this.#shared !== undefined && merged.mode === 'observe')
       throw outOfRange('mode', 'observe', "'enforce' with a cluster");
     this.#checkOpen('its limits cannot change');
-    if (this.#member !== undefined) return this.#updateShared(this.#member, changes, merged);
-    this.#seats.setLimits(numbers);
-    this.#limits = merged;
-    this.#applyLimits();
-  }
-
-  /** Changes the limits of all processes, and those of this one alone at once. */
-  #updateShared(
-    member: Membership,
-    changes: ConnectionLimits,
-    merged: Readonly<ConnectionLimits>,
-  ): void {
-    const inForce = member.figures()?.limits ?? clusterNumbers(checkedLimits(this.#limits));
-    const given = frozenLimits(changes);
-    // Merged again when it is its turn: another change may be under way.
-    member.changeLimits(() =>
-      clusterNumbers(checkedLimits(frozenLimits({ ...this.#limits, ...given }))),
-    );
-    this.#limits = frozenLimits(withClusterLimits(merged, inForce));
+    if (this.#shared !== undefined)
+      this.#limits = this.#shared.changeLimits(changes, merged, () => this.#limits);
+    else {
+      this.#seats.setLimits(numbers);
+      this.#limits = merged;
+    }
     this.#applyLimits();
   }
 
@@ -1220,14 +748,6 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#limits = frozenLimits(withClusterLimits(this.#limits, inForce));
     this.#seats.setLimits(inForceNumbers(checkedLimits(this.#limits), inForce));
     this.#applyLimits();
-  }
-
-  #news(kind: string, data: readonly string[]): void {
-    if (kind === 'limits') this.#takeLimits(data.slice(1).map(Number));
-    else if (kind === 'k') {
-      const kick = JSON.parse(data[0] ?? '') as Kick;
-      if (kick.from !== this.#id) this.#closeHere(kick.user, kick.code, kick.reason);
-    }
   }
 
   /**
@@ -1264,21 +784,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const code = options.code ?? CLOSE_USER_CODE;
     checkCloseCode(code);
     const reason = cutReason(options.reason ?? '');
-    // The count before the close: the server's is taken while the seats come back.
-    const kick: Kick = { from: this.#id, user: userId, code, reason };
-    const told = this.#member?.ask('only this process closes', 'kick', userId, [
-      JSON.stringify(kick),
-    ]);
-    const closed = this.#closeHere(userId, code, reason);
-    if (told === undefined) return { connections: closed };
-    return { connections: Number((await told)[0]) };
-  }
-
-  #closeHere(userId: string, code: number, reason: string): number {
-    let closed = 0;
-    for (const connection of this.#live.of(userId))
-      if (this.#close(connection, code, reason)) closed++;
-    return closed;
+    return {
+      connections:
+        this.#shared === undefined
+          ? this.#admissions.closeUser(userId, code, reason)
+          : await this.#shared.closeUser(userId, code, reason),
+    };
   }
 
   /**
@@ -1306,15 +817,17 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * The manager's own timers end once the last socket has answered its close or was terminated.
    */
   close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+    if (!this.isOpen) return;
+    this.#admissions.end();
+    // No seat becomes free any more.
+    this.#retry.setLimits({});
     this.#stopNews?.();
     this.#bans?.close();
     this.#sweep.close();
     for (const connection of this.connections.values())
-      this.#close(connection, 1001, 'Server shutdown');
+      this.#admissions.close(connection, 1001, 'Server shutdown');
     this.#seats.close();
-    this.#monitor?.detach(this);
+    this.#options.monitor?.detach(this);
     if (this.#options.ownsTimers) this.#closer.whenDone(() => void this.#timers.cleanup());
   }
 

@@ -4,11 +4,21 @@
  * each event moves a theoretical arrival time on by one interval, and an event conforms while that
  * time is no further ahead of the clock than the burst allows.
  */
-import type { Rate, RateAction } from './rates.js';
+import type { ConnectionLimits } from './limits.js';
+import { checkedControlRate, checkedMessageRate, type Rate, type RateAction } from './rates.js';
 
 /** The rate that a message, a ping or a pong exceeds. */
 export type ExceededRate =
   'message_rate' | 'byte_rate' | 'control_rate' | 'user_message_rate' | 'ip_message_rate';
+
+/** Reason of the close frame for each rate whose action is `close`. @internal */
+export const RATE_REASONS: Readonly<Record<ExceededRate, string>> = {
+  message_rate: 'Message rate exceeded',
+  user_message_rate: 'Message rate per user exceeded',
+  ip_message_rate: 'Message rate per IP exceeded',
+  byte_rate: 'Byte rate exceeded',
+  control_rate: 'Control frame rate exceeded',
+};
 
 /** Spends the rates that connections share. @internal */
 export interface SharedRates {
@@ -28,6 +38,17 @@ export interface CheckedMessageRates {
   readonly control: Rate | undefined;
   readonly perUser: Rate | undefined;
   readonly perIp: Rate | undefined;
+}
+
+/** Returns the rates of messages among the limits of a manager. @throws as `checkedMessageRate` @internal */
+export function ratesOf(limits: ConnectionLimits): CheckedMessageRates {
+  return {
+    messages: checkedMessageRate('messageRate', limits.messageRate),
+    bytes: checkedMessageRate('byteRate', limits.byteRate),
+    control: checkedControlRate(limits.controlRate),
+    perUser: checkedMessageRate('messageRatePerUser', limits.messageRatePerUser),
+    perIp: checkedMessageRate('messageRatePerIp', limits.messageRatePerIp),
+  };
 }
 
 const OF: Readonly<Record<ExceededRate, keyof CheckedMessageRates>> = {

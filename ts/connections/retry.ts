@@ -73,8 +73,46 @@ export class RetryEstimate {
   }
 }
 
-/** Returns the number of seats that the limit of a refusal allows; `undefined` for other refusals. @internal */
-export function seatsOf(code: RefusalCode, limits: ConnectionLimits): number | undefined {
+/** Times of one manager until a refused client may be admitted: those that a rate knows, and estimates. @internal */
+export class RetryTimes {
+  readonly #estimate = new RetryEstimate();
+  readonly #rates: { readonly retryAfterMs: number };
+  readonly #loop: { readonly ticked: number };
+  readonly #counts: () => SeatCounts;
+  #limits: ConnectionLimits = {};
+
+  /**
+   * @param rates tell the time of the connect rate that has just refused
+   * @param loop tells the loop time
+   * @param counts as in `RetryEstimate.forSeats`
+   */
+  constructor(
+    rates: { readonly retryAfterMs: number },
+    loop: { readonly ticked: number },
+    counts: () => SeatCounts,
+  ) {
+    this.#rates = rates;
+    this.#loop = loop;
+    this.#counts = counts;
+  }
+
+  /** @param limits in force; without one, no seat is waited for */
+  setLimits(limits: ConnectionLimits): void {
+    this.#limits = limits;
+  }
+
+  /** Returns the time for a refusal with `code`, ms. */
+  of(code: RefusalCode): number {
+    if (code === 'ip_rate' || code === 'user_rate') return this.#rates.retryAfterMs;
+    const limit = seatsOf(code, this.#limits);
+    return limit === undefined
+      ? this.#estimate.withoutSeats()
+      : this.#estimate.forSeats(limit, this.#loop.ticked, this.#counts);
+  }
+}
+
+/** Returns the number of seats that the limit of a refusal allows; `undefined` for other refusals. */
+function seatsOf(code: RefusalCode, limits: ConnectionLimits): number | undefined {
   switch (code) {
     case 'total_limit':
       return limits.maxTotalConnections;
