@@ -17,6 +17,8 @@ import { until } from './fixtures/until.js';
 const LEASE_MS = 1000;
 /** Nothing is decided here because a busy machine is slow. */
 const PATIENT = { leaseMs: 10_000, admitTimeoutMs: 1000 };
+/** The same for tests that wait for a lease. */
+const CALM = { leaseMs: 4000, admitTimeoutMs: 400 };
 const ends: (() => unknown)[] = [];
 afterEach(async () => {
   for (const end of ends.splice(0).toReversed()) await end();
@@ -50,7 +52,7 @@ async function pair(
     name: 'chat',
     cluster,
     ...own,
-    onRefuse: ({ code }) => refused.push(code),
+    onRefuse: ({ code, late }) => refused.push(late === true ? `${code} late` : code),
   });
   ends.push(() => manager.close());
   const call = (...parts: unknown[]) => withClient(port, (client) => client.call(...parts));
@@ -650,7 +652,7 @@ describe.skipIf(SERVER === undefined)('a login after the upgrade', () => {
   });
 
   it('bindUser() is optimistic: a connection that the cluster refuses is closed', async () => {
-    const { peer, manager, cluster, refused } = await pair(LIMITS, { rejectCacheMs: 0 });
+    const { peer, manager, cluster, refused } = await pair(LIMITS, { ...CALM, rejectCacheMs: 0 });
     const good = await openAnonymous(manager);
     const bad = await openAnonymous(manager);
     expect(await peer.run('return open("192.0.2.2", "ada")')).toBe('granted');
@@ -660,7 +662,7 @@ describe.skipIf(SERVER === undefined)('a login after the upgrade', () => {
     expect(bad.connection.bindUser('ada')).toEqual({ success: true });
     await until(() => bad.socket.closed.length === 1);
     expect(bad.socket.closed[0]?.code).toBe(1008);
-    expect(refused).toEqual(['user_limit']);
+    expect(refused).toEqual(['user_limit late']);
     await until(() => good.connection.userId === 'cid');
     await until(async () => (await cluster.count('bob')) === 0);
     expect(await cluster.count('cid')).toBe(1);
@@ -670,6 +672,15 @@ describe.skipIf(SERVER === undefined)('a login after the upgrade', () => {
     const third = await openAnonymous(manager);
     expect(third.connection.bindUser('cid')).toMatchObject({ code: 'user_limit' });
     expect(third.socket.closed).toEqual([]);
+    // But one that waits for another move has been told that it succeeds, and is closed.
+    expect(third.connection.bindUser('dan')).toEqual({ success: true });
+    expect(third.connection.bindUser('cid')).toEqual({ success: true });
+    await until(() => third.socket.closed.length === 1);
+    expect(third.socket.closed[0]?.code).toBe(1008);
+    expect(refused).toEqual(['user_limit late', 'user_limit', 'user_limit late']);
+    await until(async () => (await cluster.count('dan')) === 0);
+    expect(await cluster.count('cid')).toBe(1);
+    expect(manager.snapshot()).toMatchObject({ totalConnections: 1, connectionsByUser: 1 });
   });
 });
 
@@ -678,7 +689,11 @@ describe.skipIf(SERVER === undefined)("onFull: 'closeOldest' over all processes"
   const OWN = { onFull: 'closeOldest' } as const;
 
   it('a newcomer ends the oldest connection of its user, wherever that is', async () => {
-    const { peer, manager, cluster, all, call } = await pair({ maxConnectionsPerUser: 2 }, {}, OWN);
+    const { peer, manager, cluster, all, call } = await pair(
+      { maxConnectionsPerUser: 2 },
+      CALM,
+      OWN,
+    );
     const third = new Peer({ options: all, limits: { maxConnectionsPerUser: 2 }, manager: OWN });
     ends.push(() => third.end());
     await third.run('await cluster.ready()');

@@ -282,6 +282,31 @@ describe.skipIf(SERVER === undefined)('a cluster of two processes', () => {
       ]),
     ).toEqual(['user_limit', 'granted']);
   });
+
+  it('deletes the entries of all generations that are over, though the server forgets which they are', async () => {
+    const { port, url } = await redis();
+    const cluster = clusterOf(url);
+    const manager = managerOf(cluster, { maxConnectionsPerUser: 1 });
+    await cluster.ready();
+    for (let client = 0; client < 200; client++)
+      await manager.admit(`192.0.2.${client}`, `user ${client}`);
+    await withClient(port, async (client) => {
+      const generation = async () => String(await client.call('HGET', '{pc2:chat}:m', 'g'));
+      // Again before the entries of the first one can have been deleted.
+      for (let left = 3; left > 0; left--) {
+        const before = await generation();
+        await client.call('DEL', '{pc2:chat}:m');
+        await until(async () => ![before, 'null'].includes(await generation()));
+      }
+      await until(async () => {
+        const keys = (await client.call('KEYS', '{pc2:chat}:b:*')) as Buffer[];
+        const present = `:b:${await generation()}:`;
+        return keys.length > 0 && keys.every((key) => key.toString('latin1').includes(present));
+      });
+    });
+    await until(() => cluster.state === 'up');
+    expect(cluster.snapshot().managers[0]).toMatchObject({ seats: 200, confirmedSeats: 200 });
+  });
 });
 
 describe.skipIf(SERVER === undefined)('the threads of a process', () => {

@@ -1,8 +1,8 @@
-// The faults of the harness. `strike` is called again and again; `bound` allows seats over the limit where the
-// documents do; `idle` is a process that asks for nothing; `shape` changes its clients.
+// The faults of the harness. `strike` is called again and again; `bound` and `rateBound` allow seats over the limit and
+// units over the rate where the documents do; `idle` is a process that asks for nothing; `shape` changes its clients.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort, Redis, withClient } from './redis.mjs';
-import { BEAT_MS, LEASE_MS } from './trial.mjs';
+import { BEAT_MS, LEASE_MS, RATE } from './trial.mjs';
 import { Proxy } from './proxy.mjs';
 
 const META = '{pc2:trial}:m';
@@ -41,11 +41,11 @@ async function killOne(world) {
   await world.startNode();
 }
 
-async function restart(world) {
+async function restart(world, awayMs = 500) {
   await world.redis.kill();
-  await sleep(500);
+  await sleep(awayMs);
   await world.redis.start();
-  world.note('restarted empty');
+  world.note(`restarted empty after ${awayMs} ms`);
 }
 
 async function pause(world, ms) {
@@ -81,6 +81,7 @@ async function promote(world) {
   link.close();
   await withClient(replica.port, (client) => client.call('REPLICAOF', 'NO', 'ONE'));
   world.redis = replica;
+  world.note('promoted a replica that lacks 120 ms');
   const nodes = [...world.nodes.values()];
   const idle = nodes.find(({ isIdle }) => isIdle);
   for (const { proxy } of nodes.filter((node) => node !== idle)) proxy.hold();
@@ -91,7 +92,6 @@ async function promote(world) {
   await settle();
   idle.child.stdin.write('idle\n');
   await primary.remove();
-  world.note('promoted a replica that lacks 120 ms');
 }
 
 /** Another process has the index of a dead one, whose calls run once more. */
@@ -121,6 +121,18 @@ async function newcomerFirst(world) {
 
 /** So few users that most are at their limit, and the total never is: a write that is lost shows at once. */
 const BUSY_USERS = { users: 60, target: 75 };
+/** Clients pause until the rates have their whole burst, spend it, and the server loses that they did. */
+async function loseBurst(world) {
+  world.say('idle');
+  await sleep(RATE.windowMs + 500);
+  world.say('busy');
+  await sleep(200);
+  await flush(world);
+}
+
+const BACK_MS = 400;
+/** What may have been spent in the time that is lost, and until the next beat finds that it is. */
+const lostUnits = () => RATE.burst + Math.ceil(((BACK_MS + BEAT_MS) * RATE.limit) / RATE.windowMs);
 const settle = () => sleep(LEASE_MS + 3 * BEAT_MS);
 
 export const FAULTS = {
@@ -154,16 +166,31 @@ export const FAULTS = {
       await settle();
     },
   },
+  away: {
+    // So long that everybody pauses between attempts: all must be back within the lease in which they are waited for.
+    shape: BUSY_USERS,
+    async strike(world) {
+      await restart(world, LEASE_MS * 2);
+      await settle();
+    },
+  },
   flush: {
     async strike(world) {
       await flush(world);
       await settle();
     },
   },
+  burst: {
+    async strike(world) {
+      await loseBurst(world);
+      await settle();
+    },
+  },
   idle: {
     idle: 0,
+    rateBound: lostUnits,
     async strike(world) {
-      await (Math.random() < 0.5 ? flush(world) : goBack(world, 400));
+      await (Math.random() < 0.5 ? flush(world) : goBack(world, BACK_MS));
       await settle();
     },
   },
@@ -175,9 +202,10 @@ export const FAULTS = {
   },
   back: {
     idle: 0,
+    rateBound: lostUnits,
     shape: BUSY_USERS,
     async strike(world) {
-      await goBack(world, 400);
+      await goBack(world, BACK_MS);
       await settle();
     },
   },
@@ -271,11 +299,12 @@ export const FAULTS = {
     },
   },
   all: {
+    rateBound: lostUnits,
     async strike(world) {
       const strikes = [
         killOne,
         flush,
-        (one) => goBack(one, 400),
+        (one) => goBack(one, BACK_MS),
         restart,
         (one) => pause(one, 700),
         (one) => one.pick().proxy.drop(),
@@ -295,5 +324,5 @@ export const RULES = {
   replace: 'back',
   lost: 'late',
   generation: 'delete-meta',
-  doubt: 'flush',
+  doubt: 'burst',
 };

@@ -6,10 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** The server's command, from PATH; `undefined` if there is none. */
-export const SERVER = [process.env.CLUSTER_SERVER, 'redis-server', 'valkey-server'].find(
-  (name) => name && spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0,
-);
+const works = (name) => spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0;
+const { CLUSTER_SERVER } = process.env;
+if (CLUSTER_SERVER && !works(CLUSTER_SERVER))
+  throw new Error(`CLUSTER_SERVER: ${CLUSTER_SERVER} is not a server that can be run`);
+
+/** The server's command: `CLUSTER_SERVER`, or one from the PATH; `undefined` if there is none. */
+export const SERVER = CLUSTER_SERVER || ['redis-server', 'valkey-server'].find(works);
 
 /** Returns a free port. */
 export async function freePort() {

@@ -1,6 +1,6 @@
 // npm run cluster:bench: the figures of a cluster on a server of its own, each with its limit and its goal beside it.
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -171,7 +171,7 @@ async function lone() {
     quantile(times, 0.5) - quantile(trips, 0.5),
     'ms',
     0.5,
-    0.15,
+    0.1,
   );
   row(
     'lone admission beyond the round trip, p99',
@@ -306,9 +306,65 @@ async function lost() {
     (Math.max(...ends.map((one) => one.at)) - at) / 1e3,
     's',
     2,
-    0.5,
+    1,
   );
   await end(server);
+}
+
+/** Time from a call that closes a user's connections in all processes until each of them is closed. */
+async function event() {
+  const server = await serverOf();
+  const all = await Promise.all(Array.from({ length: 4 }, () => nodeOf(server, 'event')));
+  const count = given.short ? 100 : 500;
+  await Promise.all(all.map((node) => node.ask('open', count)));
+  const asked = await all[0].ask('kick', count);
+  await sleep(500);
+  const times = [];
+  for (const closed of await Promise.all(all.map((node) => node.ask('closed'))))
+    for (let user = 0; user < count; user++) times.push(closed[user] - asked[user]);
+  if (times.some((ms) => !(ms >= 0))) fail('a connection was not closed by its event.');
+  note(`${times.length} connections of 4 processes: p50 ${quantile(times, 0.5)} ms`);
+  row('event to all processes, p99', quantile(times, 0.99), 'ms', 50, 5);
+  await end(server);
+}
+
+/** Memory of the server after a million connects, beside its memory after the first tenth of them. */
+async function flat() {
+  const server = await serverOf();
+  const connects = given.short ? 100_000 : 1_000_000;
+  const all = await Promise.all([0, 1].map(() => nodeOf(server, 'flat')));
+  const part = connects / 10 / all.length;
+  let granted = 0;
+  const memories = [];
+  for (let left = 10; left > 0; left--) {
+    const lines = await Promise.all(
+      all.map((node) => node.ask('flood', 600_000, CLIENTS, 2000, part)),
+    );
+    granted += sum(lines, (line) => line.granted);
+    // Until the last seats are given back.
+    while ((await seatsOf(all)) > 0) await sleep(20);
+    memories.push(await usedMemory(server.port));
+  }
+  note(
+    `${granted.toLocaleString('en')} connects; memory after each tenth: ${memories.map((bytes) => (bytes / 2 ** 20).toFixed(2)).join(', ')} MiB`,
+  );
+  row(
+    'memory of the server after all connects, against the first tenth',
+    memories.at(-1) / memories[0],
+    'x',
+    1.1,
+    1.02,
+  );
+  await end(server);
+}
+const seatsOf = async (all) =>
+  sum(await Promise.all(all.map((node) => node.ask('stats'))), (stats) => stats.confirmedSeats);
+
+/** Size of the addon, as it is published. */
+async function size() {
+  const folder = join(root, 'native');
+  const name = readdirSync(folder).find((one) => one.endsWith('.node'));
+  row(`size of ${name}`, statSync(join(folder, name)).size / 2 ** 20, 'MiB', 6.6, 6);
 }
 
 async function loop() {
@@ -353,11 +409,11 @@ async function against() {
   note(
     `64 clients of one process: ${Math.round(mine).toLocaleString('en')}/s; rate-limiter-flexible on ioredis ${Math.round(theirs).toLocaleString('en')}/s, which gives no seat back`,
   );
-  row('times the rate of rate-limiter-flexible', mine / theirs, 'x', 3, 4, true);
+  row('times the rate of rate-limiter-flexible', mine / theirs, 'x', 3, 6, true);
   await end(server);
 }
 
-const FIGURES = { rate, lone, live, memory, killed, swarm, lost, loop, against };
+const FIGURES = { rate, lone, live, memory, flat, killed, swarm, lost, event, loop, against, size };
 const given = readOptions(
   `npm run cluster:bench -- [options]
   --only A,B     some figures only: ${Object.keys(FIGURES).join(', ')}

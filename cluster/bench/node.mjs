@@ -33,6 +33,9 @@ const cpuUs = () => {
   return user + system;
 };
 
+/** Leases that were given back, of which a list remembers its place. */
+const FORGOTTEN_MAX = 100_000;
+
 /** Time that the kernel ran the loop's thread, ms: on a busy machine the clock would count other processes. */
 function loopMs() {
   try {
@@ -44,8 +47,11 @@ function loopMs() {
   }
 }
 
-/** Clients that come one after the other, each as soon as one before was answered; `hold` of them stay. */
-async function flood(ms, clients, hold) {
+/**
+ * Clients that come one after the other, each as soon as one before was answered; `hold` of them stay. Ends after `ms`, or
+ * once `most` were admitted.
+ */
+async function flood(ms, clients, hold, most = Infinity) {
   const held = [];
   let gone = 0;
   let granted = 0;
@@ -56,17 +62,22 @@ async function flood(ms, clients, hold) {
   const loop = loopMs();
   const start = performance.now();
   const one = async () => {
-    while (!isOver) {
+    while (!isOver && granted < most) {
       const lease = await manager.admit(...client());
       if (lease.success) {
         granted++;
         held.push(lease);
         if (held.length - gone > hold) manager.abort(held[gone++]);
+        // What has gone must not stay in the memory of a long run.
+        if (gone > FORGOTTEN_MAX) {
+          held.splice(0, gone);
+          gone = 0;
+        }
       } else refused++;
     }
   };
   const all = Promise.all(Array.from({ length: clients }, one));
-  await sleep(ms);
+  await Promise.race([all, sleep(ms, undefined, { ref: false })]);
   isOver = true;
   await all;
   const elapsed = performance.now() - start;
@@ -142,6 +153,34 @@ async function told(losses) {
   }
 }
 
+/** Times at which the connections of users were closed, ms. */
+const closedAt = {};
+/** Opens a connection of each of some users. */
+async function open(count) {
+  for (let at = 0; at < count; at++) {
+    const lease = await manager.admit('192.0.2.1', `kicked${at}`);
+    const close = () => {
+      closedAt[at] = Date.now();
+      setImmediate(() => manager.release(connection));
+    };
+    const { connection } = manager.commit(lease, `${seed}.${at}`, { close });
+  }
+  return {};
+}
+
+/** Closes the connections of each of them in all processes, one user after the other; returns when it was asked for, ms. */
+async function kick(count) {
+  const times = {};
+  for (let at = 0; at < count; at++) {
+    times[at] = Date.now();
+    await manager.closeUser(`kicked${at}`);
+    await sleep(5);
+  }
+  return times;
+}
+
+const closed = () => closedAt;
+
 /** Tries to take the seat of one user, again and again. */
 async function seize(user) {
   for (;;) {
@@ -151,7 +190,7 @@ async function seize(user) {
   }
 }
 
-const acts = { flood, local, lone, take, told, seize, stats };
+const acts = { flood, local, lone, take, told, seize, open, kick, closed, stats };
 for await (const line of createInterface({ input: process.stdin })) {
   const [act, ...args] = JSON.parse(line);
   say({ [act]: await acts[act](...args) });

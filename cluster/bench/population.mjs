@@ -45,6 +45,8 @@ export class Ghost {
     const run = await infoOf(port, 'server', 'run_id');
     const generation = randomBytes(8).toString('base64url');
     const unlimited = Array.from({ length: 7 }, () => 2 ** 32 - 1);
+    const rates = [0, 0, 0, 0];
+    const drain = [0, 0, ''];
     const joined = await ghost.client.call(
       'EVAL',
       scriptOf('join'),
@@ -59,10 +61,14 @@ export class Ghost {
       '',
       0,
       ...unlimited,
+      ...rates,
+      'ghost',
+      ...drain,
     );
     const index = joined[0];
     const owned = [joined[1], index, identity];
-    await ghost.client.call('EVAL', scriptOf('activate'), 1, meta, ...owned, 1);
+    const events = `{pc2:${name}}:e`;
+    await ghost.client.call('EVAL', scriptOf('activate'), 2, meta, events, ...owned, 1);
     await fill(ghost.client, name, joined[1].toString('latin1'), seats, () => [index]);
     await ghost.client.call('HINCRBY', meta, `T${index}`, seats);
     await ghost.client.call('HINCRBY', meta, 'T', seats);

@@ -47,6 +47,8 @@ const WAITING_MAX: usize = 65_536;
 const PUBLISH_MAX: usize = 1000;
 /// Keys of which one batch gives seats back.
 const RELEASES_MAX: usize = 1024;
+/// Generations that are over which a member remembers.
+const OLD_GENERATIONS_MAX: usize = 40;
 const AUDIT_MS: f64 = 1000.0;
 /// Seconds in which an audit has seen every key.
 const AUDIT_PARTS: usize = 60;
@@ -231,9 +233,10 @@ pub struct Core {
     /// Number of the join under way.
     joining: Option<(u64, f64)>,
     joins: u64,
-    /// A generation that has lost something, and one to forget.
+    /// A generation that has lost something, and those that are over and may not be deleted yet: a server that has
+    /// lost what it knew of them is told.
     lost_generation: String,
-    old_generation: String,
+    old_generations: Vec<String>,
     beats: VecDeque<(u64, u64, f64)>,
     next_beat_ms: f64,
     observer: Observer,
@@ -303,7 +306,7 @@ impl Core {
             joining: None,
             joins: 0,
             lost_generation: String::new(),
-            old_generation: String::new(),
+            old_generations: Vec::new(),
             beats: VecDeque::new(),
             next_beat_ms: now,
             observer: Observer::new(settings.lease_ms, settings.beat_ms),
@@ -794,7 +797,12 @@ impl Core {
     fn lose(&mut self, lost: &str, old: &str) {
         self.counts.lost += 1;
         lost.clone_into(&mut self.lost_generation);
-        old.clone_into(&mut self.old_generation);
+        if !old.is_empty() && !self.old_generations.iter().any(|known| known == old) {
+            self.old_generations.push(old.to_owned());
+            let most = self.old_generations.len().min(OLD_GENERATIONS_MAX);
+            self.old_generations
+                .drain(..self.old_generations.len() - most);
+        }
         self.member = None;
         self.beats.clear();
         self.suspects.clear();
@@ -1015,7 +1023,7 @@ impl Core {
                 .into_bytes(),
             [c.to_be_bytes(), d.to_be_bytes()].concat(),
             self.lost_generation.clone().into_bytes(),
-            self.old_generation.clone().into_bytes(),
+            self.old_generations.join(",").into_bytes(),
             self.revision.to_string().into_bytes(),
         ];
         args.extend(limits.map(|limit| limit.to_string().into_bytes()));
@@ -1347,7 +1355,6 @@ impl Core {
         self.notices.push(Notice::Joined);
         let is_young = reply.age_ms < self.settings.lease_ms;
         self.lost_generation.clear();
-        self.old_generation.clear();
         self.column.forget();
         self.names.forget(now);
         self.member = Some(Member {
@@ -1412,6 +1419,7 @@ impl Core {
                 .min(now + left.max(self.settings.beat_ms / 4.0));
         }
         let generation = member.seat.generation.clone();
+        self.old_generations.clone_from(&reply.old_generations);
         let suspects = self.observer.see(now, &reply.seen);
         for suspect in suspects {
             if !self

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(super) const SERVE: u32 = 1;
 pub(super) const CALL: u32 = 2;
 pub(super) const LISTEN: u32 = 3;
+/// While the core is locked: it may be half-way.
+pub(super) const LOCKED: u32 = 4;
 static ASKED: AtomicU32 = AtomicU32::new(0);
 
 /// Lets the next task that meets the place panic.

@@ -30,6 +30,8 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 /// Shortest and longest pause before a connection is made anew.
 const BACKOFF_MS: (f64, f64) = (50.0, 2000.0);
+/// Longest pause, in leases: a new generation waits for a lease, in which everybody must be back.
+const BACKOFF_LEASES: f64 = 0.25;
 /// Bugs in a row after which a member is given up, and the time without one that begins a new row, ms.
 const BUGS_MAX: i32 = 10;
 const BUGS_APART_MS: f64 = 60_000.0;
@@ -536,6 +538,8 @@ async fn serve(inner: Arc<Inner>) {
         #[cfg(test)]
         super::faults::meet(super::faults::SERVE);
         let (actions, wait_ms, is_closed) = inner.turn(|core, now| {
+            #[cfg(test)]
+            super::faults::meet(super::faults::LOCKED);
             let actions = core.poll(now);
             (actions, core.plan(now) - now, core.is_closed())
         });
@@ -611,7 +615,7 @@ async fn or_unlink(
 /// Makes a connection after a pause that grows with each failure.
 async fn connect(link: Rc<RefCell<Link>>, inner: Arc<Inner>) {
     let failures = link.borrow().failures;
-    backoff(failures).await;
+    pause(longest_pause_ms(failures, inner.settings.lease_ms)).await;
     let made = inner.connector.open().await;
     let mut at = link.borrow_mut();
     at.is_connecting = false;
@@ -676,11 +680,23 @@ async fn listen(inner: Arc<Inner>) {
 
 /// Pauses after failures.
 async fn backoff(failures: i32) {
-    if failures > 0 {
-        let longest = (BACKOFF_MS.0 * 2f64.powi(failures.min(10) - 1)).min(BACKOFF_MS.1);
+    pause(longest_pause_ms(failures, f64::INFINITY)).await;
+}
+
+fn longest_pause_ms(failures: i32, lease_ms: f64) -> f64 {
+    if failures == 0 {
+        return 0.0;
+    }
+    let doubled = BACKOFF_MS.0 * 2f64.powi(failures.min(10) - 1);
+    doubled.min(BACKOFF_MS.1).min(lease_ms * BACKOFF_LEASES)
+}
+
+/// Pauses for a part of a time.
+async fn pause(longest_ms: f64) {
+    if longest_ms > 0.0 {
         // Full jitter: a server that comes back must not meet all members at once.
         let part = (process_now_ms() * 1e3) % 1000.0 / 1000.0;
-        tokio::time::sleep(Duration::from_secs_f64(longest * part / 1e3)).await;
+        tokio::time::sleep(Duration::from_secs_f64(longest_ms * part / 1e3)).await;
     }
 }
 
@@ -783,7 +799,7 @@ mod tests {
         reason = "a real server and real threads; a skipped test says so"
     )]
     use super::*;
-    use crate::cluster::faults::{CALL, LISTEN, SERVE, ask as fail};
+    use crate::cluster::faults::{CALL, LISTEN, LOCKED, SERVE, ask as fail};
     use crate::cluster::settings::{ClusterLimits, Policy};
     use std::process::{Child, Command, Stdio};
 
@@ -837,6 +853,16 @@ mod tests {
     }
 
     #[test]
+    fn a_member_tries_again_within_the_lease_in_which_others_wait_for_it() {
+        for failures in 1..40 {
+            assert!(longest_pause_ms(failures, 1000.0) <= 250.0);
+        }
+        assert_eq!(longest_pause_ms(0, 1000.0), 0.0);
+        assert_eq!(longest_pause_ms(1, 6000.0), 50.0);
+        assert_eq!(longest_pause_ms(40, 60_000.0), 2000.0);
+    }
+
+    #[test]
     fn a_task_that_panics_begins_anew_and_is_counted() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -858,6 +884,14 @@ mod tests {
         let member = join(endpoint, settings(), Arc::new(mailbox), 1).expect("joined");
         let is_up = || member.status().state == State::Up;
         until("up", is_up);
+        let client = Client {
+            address: 1,
+            prefix: None,
+            user: Some(1),
+            is_exempt: false,
+        };
+        let _ = member.ask(&client, None);
+        until("the seat is told", || member.status().told == 1);
         for (contained, place) in [(1, LISTEN), (2, CALL), (3, SERVE)] {
             fail(place);
             until("contained", || {
@@ -875,5 +909,19 @@ mod tests {
             });
         }
         assert_eq!(member.status().counts.lost, 0);
+        // The core may be half-way: it joins anew, and tells again what it holds.
+        fail(LOCKED);
+        until("contained", || member.status().counts.contained == 4);
+        until("up again", is_up);
+        assert_eq!(member.status().counts.lost, 1);
+        let client = Client {
+            user: Some(2),
+            ..client
+        };
+        let _ = member.ask(&client, None);
+        until("both seats are told", || {
+            let status = member.status();
+            (status.seats, status.told) == (2, 2)
+        });
     }
 }

@@ -1234,3 +1234,85 @@ fn a_seat_that_ends_by_itself_is_the_one_that_is_replaced() {
     assert_eq!(tickets(&world, 1).len(), 1);
     world.rest();
 }
+
+#[test]
+fn a_newcomer_that_waits_for_room_tells_at_once_that_it_has_left_with_the_link() {
+    let mut world = replacing();
+    for at in [0, 1] {
+        world.step(&Step::Ask(at, 1));
+        world.wait(20);
+    }
+    for at in 0..MEMBERS {
+        world.step(&Step::Deafen(at, 1000));
+    }
+    world.step(&Step::Ask(2, 1));
+    world.wait(20);
+    assert_eq!((world.nodes[2].waiting.len(), world.server.total()), (1, 3));
+    world.step(&Step::Drop(2));
+    world.wait(1);
+    assert_eq!(world.nodes[2].core.seats().0, 0);
+    assert!(world.nodes[2].waiting.is_empty());
+    // The link is back after 30 ms; nothing else is told then.
+    world.wait(80);
+    assert_eq!(world.server.total(), 2);
+    world.rest();
+}
+
+#[test]
+fn a_newcomer_that_waits_for_room_is_admitted_by_the_policy_and_holds_one_seat() {
+    let policy = Policy::Open;
+    let mut world = World::with(Shape {
+        policy,
+        closes_oldest: true,
+        ..Shape::default()
+    });
+    world.wait(1500);
+    for at in [0, 1] {
+        world.step(&Step::Ask(at, 1));
+        world.wait(20);
+    }
+    for at in 0..MEMBERS {
+        world.step(&Step::Deafen(at, 1000));
+    }
+    world.step(&Step::Ask(2, 1));
+    world.wait(20);
+    world.step(&Step::Drop(2));
+    world.wait(1);
+    assert_eq!(
+        (world.nodes[2].held.len(), world.nodes[2].core.seats().0),
+        (1, 1)
+    );
+    world.step(&Step::Release(2, 0));
+    assert_eq!(world.nodes[2].core.seats().0, 0);
+    world.rest();
+}
+
+#[test]
+fn a_name_is_taken_back_again_after_a_late_copy_of_the_call_that_told_it() {
+    let mut world = World::new();
+    world.wait(1500);
+    world.step(&Step::Ask(0, 1));
+    let told = (0..500).find_map(|_| {
+        world.turn();
+        world.wires.iter().find_map(|(.., message)| match message {
+            Message::Call(Script::Names, args) => Some(args.clone()),
+            _ => None,
+        })
+    });
+    let told = told.expect("the name is told");
+    world.wait(50);
+    assert_eq!(world.server.names.len(), 1);
+    world.step(&Step::Release(0, 0));
+    let is_taken_back = (0..12_000).any(|_| {
+        world.turn();
+        world.server.names.is_empty()
+    });
+    assert!(is_taken_back);
+    // The reply to that call is read first.
+    world.wait(50);
+    let now = world.now;
+    world.server.run(Script::Names, &told, now);
+    assert_eq!(world.server.names.len(), 1);
+    world.wait(12_000);
+    assert!(world.server.names.is_empty());
+}

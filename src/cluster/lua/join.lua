@@ -1,6 +1,6 @@
 -- ARGV: 1 identity, 2 node, 3 run id of the server, 4 new generation, 5 new secret, 6 generation that has lost
--- something, 7 generation to forget, 8 revision of the limits, 9 to 19 limits, 20 name of the process, 21 number of
--- the latest drain that it knows, 22 the milliseconds that are left of it, 23 its reason
+-- something, 7 generations to forget, with commas between, 8 revision of the limits, 9 to 19 limits, 20 name of the
+-- process, 21 number of the latest drain that it knows, 22 the milliseconds that are left of it, 23 its reason
 local m = call('HMGET', M, 'g', 'run', 'k', 'og', 'rev', 'dn', 'du', 'dr')
 local g = m[1]
 local time = call('TIME')
@@ -8,23 +8,25 @@ local ms = time[1] * 1000 + floor(time[2] / 1000)
 local lost = not g
 lost = lost or m[2] ~= ARGV[3] -- rule: run
 lost = lost or g == ARGV[6] -- rule: replace
+local present, old = lost and ARGV[4] or g, m[4] or ''
+-- The first one to join may know of no earlier generation, so each tells those that it knows.
+for o in string.gmatch((g or '') .. ',' .. ARGV[7], '[^,]+') do
+  if o ~= present and not string.find(old, o, 1, true) then old = old .. o .. ',' end
+end
+old = sub(old, -512)
 if lost then
-  local old = m[4] or ''
-  for _, o in ipairs({ g or '', ARGV[7] }) do
-    if o ~= '' and not string.find(old, o, 1, true) then old = old .. o .. ',' end
-  end
   local before = limits()
   call('HSET', M, 'w', 1)
   call('DEL', M)
   g = ARGV[4]
   call('HSET', M, 'g', g, 'run', ARGV[3], 'born', ms, 'k', m[3] or ARGV[5], 'T', 0, 'A', 0, 'live', '', 'up', '',
-    'here', '', 'gc', '', 'og', sub(old, -512))
+    'here', '', 'gc', '', 'og', old)
   if m[5] then
     call('HSET', M, 'rev', m[5])
     for j = 1, #LIMITS do if before[j] then call('HSET', M, LIMITS[j], before[j]) end end
   end
   if m[6] then call('HSET', M, 'dn', m[6], 'du', m[7], 'dr', m[8]) end
-end
+elseif old ~= (m[4] or '') then call('HSET', M, 'og', old) end
 local rev = tonumber(call('HGET', M, 'rev') or -1)
 if tonumber(ARGV[8]) > rev then
   rev = tonumber(ARGV[8])
