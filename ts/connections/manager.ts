@@ -41,6 +41,7 @@ import {
   type ConnectionLimits,
   frozenLimits,
 } from './limits.js';
+import { checkHostLimits } from './host-limits.js';
 import { LiveConnections } from './live-connections.js';
 import { LoopClock } from './loop-clock.js';
 import { type CheckedMessageRates, type ExceededRate, MessageRateLimiter } from './message-rate.js';
@@ -55,7 +56,7 @@ import { Reading } from './reading.js';
 import { RetryEstimate, type SeatCounts, seatsOf } from './retry.js';
 import { ASK_CORE, refusalCodeOf, REPLACED, Seats, slotOf, SLOTS_MAX, STALE } from './seats.js';
 import { type Closable, SocketCloser } from './socket-closer.js';
-import type { ConnectionStats } from './stats.js';
+import { type ConnectionStats, hostCountsOf } from './stats.js';
 import { Sweep } from './sweep.js';
 
 // Answers of `#take`, besides those of the core.
@@ -152,6 +153,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Connections whose admission or user the cluster has not confirmed yet. */
   readonly #unconfirmed = new MoveQueue<ManagedConnection<S>>();
   #limits: Readonly<ConnectionLimits>;
+  /** The limits at the start, as `checkedLimits` returns them. */
+  readonly #counted: readonly number[];
   readonly #retry = new RetryEstimate();
   readonly #loop: LoopClock;
   readonly #counts = (): SeatCounts => ({ admitted: this.#admitted, total: this.#seats.total });
@@ -179,7 +182,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @param limits see `ConnectionLimits`
    * @param options see `ConnectionManagerOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT if the
-   * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed
+   * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed. With `cluster: 'host'`
+   * also ERR_UNSUPPORTED on other systems than Linux, ERR_HOST_FILE, ERR_CLUSTER_INCOMPATIBLE and ERR_CLUSTER_FULL
    */
   constructor(limits: ConnectionLimits, options?: ConnectionManagerOptions<S>);
   /**
@@ -235,7 +239,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (inForce !== undefined)
       this.#limits = frozenLimits(withClusterLimits(this.#limits, inForce));
     const opened = inForce === undefined ? numbers : inForceNumbers(numbers, inForce);
-    this.#seats = new Seats(given.name, opened, member, this.#owner, driver, loop);
+    this.#counted = numbers;
+    this.#seats = new Seats(given.name, opened, member, given.host, this.#owner, driver, loop);
     this.#live = new LiveConnections(this.#seats, given.closesOldest);
     this.connections = this.#live.view;
     // A lease lasts from the cluster's answer on.
@@ -1145,6 +1150,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   snapshot(): ConnectionStats {
     const [total = 0, addresses = 0, users = 0, anonymous = 0, keys = 0] = this.#seats.counts();
+    const host = this.#seats.host();
     return {
       totalConnections: total,
       connectionsByIp: addresses,
@@ -1159,6 +1165,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       messageRateKeys: keys,
       messagesOverRate: this.#overRate,
       bans: this.#bans?.stats(),
+      host: host && hostCountsOf(host),
       limits: this.#limits,
     };
   }
@@ -1173,7 +1180,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * messages and bytes begin anew.
    *
    * With a cluster, the limits that count over all processes change on all of them; see `await cluster.settled()`. The
-   * other limits are this process's and change at once.
+   * other limits are this process's and change at once. With `cluster: 'host'` limits of counts change in all processes at
+   * once, and `snapshot().limits` in this one; a limit of counts other than a total that no process began with cannot be
+   * set.
    * @param changes limits to replace; `undefined` lifts one
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
    * `ipv6PrefixBits`, and `mode: 'observe'` with a cluster; ERR_CLOSED after `close()`. Nothing has changed then.
@@ -1193,6 +1202,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.#member !== undefined && merged.mode === 'observe')
       throw outOfRange('mode', 'observe', "'enforce' with a cluster");
     this.#checkOpen('its limits cannot change');
+    if (this.#options.host !== undefined) checkHostLimits(this.#counted, numbers);
     if (this.#member !== undefined) return this.#updateShared(this.#member, changes, merged);
     this.#seats.setLimits(numbers);
     this.#limits = merged;

@@ -17,6 +17,7 @@ export type RefusalCode =
   | 'ip_rate'
   | 'user_rate'
   | 'unknown_ip_limit'
+  | 'host_full'
   | 'pending_limit'
   | 'pending_ip_limit'
   | 'overload'
@@ -54,6 +55,7 @@ export const REASONS: Readonly<Record<RefusalCode, string>> = {
   ip_rate: 'Connect rate per IP exceeded',
   user_rate: 'Connect rate per user exceeded',
   unknown_ip_limit: 'Max connections without an IP exceeded',
+  host_full: 'Too many clients are counted on this host',
   pending_limit: 'Max pending handshakes exceeded',
   pending_ip_limit: 'Max pending handshakes per IP exceeded',
   overload: 'Server is overloaded',
@@ -76,6 +78,7 @@ export const NATIVE_CODES: readonly RefusalCode[] = [
   'ip_rate',
   'user_rate',
   'unknown_ip_limit',
+  'host_full',
 ];
 
 /** A refusal with the trace of the refused handshake. */
