@@ -411,7 +411,13 @@ impl Admission for HostSeats {
         if self.declared.per_user == NO_LIMIT || limit == NO_LIMIT {
             return false;
         }
-        self.table.count(Count::Of(self.keys.user(user))) > u64::from(limit)
+        // A connection is closed for this: not for a seat that another process takes and gives back
+        // at this moment.
+        let count = Count::Of(self.keys.user(user));
+        (1..=3).all(|look| {
+            self.table.pause(look);
+            self.table.count(count) > u64::from(limit)
+        })
     }
 
     /// Replaces the limits of counts in all processes, and the rates of this one.

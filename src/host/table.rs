@@ -399,7 +399,7 @@ impl HostTable {
     }
 
     /// Waits for up to a few microseconds, longer with each attempt.
-    fn pause(&self, attempt: u32) {
+    pub fn pause(&self, attempt: u32) {
         for _ in 0..self.draw() % (64 << attempt) {
             std::hint::spin_loop();
         }
