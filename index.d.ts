@@ -389,7 +389,7 @@ interface PressureLimit {
 type PressureCheck = () => unknown;
 
 /** Reason of a refusal, as a stable code. */
-type RefusalCode = 'banned' | 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'pending_limit' | 'pending_ip_limit' | 'overload' | 'cluster_unreachable' | 'client_left' | 'duplicate_id' | 'closed' | 'stale_lease';
+type RefusalCode = 'banned' | 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'host_full' | 'pending_limit' | 'pending_ip_limit' | 'overload' | 'cluster_unreachable' | 'client_left' | 'duplicate_id' | 'closed' | 'stale_lease';
 /** A refusal: the outcome of an admission that a limit forbids. */
 interface Refusal {
     readonly success: false;
@@ -1791,8 +1791,23 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
      * needs. `drain` and idle eviction stay this process's. Admission is asynchronous then: use `admit` and
      * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes the limits'
      * `mode: 'observe'`. Default: none.
+     *
+     * `'host'` counts over all processes of this user on one Linux host, in a file in `/dev/shm`, without a server:
+     * `reserve` and `addConnection` stay synchronous and exact. It needs a `name`, too. Rates, bans, `drain`, takeovers
+     * and `snapshot()` stay this process's.
      */
-    readonly cluster?: Cluster | undefined;
+    readonly cluster?: Cluster | 'host' | undefined;
+    /**
+     * With `cluster: 'host'`: keys (addresses, prefixes, users) that can be counted at once, in all processes: 1024 to
+     * 2^24. The file takes about `(11 + 5.4 * hostProcesses)` bytes for each, of memory. A client whose keys find no
+     * place is refused with `host_full`. Default 65536.
+     */
+    readonly hostCapacity?: number | undefined;
+    /**
+     * With `cluster: 'host'`: processes that can count at once: 2 to 256, rounded up to a multiple of 16. During a
+     * rolling restart the old ones count, too. One more is ERR_CLUSTER_FULL. Default 32.
+     */
+    readonly hostProcesses?: number | undefined;
     /**
      * Owner of the manager's timers. Default: a `TimerManager` of its own, which ends with the
      * manager.
@@ -1847,7 +1862,16 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'user_message_rate' | 'ip_message_rate' | 'byte_rate' | 'control_rate', action: RateAction) => void) | undefined;
 }
 
-/** Counts at one moment. The first four are those of the index, which managers of one name share. */
+/** Counts of all processes of a host, those included that have ended within the last second. */
+interface HostCounts {
+    /** Open connections and leases. */
+    readonly totalConnections: number;
+    /** Connections and leases without a user. */
+    readonly anonymousConnections: number;
+    /** Processes. */
+    readonly processes: number;
+}
+/** Counts at one moment. The first four are those of the index, which managers of one name in this process share. */
 interface ConnectionStats {
     /** Open connections and leases. */
     readonly totalConnections: number;
@@ -1881,6 +1905,8 @@ interface ConnectionStats {
     readonly messagesOverRate: number;
     /** Failures and bans of addresses; `undefined` without `banAfter`. */
     readonly bans: BanStats | undefined;
+    /** Counts of all processes of this host; `undefined` without `cluster: 'host'`. */
+    readonly host: HostCounts | undefined;
     /** The limits in force: a frozen copy. */
     readonly limits: Readonly<ConnectionLimits>;
 }
@@ -1905,7 +1931,8 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param limits see `ConnectionLimits`
      * @param options see `ConnectionManagerOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT if the
-     * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed
+     * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed. With `cluster: 'host'`
+     * also ERR_UNSUPPORTED on other systems than Linux, ERR_HOST_FILE, ERR_CLUSTER_INCOMPATIBLE and ERR_CLUSTER_FULL
      */
     constructor(limits: ConnectionLimits, options?: ConnectionManagerOptions<S>);
     /**
@@ -2041,7 +2068,9 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * messages and bytes begin anew.
      *
      * With a cluster, the limits that count over all processes change on all of them; see `await cluster.settled()`. The
-     * other limits are this process's and change at once.
+     * other limits are this process's and change at once. With `cluster: 'host'` limits of counts change in all processes at
+     * once, and `snapshot().limits` in this one; a limit of counts other than a total that no process began with cannot be
+     * set.
      * @param changes limits to replace; `undefined` lifts one
      * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
      * `ipv6PrefixBits`, and `mode: 'observe'` with a cluster; ERR_CLOSED after `close()`. Nothing has changed then.
@@ -2394,7 +2423,7 @@ interface RequestRateStats {
 /**
  * Codes of the errors that this package throws. A code is stable; the text of its message is not.
  */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_ASYNC_REQUIRED' | 'ERR_CLUSTER_CONFIG' | 'ERR_CLUSTER_CONFLICT' | 'ERR_CLUSTER_INCOMPATIBLE' | 'ERR_CLUSTER_UNREACHABLE' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_ASYNC_REQUIRED' | 'ERR_CLUSTER_CONFIG' | 'ERR_CLUSTER_CONFLICT' | 'ERR_CLUSTER_FULL' | 'ERR_CLUSTER_INCOMPATIBLE' | 'ERR_CLUSTER_UNREACHABLE' | 'ERR_HOST_FILE' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
 /** Fields of a `PortcullisError` besides its code and message. */
 interface ErrorDetails {
     /** Name of the option or argument at fault. */
@@ -5780,4 +5809,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { Cluster, ClusterLimiter, CompositeRateLimiter, ConnectionManager, Counter, CounterSeries, Gauge, GaugeSeries, GracefulShutdown, Histogram, HistogramSeries, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RateLimiter, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Ban, BanCause, BanOptions, BanStats, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerEvents, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExceededTypeRate, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRateKey, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MessageTypeOptions, MessageTypeRate, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OnlineUsers, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureLimit, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, RequestTrace, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StalledRequest, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TracedRefusal, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, Ban, BanCause, BanOptions, BanStats, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerEvents, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExceededTypeRate, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, HostCounts, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRateKey, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MessageTypeOptions, MessageTypeRate, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OnlineUsers, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureLimit, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, RequestTrace, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StalledRequest, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TracedRefusal, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

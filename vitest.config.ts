@@ -22,6 +22,7 @@ const ONCE = [
   'elysia',
   'examples',
   'handshakes',
+  'host',
   'limits',
   'load',
   'origin-handshakes',

@@ -22,6 +22,7 @@ describe.each([
   ['npm run hosts', 'scripts/hosts.mjs'],
   ['npm run cluster', 'scripts/cluster.mjs'],
   ['npm run cluster:trial', 'scripts/cluster-trial.mjs'],
+  ['npm run host:trial', 'scripts/host-trial.mjs'],
   ['npm run cluster:bench', 'scripts/cluster-bench.mjs'],
 ])('%s', (command, script) => {
   it('--help lists all options, and does nothing', () => {

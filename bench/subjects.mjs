@@ -11,6 +11,7 @@ export const HOSTS = {
 export const SUBJECTS = {
   'load-time': [['--rounds', '11']],
   connections: [[], ['1000000']],
+  host: [[]],
   admission: [[]],
   limiter: [[]],
   sweep: [[]],

@@ -4,6 +4,7 @@
 //! ```text
 //!  4  binding        the only module that knows Node-API
 //!  3  cluster        seats that are counted over all processes; the thread that asks the server
+//!  3  host           seats that are counted over all processes of one host
 //!  3  bans           addresses that failed too often
 //!  2  connections    admission, seats and leases; idle connections
 //!  2  tokens         verification of signed tokens
@@ -21,6 +22,7 @@ pub mod clock;
 pub mod cluster;
 pub mod connections;
 pub mod error;
+pub mod host;
 pub mod limiter;
 pub mod metrics;
 pub mod resources;

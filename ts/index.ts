@@ -1,6 +1,6 @@
 import './native/runtime.js';
 export { ConnectionManager, ProductionConnectionManager } from './connections/manager.js';
-export type { ConnectionStats } from './connections/stats.js';
+export type { ConnectionStats, HostCounts } from './connections/stats.js';
 export type { AdmissionResult, Lease } from './connections/lease.js';
 export type { BanOptions } from './connections/ban-options.js';
 export type { Ban, BanCause, BanStats, ConnectionManagerEvents } from './connections/ban.js';

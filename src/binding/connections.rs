@@ -13,6 +13,7 @@ use crate::connections::{
     Admitted, EXEMPT, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope, SeatIndex,
     State, Table, open,
 };
+use crate::host::open_host;
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -92,13 +93,14 @@ fn limits(numbers: &[f64]) -> Limits {
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; host(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
     name: Option<String>,
     numbers: Vec<f64>,
     cluster: Option<u32>,
+    host: Option<Vec<u32>>,
 ) -> Result<Object<'env>> {
     let limits = limits(&numbers);
     let ledger = match cluster {
@@ -108,11 +110,17 @@ pub fn create_connections<'env>(
                 .ok_or_else(|| napi::Error::from_reason("the cluster is closed"))?,
         ),
     };
-    let index = match name {
-        Some(name) => open(&name, limits)
+    let index = match (name, host) {
+        (Some(name), Some(sizes)) => {
+            let size = |at: usize| sizes.get(at).map_or(1, |size| *size as usize);
+            open_host(&name, size(0), size(1), limits)
+                .map(Scope::Host)
+                .map_err(|error| napi::Error::from_reason(format!("{}: {error}", error.code())))?
+        }
+        (Some(name), None) => open(&name, limits)
             .map(Scope::Named)
             .map_err(|error| napi::Error::from_reason(format!("{}: {error}", error.code())))?,
-        None => Scope::Own(Box::new(SeatIndex::new(limits))),
+        (None, _) => Scope::Own(Box::new(SeatIndex::new(limits))),
     };
     let mut table = Table::new(index);
     if let Some(ledger) = ledger {
@@ -156,6 +164,7 @@ pub fn create_connections<'env>(
     bind::<EndMove>(env, &object, &core)?;
     bind::<Sweep>(env, &object, &core)?;
     bind::<Counts>(env, &object, &core)?;
+    bind::<Host>(env, &object, &core)?;
     bind::<Total>(env, &object, &core)?;
     bind::<SetLimits>(env, &object, &core)?;
     bind::<SetDraining>(env, &object, &core)?;
@@ -631,6 +640,18 @@ settled!(Counts, c"counts", |core, _args| {
         f64::store(out, f64::from(count));
     }
     Ok(f64::from(table.taken()))
+});
+
+// Returns 1 with the figures of the host in the shared array, or 0.
+settled!(Host, c"host", |core, _args| {
+    let (table, scratch) = core.shared()?;
+    let Some(figures) = table.index().host() else {
+        return Ok(0.0);
+    };
+    for (out, figure) in scratch.iter().zip(figures) {
+        f64::store(out, f64::from(figure));
+    }
+    Ok(1.0)
 });
 
 settled!(SetLimits, c"setLimits", |core, _args| {

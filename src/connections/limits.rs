@@ -120,6 +120,8 @@ pub enum RefusalCode {
     UserRate = 9,
     /// The limit for clients with an unknown address is reached.
     Unknown = 10,
+    /// The counts of the host have no row left for one of the keys.
+    HostFull = 11,
 }
 
 /// A refused admission: an outcome, not an error.

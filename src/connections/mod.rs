@@ -30,7 +30,7 @@ mod user_key;
 pub use address::Address;
 pub use counts::{Local, Shared, Sharing};
 pub use forwarded::TrustedProxies;
-pub use limits::{Limits, Refusal, RefusalCode};
+pub use limits::{Limits, NO_LIMIT, Refusal, RefusalCode};
 pub use message_rates::{ExceededRate, HeldCells};
 pub use rate::Rate;
 pub use seats::{Admission, EXEMPT, Holder, Replaced, Scope, SeatIndex, Verdict, open};

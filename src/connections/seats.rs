@@ -199,8 +199,14 @@ pub trait Admission {
     /// Returns the number of users and networks whose cells are held.
     fn message_keys(&self) -> u32;
 
-    /// Returns the numbers of seats, addresses, users, and anonymous seats.
+    /// Returns the numbers of seats, addresses, users, and anonymous seats of this process.
     fn counts(&self) -> [u32; 4];
+
+    /// Returns the numbers of seats, anonymous seats and processes of the host, if the seats are
+    /// counted over all its processes.
+    fn host(&self) -> Option<[u32; 3]> {
+        None
+    }
 }
 
 /// Applies limits in their order. Limits that are only observed refuse nothing: the first that
@@ -254,6 +260,16 @@ impl<R: Sharing> SeatIndex<R> {
     /// Creates an index without a name.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        Self::with_keys(limits, UserKeys::default())
+    }
+
+    /// Creates an index whose keys of users are those of all indexes with the same secret.
+    #[must_use]
+    pub fn with_secret(limits: Limits, secret: (u64, u64)) -> Self {
+        Self::with_keys(limits, UserKeys::new(secret))
+    }
+
+    fn with_keys(limits: Limits, user_keys: UserKeys) -> Self {
         let index = Self {
             v4: Default::default(),
             v6: Default::default(),
@@ -265,7 +281,7 @@ impl<R: Sharing> SeatIndex<R> {
             rates: Mutex::default(),
             message_rates: MessageRates::default(),
             declared: limits,
-            user_keys: UserKeys::default(),
+            user_keys,
         };
         index.set_limits(limits);
         index
@@ -634,6 +650,8 @@ pub enum Scope {
     Own(Box<SeatIndex<Local>>),
     /// The index that all tables with one name share.
     Named(Arc<SeatIndex<Shared>>),
+    /// An index of this process, within the counts of all processes of its host.
+    Host(Arc<dyn Admission + Send + Sync>),
 }
 
 impl Scope {
@@ -643,6 +661,7 @@ impl Scope {
         match self {
             Self::Own(index) => &**index,
             Self::Named(index) => &**index,
+            Self::Host(index) => &**index,
         }
     }
 }

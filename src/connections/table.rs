@@ -535,7 +535,7 @@ impl Table {
     }
 
     fn leave_if_done(&mut self) {
-        if self.closed && self.taken == 0 && matches!(self.index, Scope::Named(_)) {
+        if self.closed && self.taken == 0 && !matches!(self.index, Scope::Own(_)) {
             self.index = Scope::Own(Box::new(SeatIndex::new(Limits::default())));
         }
     }

@@ -15,6 +15,15 @@ const NAME_INLINE: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserKey(NonZeroU32, u32, u32);
 
+impl UserKey {
+    /// Returns the 96 bits of the hash.
+    #[must_use]
+    pub fn bits(self) -> u128 {
+        let first = u128::from(self.0.get());
+        first << 64 | u128::from(self.1) << 32 | u128::from(self.2)
+    }
+}
+
 impl Hash for UserKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // The key is a keyed hash already.
@@ -54,6 +63,11 @@ impl Default for UserKeys {
 }
 
 impl UserKeys {
+    /// Returns the keys of a secret that other processes have, too.
+    pub(super) fn new(secret: (u64, u64)) -> Self {
+        Self(secret.0, secret.1)
+    }
+
     /// Returns the key of a name given in UTF-16 units.
     pub(super) fn key(&self, name: &[u16]) -> UserKey {
         let sip = SipHasher13::new_with_keys(self.0, self.1);

@@ -163,8 +163,11 @@ export class ElysiaServerBuilder<App = BaseApp> {
   allowedOrigins(allowedOrigins: NonNullable<ServerOptions['allowedOrigins']>): this {
     return this.#set({ allowedOrigins });
   }
-  /** Sets the cluster whose processes count connections together, and the name that they share. */
-  cluster(cluster: Cluster, name: string): this {
+  /**
+   * Sets the cluster whose processes count connections together, and the name that they share.
+   * @param cluster `'host'` for all processes of this Linux host, without a server
+   */
+  cluster(cluster: Cluster | 'host', name: string): this {
     return this.#set({ cluster, name });
   }
   /** Sets the clients that the limits of an address never refuse. */

@@ -107,8 +107,15 @@ export interface ServerOptions extends RefusalOptions<Request> {
    * processes with `cluster`. Default: this server alone.
    */
   readonly name?: string | undefined;
-  /** Cluster whose processes count connections together, as the guard's option; needs `name`. Default: none. */
-  readonly cluster?: Cluster | undefined;
+  /**
+   * Cluster whose processes count connections together, or `'host'` for all processes of this host, as the guard's
+   * option; needs `name`. Default: none.
+   */
+  readonly cluster?: Cluster | 'host' | undefined;
+  /** Keys that `cluster: 'host'` can count at once, as the guard's option: 1024 to 2^24. Default 65536. */
+  readonly hostCapacity?: number | undefined;
+  /** Processes that `cluster: 'host'` can count at once, as the guard's option: 2 to 256. Default 32. */
+  readonly hostProcesses?: number | undefined;
   /** Clients that the limits of an address never refuse, as the guard's option. Default: none. */
   readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
   /** Failures after which an address is banned: 1 to 65536, or `BanOptions`, as the guard's option. Default: no bans. */
@@ -156,6 +163,8 @@ const OPTIONS = [
   'allowedOrigins',
   'name',
   'cluster',
+  'hostCapacity',
+  'hostProcesses',
   'exempt',
   'banAfter',
   'onDrain',
@@ -241,10 +250,10 @@ export function checkOptions(options: ServerOptions): void {
     );
   if (shutdown !== undefined)
     new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
-  const { name, cluster, exempt, banAfter, onDrain } = options;
+  const { name, cluster, hostCapacity, hostProcesses, exempt, banAfter, onDrain } = options;
   if (onDrain !== undefined && typeof onDrain !== 'function')
     throw wrongType('onDrain', onDrain, 'a function');
-  checkedArguments({ name, cluster, exempt, banAfter });
+  checkedArguments({ name, cluster, hostCapacity, hostProcesses, exempt, banAfter });
   RefusalShape.of(options);
   void new Tracer(options.requestIdHeader);
   const { proxies } = new ClientAddress(options.clientAddress, options.trustedProxies);

@@ -29,6 +29,8 @@ import {
 const FOR_GUARD = [
   'name',
   'cluster',
+  'hostCapacity',
+  'hostProcesses',
   'exempt',
   'banAfter',
   'onDrain',

@@ -27,6 +27,7 @@ import {
   type ConnectionLimits,
   frozenLimits,
 } from './limits.js';
+import { checkHostLimits } from './host-limits.js';
 import { LiveConnections } from './live-connections.js';
 import { LoopClock } from './loop-clock.js';
 import { type ExceededRate, MessageRateLimiter, RATE_REASONS, ratesOf } from './message-rate.js';
@@ -42,7 +43,7 @@ import { RetryTimes } from './retry.js';
 import { Seats } from './seats.js';
 import { SharedSeats } from './shared-seats.js';
 import { type Closable, SocketCloser } from './socket-closer.js';
-import type { ConnectionStats } from './stats.js';
+import { type ConnectionStats, hostCountsOf } from './stats.js';
 import { Sweep } from './sweep.js';
 
 const CLOSE_USER_CODE = 4003;
@@ -76,6 +77,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #closer: SocketCloser;
   readonly #sweep: Sweep<ManagedConnection<S>>;
   #limits: Readonly<ConnectionLimits>;
+  /** The limits at the start, as `checkedLimits` returns them. */
+  readonly #counted: readonly number[];
   readonly #retry: RetryTimes;
   readonly #reading = new Reading();
   #bans: Bans | undefined;
@@ -93,7 +96,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @param limits see `ConnectionLimits`
    * @param options see `ConnectionManagerOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT if the
-   * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed
+   * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed. With `cluster: 'host'`
+   * also ERR_UNSUPPORTED on other systems than Linux, ERR_HOST_FILE, ERR_CLUSTER_INCOMPATIBLE and ERR_CLUSTER_FULL
    */
   constructor(limits: ConnectionLimits, options?: ConnectionManagerOptions<S>);
   /**
@@ -145,7 +149,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (inForce !== undefined)
       this.#limits = frozenLimits(withClusterLimits(this.#limits, inForce));
     const opened = inForce === undefined ? numbers : inForceNumbers(numbers, inForce);
-    this.#seats = new Seats(given.name, opened, member, this.#owner, driver, loop);
+    this.#counted = numbers;
+    this.#seats = new Seats(given.name, opened, member, given.host, this.#owner, driver, loop);
     this.#live = new LiveConnections(this.#seats, given.closesOldest);
     this.connections = this.#live.view;
     this.#retry = new RetryTimes(this.#seats, loop, () => ({
@@ -686,6 +691,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   snapshot(): ConnectionStats {
     const [total = 0, addresses = 0, users = 0, anonymous = 0, keys = 0] = this.#seats.counts();
+    const host = this.#seats.host();
     return {
       totalConnections: total,
       connectionsByIp: addresses,
@@ -700,6 +706,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       messageRateKeys: keys,
       messagesOverRate: this.#overRate,
       bans: this.#bans?.stats(),
+      host: host && hostCountsOf(host),
       limits: this.#limits,
     };
   }
@@ -714,7 +721,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * messages and bytes begin anew.
    *
    * With a cluster, the limits that count over all processes change on all of them; see `await cluster.settled()`. The
-   * other limits are this process's and change at once.
+   * other limits are this process's and change at once. With `cluster: 'host'` limits of counts change in all processes at
+   * once, and `snapshot().limits` in this one; a limit of counts other than a total that no process began with cannot be
+   * set.
    * @param changes limits to replace; `undefined` lifts one
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
    * `ipv6PrefixBits`, and `mode: 'observe'` with a cluster; ERR_CLOSED after `close()`. Nothing has changed then.
@@ -734,6 +743,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.#shared !== undefined && merged.mode === 'observe')
       throw outOfRange('mode', 'observe', "'enforce' with a cluster");
     this.#checkOpen('its limits cannot change');
+    if (this.#options.host !== undefined) checkHostLimits(this.#counted, numbers);
     if (this.#shared !== undefined)
       this.#limits = this.#shared.changeLimits(changes, merged, () => this.#limits);
     else {

@@ -23,8 +23,23 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
    * needs. `drain` and idle eviction stay this process's. Admission is asynchronous then: use `admit` and
    * `connection.identify`; `reserve`, `addConnection` and `bindUser` are optimistic. Excludes the limits'
    * `mode: 'observe'`. Default: none.
+   *
+   * `'host'` counts over all processes of this user on one Linux host, in a file in `/dev/shm`, without a server:
+   * `reserve` and `addConnection` stay synchronous and exact. It needs a `name`, too. Rates, bans, `drain`, takeovers
+   * and `snapshot()` stay this process's.
    */
-  readonly cluster?: Cluster | undefined;
+  readonly cluster?: Cluster | 'host' | undefined;
+  /**
+   * With `cluster: 'host'`: keys (addresses, prefixes, users) that can be counted at once, in all processes: 1024 to
+   * 2^24. The file takes about `(11 + 5.4 * hostProcesses)` bytes for each, of memory. A client whose keys find no
+   * place is refused with `host_full`. Default 65536.
+   */
+  readonly hostCapacity?: number | undefined;
+  /**
+   * With `cluster: 'host'`: processes that can count at once: 2 to 256, rounded up to a multiple of 16. During a
+   * rolling restart the old ones count, too. One more is ERR_CLUSTER_FULL. Default 32.
+   */
+  readonly hostProcesses?: number | undefined;
   /**
    * Owner of the manager's timers. Default: a `TimerManager` of its own, which ends with the
    * manager.
@@ -88,10 +103,15 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
     | undefined;
 }
 
+/** Keys and processes of a host's counts. @internal */
+export type HostSizes = readonly [capacity: number, processes: number];
+
 /** Options, complete. @internal */
 export interface CheckedOptions<S extends ManagedSocket> {
   readonly name: string | undefined;
   readonly cluster: Cluster | undefined;
+  /** Sizes of the counts of this host, if the seats are counted there. */
+  readonly host: HostSizes | undefined;
   readonly timers: TimerManager;
   /** True if nobody else has these timers: they end with the manager. */
   readonly ownsTimers: boolean;
@@ -112,6 +132,8 @@ const HOOKS = ['onEvict', 'onRefuse', 'onObserve', 'onRateExceeded'] as const;
 const OPTIONS = [
   'name',
   'cluster',
+  'hostCapacity',
+  'hostProcesses',
   'timers',
   'leaseTimeoutMs',
   'closeTimeoutMs',
@@ -159,8 +181,8 @@ function checkedOptions<S extends ManagedSocket>(
     throw wrongType('monitor', monitor, 'a ResourceMonitor');
   if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX))
     throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
-  if (cluster !== undefined && !(cluster instanceof Cluster))
-    throw wrongType('cluster', cluster, 'a Cluster');
+  if (cluster !== undefined && cluster !== 'host' && !(cluster instanceof Cluster))
+    throw wrongType('cluster', cluster, "a Cluster or 'host'");
   if (cluster !== undefined && name === undefined)
     throw wrongType('name', name, 'a string: a cluster counts the managers of one name together');
   if (onFull !== 'reject' && onFull !== 'closeOldest')
@@ -178,7 +200,8 @@ function checkedOptions<S extends ManagedSocket>(
   const shared = timers ?? timerManager;
   return {
     name,
-    cluster,
+    cluster: cluster === 'host' ? undefined : cluster,
+    host: hostSizes(given),
     timers: shared ?? new TimerManager({ name: 'connections' }),
     ownsTimers: shared === undefined,
     leaseTimeoutMs: time('leaseTimeoutMs', 10_000),
@@ -193,6 +216,24 @@ function checkedOptions<S extends ManagedSocket>(
     onObserve: given.onObserve,
     onRateExceeded: given.onRateExceeded,
   };
+}
+
+/** Checks the sizes of a host's counts. */
+function hostSizes({
+  cluster,
+  hostCapacity,
+  hostProcesses,
+}: Pick<ConnectionManagerOptions, 'cluster' | 'hostCapacity' | 'hostProcesses'>):
+  HostSizes | undefined {
+  for (const [field, size] of Object.entries({ hostCapacity, hostProcesses })) {
+    if (size !== undefined && cluster !== 'host')
+      throw wrongType(field, size, "absent without cluster: 'host'");
+  }
+  if (cluster !== 'host') return undefined;
+  return [
+    wholeNumber('hostCapacity', hostCapacity, 1024, 2 ** 24, 65_536),
+    wholeNumber('hostProcesses', hostProcesses, 2, 256, 32),
+  ];
 }
 
 /** True for a monitor, of another copy of this package too. */

@@ -14,6 +14,7 @@ export type RefusalCode =
   | 'ip_rate'
   | 'user_rate'
   | 'unknown_ip_limit'
+  | 'host_full'
   | 'pending_limit'
   | 'pending_ip_limit'
   | 'overload'
@@ -51,6 +52,7 @@ export const REASONS: Readonly<Record<RefusalCode, string>> = {
   ip_rate: 'Connect rate per IP exceeded',
   user_rate: 'Connect rate per user exceeded',
   unknown_ip_limit: 'Max connections without an IP exceeded',
+  host_full: 'Too many clients are counted on this host',
   pending_limit: 'Max pending handshakes exceeded',
   pending_ip_limit: 'Max pending handshakes per IP exceeded',
   overload: 'Server is overloaded',
@@ -73,6 +75,7 @@ export const NATIVE_CODES: readonly RefusalCode[] = [
   'ip_rate',
   'user_rate',
   'unknown_ip_limit',
+  'host_full',
 ];
 
 /** A refusal with the trace of the refused handshake. */

@@ -11,6 +11,7 @@ import { encodeName, TEXT_MAX } from '../native/strings.js';
 import type { Driver } from '../timers/driver.js';
 import type { LoopClock } from './loop-clock.js';
 import type { ConnectionOwner } from './owner.js';
+import type { HostSizes } from './options.js';
 import { NATIVE_CODES, type RefusalCode } from './refusal.js';
 import { PLACE_MASK, Segment, SEGMENT_BITS, SEGMENT_SLOTS } from './segment.js';
 
@@ -49,22 +50,29 @@ export function refusalCodeOf(answer: number): RefusalCode {
 
 type NativeTable = ReturnType<typeof createConnections>;
 
-/** @throws ERR_LIMITS_CONFLICT if the index of that name is open with other limits */
+/** Codes of the core's errors, and the option at fault. */
+const OPEN_ERRORS = {
+  ERR_LIMITS_CONFLICT: 'name',
+  ERR_UNSUPPORTED: 'cluster',
+  ERR_HOST_FILE: 'cluster',
+  ERR_CLUSTER_INCOMPATIBLE: 'cluster',
+  ERR_CLUSTER_FULL: 'hostProcesses',
+} as const;
+
+/** @throws those of `OPEN_ERRORS` */
 function openTable(
   name: string | undefined,
   limits: number[],
   member: Membership | undefined,
+  host: HostSizes | undefined,
 ): NativeTable {
   try {
-    return createConnections(name, limits, member?.id);
+    return createConnections(name, limits, member?.id, host && [...host]);
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    const prefix = 'ERR_LIMITS_CONFLICT: ';
-    if (message.startsWith(prefix))
-      throw new PortcullisError('ERR_LIMITS_CONFLICT', message.slice(prefix.length), {
-        field: 'name',
-      });
-    throw error;
+    const [, code, text] = /^(ERR_\w+): (.*)$/s.exec((error as Error).message) ?? [];
+    if (code === undefined || text === undefined || !(code in OPEN_ERRORS)) throw error;
+    const known = code as keyof typeof OPEN_ERRORS;
+    throw new PortcullisError(known, text, { field: OPEN_ERRORS[known] });
   }
 }
 
@@ -94,12 +102,14 @@ export class Seats<C> {
    * @param name of the index; `undefined` for one of its own
    * @param limits as `checkedLimits` returns them
    * @param member counts the seats outside of this process, too
-   * @throws ERR_LIMITS_CONFLICT
+   * @param host counts them over all processes of this host
+   * @throws ERR_LIMITS_CONFLICT; with `host` those of the file
    */
   constructor(
     name: string | undefined,
     limits: number[],
     member: Membership | undefined,
+    host: HostSizes | undefined,
     owner: ConnectionOwner<C>,
     driver: Driver,
     loop: LoopClock,
@@ -109,7 +119,7 @@ export class Seats<C> {
     this.#loop = loop;
     this.#isNamed = name !== undefined;
     this.#member = member;
-    this.#table = openTable(name, limits, member);
+    this.#table = openTable(name, limits, member, host);
     this.#table.share(this.#scratch, this.#text, this.#noted);
     this.#message = this.#table.message;
     // Uses a custom clock as it is: tests advance it by hand.
@@ -389,6 +399,11 @@ export class Seats<C> {
   counts(): readonly number[] {
     this.#table.counts();
     return [...this.#scratch.subarray(0, 5)];
+  }
+
+  /** Seats, seats without a user and processes of the host, if it counts the seats. */
+  host(): readonly number[] | undefined {
+    return this.#table.host() === 1 ? [...this.#scratch.subarray(0, 3)] : undefined;
   }
 
   /** @param limits as `checkedLimits` returns them */

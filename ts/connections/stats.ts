@@ -3,7 +3,17 @@ import type { BanStats } from './ban.js';
 import type { ConnectionLimits } from './limits.js';
 import type { RefusalCode } from './refusal.js';
 
-/** Counts at one moment. The first four are those of the index, which managers of one name share. */
+/** Counts of all processes of a host, those included that have ended within the last second. */
+export interface HostCounts {
+  /** Open connections and leases. */
+  readonly totalConnections: number;
+  /** Connections and leases without a user. */
+  readonly anonymousConnections: number;
+  /** Processes. */
+  readonly processes: number;
+}
+
+/** Counts at one moment. The first four are those of the index, which managers of one name in this process share. */
 export interface ConnectionStats {
   /** Open connections and leases. */
   readonly totalConnections: number;
@@ -37,6 +47,14 @@ export interface ConnectionStats {
   readonly messagesOverRate: number;
   /** Failures and bans of addresses; `undefined` without `banAfter`. */
   readonly bans: BanStats | undefined;
+  /** Counts of all processes of this host; `undefined` without `cluster: 'host'`. */
+  readonly host: HostCounts | undefined;
   /** The limits in force: a frozen copy. */
   readonly limits: Readonly<ConnectionLimits>;
+}
+
+/** @param counts as `Seats.host` returns them @internal */
+export function hostCountsOf(counts: readonly number[]): HostCounts {
+  const [totalConnections = 0, anonymousConnections = 0, processes = 0] = counts;
+  return { totalConnections, anonymousConnections, processes };
 }

@@ -145,6 +145,8 @@ export const GUARD_OPTIONS = [
 export const MANAGER_OPTIONS = [
   'name',
   'cluster',
+  'hostCapacity',
+  'hostProcesses',
   'leaseTimeoutMs',
   'closeTimeoutMs',
   'onFull',

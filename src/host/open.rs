@@ -1,0 +1,51 @@
+//! The names that this process counts in over its host: all managers of a name share a column.
+
+use super::error::HostError;
+use super::layout::Layout;
+use super::mapping::user;
+use super::seats::HostSeats;
+use crate::connections::Limits;
+use siphasher::sip128::SipHasher13;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+/// Where the files are: memory that all processes of the host see, and that a restart empties.
+const FOLDER: &str = "/dev/shm";
+
+static NAMED: LazyLock<Mutex<HashMap<String, Weak<HostSeats>>>> = LazyLock::new(Mutex::default);
+
+/// Returns the file of a name. The name may be anything, so the file has its hash.
+fn path_of(folder: &Path, name: &str) -> PathBuf {
+    let hash = SipHasher13::new().hash(name.as_bytes());
+    let file = format!("portcullis-{}-{:016x}{:016x}", user(), hash.h1, hash.h2);
+    folder.join(file)
+}
+
+/// Opens the seats of that name over all processes of the host, or makes them.
+///
+/// # Errors
+/// [`HostError`]
+pub fn open(
+    name: &str,
+    capacity: usize,
+    processes: usize,
+    limits: Limits,
+) -> Result<Arc<HostSeats>, HostError> {
+    let layout = Layout::new(capacity, processes);
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(index) = named.get(name).and_then(Weak::upgrade) {
+        let field = index.difference(layout, &limits);
+        return field.map_or(Ok(index), |field| Err(HostError::Conflict { field }));
+    }
+    named.retain(|_, index| index.strong_count() > 0);
+    let path = path_of(Path::new(FOLDER), name);
+    let mut index = HostSeats::open(&path, layout, limits)?;
+    index.watch().map_err(|error| HostError::File {
+        path: path.display().to_string(),
+        problem: format!("no thread can look after it: {error}"),
+    })?;
+    let index = Arc::new(index);
+    named.insert(name.to_owned(), Arc::downgrade(&index));
+    Ok(index)
+}
