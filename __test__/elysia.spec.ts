@@ -493,3 +493,33 @@ describe('other ways to a server', () => {
     expect(await ask(await server.open(), 'hello')).toBe('hello');
   });
 });
+
+describe('a refused handshake', () => {
+  it('is answered alike on every route, and passes the hooks of its route', async () => {
+    const server = await app('routes with hooks, and one without');
+    await server.open('/plain');
+    // The time of a retry varies, and the length with it.
+    const answerOf = async (path: string) => {
+      const { status, headers, body } = await server.handshake({}, path);
+      return [status, headers.replaceAll(/\d+/g, '0'), body.replaceAll(/\d+/g, '0')];
+    };
+    const plain = await answerOf('/plain');
+    expect(plain).toEqual([429, expect.stringContaining('connection: close'), plain[2]]);
+    expect(plain[2]).toMatch(/^\{"code":"ip_limit","message":".+","retryAfterMs":0\}$/);
+    for (const path of ['/logged', '/derived', '/both'])
+      expect([path, ...(await answerOf(path))]).toEqual([path, ...plain]);
+    const mapped = await server.handshake({}, '/mapped');
+    expect([mapped.status, mapped.headers]).toEqual([
+      429,
+      expect.stringContaining('x-mapped: yes'),
+    ]);
+    // Elysia checks the query before any hook of `beforeHandle`.
+    expect((await server.handshake({}, '/checked')).status).toBe(422);
+    expect((await server.handshake({}, '/nowhere')).status).toBe(404);
+    await expect
+      .poll(async () => JSON.parse(await server.get('/seen')) as object)
+      .toEqual({ derive: 1, afterResponse: 1, mapResponse: 1 });
+    const { refused } = JSON.parse(await server.get('/stats')) as { refused: object };
+    expect(refused).toEqual({ ip_limit: 5 });
+  });
+});

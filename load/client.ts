@@ -27,8 +27,8 @@ function answerFrameOf(text: string): Buffer {
   return Buffer.concat([Buffer.from([0x81, payload.length]), payload]);
 }
 
-const handshakeOf = (token: string): string =>
-  `GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Agent: load\r\nAuthorization: Bearer ${token}\r\n\r\n`;
+const handshakeOf = (token: string, path = '/ws'): string =>
+  `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Agent: load\r\nAuthorization: Bearer ${token}\r\n\r\n`;
 
 const CLOSE = frameOf(8, Buffer.from([0x03, 0xe8]));
 const [, , portText, countText] = process.argv;
@@ -283,22 +283,30 @@ async function burst({ inFlight, ms }: { inFlight: number; ms: number }) {
 }
 
 /**
- * Connects clients that must be refused, from the addresses that are full; every second one has a
- * forged token. `stranger` is an address with room: all of its clients have forged tokens.
+ * Connects clients that must be refused. From the addresses that are full every second one has a
+ * forged token. Strangers come from addresses of no client, and their tokens are all good or all
+ * forged.
  */
 async function flood({
   total,
   inFlight,
-  stranger,
+  path,
+  strangers,
+  isForged = true,
 }: {
   total: number;
   inFlight: number;
-  stranger?: string;
+  path?: string;
+  strangers?: readonly string[];
+  isForged?: boolean;
 }) {
-  const good = handshakeOf(tokenOf('stranger'));
+  const good = handshakeOf(tokenOf('stranger'), path);
   const forged = handshakeOf(
     tokenOf('stranger', 'the secret of somebody else, of thirty-two bytes'),
+    path,
   );
+  const from = strangers ?? hosts;
+  const isBad = (index: number): boolean => (strangers === undefined ? index % 2 === 1 : isForged);
   const statuses: Record<string, number> = {};
   const times = new Float64Array(total);
   const seconds = await inParallel(total, inFlight, (index, over) => {
@@ -311,8 +319,8 @@ async function flood({
       over();
     };
     connect(
-      new Peer(index % count, told, stranger === undefined && index % 2 === 0 ? good : forged),
-      stranger ?? hosts[index % hosts.length]!,
+      new Peer(index % count, told, isBad(index) ? forged : good),
+      from[index % from.length]!,
     );
   });
   times.sort();

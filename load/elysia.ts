@@ -4,7 +4,7 @@ import { portcullis } from '../dist/elysia.js';
 import { everything } from './everything.mjs';
 import { NpmGuard } from './npm.mjs';
 import { report } from './report.mjs';
-import { answer, limitsFor } from './settings.mjs';
+import { answer, limitsFor, REFUSAL, REFUSING_PATH } from './settings.mjs';
 import { TwinGuard } from './twin.mjs';
 
 type Message = Parameters<typeof answer>[0];
@@ -17,7 +17,8 @@ const base = () =>
 const listen = (
   app: { listen(options: object): { server: { port?: number } | null } },
   seats: () => number,
-): void => report(app.listen({ port: 0, hostname: '127.0.0.1' }).server?.port, seats);
+  ban?: (address: string) => unknown,
+): void => report(app.listen({ port: 0, hostname: '127.0.0.1' }).server?.port, seats, ban);
 
 /**
  * Starts a server with a guard of its own, as a user would wire it: it admits clients before the
@@ -65,11 +66,14 @@ function guardedBy(guard: Guard): void {
 function bare(): void {
   let open = 0;
   listen(
-    base().ws('/ws', {
-      open: () => void open++,
-      message: (ws, message) => void ws.send(JSON.stringify(answer(message as Message))),
-      close: () => void open--,
-    }),
+    base()
+      .ws('/ws', {
+        open: () => void open++,
+        message: (ws, message) => void ws.send(JSON.stringify(answer(message as Message))),
+        close: () => void open--,
+      })
+      // Every client is refused: what a refusal costs without a guard.
+      .get(REFUSING_PATH, () => new Response(REFUSAL, { status: 503 })),
     () => open,
   );
 }
@@ -81,7 +85,12 @@ function everythingOn(): void {
     .ws('/ws', {
       message: (ws, message) => void ws.send(JSON.stringify(answer(message as Message))),
     });
-  listen(app, () => guard.decorator.portcullis.manager.snapshot().totalConnections);
+  const { manager } = guard.decorator.portcullis;
+  listen(
+    app,
+    () => manager.snapshot().totalConnections,
+    (address) => manager.ban(address),
+  );
 }
 
 const make: Record<string, () => void> = {

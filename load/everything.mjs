@@ -1,5 +1,5 @@
 // The options of portcullis with every feature on, for each adapter: limits and rates, tokens, JSON
-// limits, monitor, metrics, page.
+// limits, bans, monitor, metrics, page.
 import { ProductionMetrics, ResourceMonitor, TimerManager, TokenVerifier } from '../dist/index.js';
 import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
 
@@ -22,6 +22,7 @@ export function everything(limits) {
       issuer: ISSUER,
       audience: AUDIENCE,
     }),
+    banAfter: {},
     json: { maxBytes: limits.messageBytes },
     requests: {},
     websockets: { maxMessageSize: limits.messageBytes, pingIntervalMs: limits.pingMs },

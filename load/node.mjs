@@ -5,7 +5,7 @@ import { portcullis } from '../dist/ws.js';
 import { everything } from './everything.mjs';
 import { NpmGuard } from './npm.mjs';
 import { report } from './report.mjs';
-import { answer, limitsFor } from './settings.mjs';
+import { answer, limitsFor, REFUSAL, REFUSING_PATH } from './settings.mjs';
 import { TwinGuard } from './twin.mjs';
 
 const [, , contestant, connections] = process.argv;
@@ -24,7 +24,9 @@ function bare() {
   const server = createServer(hello);
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
-    sockets.handleUpgrade(request, socket, head, (ws) => {
+    // Every client is refused: what a refusal costs without a guard.
+    if (request.url === REFUSING_PATH) return refuse(socket, { status: 503, text: REFUSAL });
+    return sockets.handleUpgrade(request, socket, head, (ws) => {
       ws.on('error', () => undefined);
       answerAll(ws);
     });
@@ -86,7 +88,8 @@ function everythingOn() {
   const sockets = new WebSocketServer({ noServer: true });
   sockets.on('connection', answerAll);
   guard.attach(server, sockets);
-  return { server, seats: () => guard.manager.snapshot().totalConnections };
+  const seats = () => guard.manager.snapshot().totalConnections;
+  return { server, seats, ban: (address) => guard.manager.ban(address) };
 }
 
 const make = {
@@ -95,7 +98,7 @@ const make = {
   npm: () => guardedBy(new NpmGuard(limits)),
   portcullis: everythingOn,
 };
-const { server, seats } = make[contestant]();
+const { server, seats, ban } = make[contestant]();
 server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () =>
-  report(server.address().port, seats),
+  report(server.address().port, seats, ban),
 );

@@ -5,8 +5,9 @@ let delays = [];
 
 /**
  * Sends the port to the parent, and the figures since the last question whenever the parent asks.
+ * @param ban bans an address, where the server can
  */
-export function report(port, seats) {
+export function report(port, seats, ban) {
   let due = performance.now() + BEAT_MS;
   setInterval(() => {
     const now = performance.now();
@@ -14,7 +15,8 @@ export function report(port, seats) {
     for (let late = Math.max(0, now - due); late >= 0; late -= BEAT_MS) delays.push(late);
     due = now + BEAT_MS;
   }, BEAT_MS);
-  process.on('message', () => {
+  process.on('message', ({ banned }) => {
+    if (banned !== undefined) ban(banned);
     const sorted = delays.toSorted((a, b) => a - b);
     delays = [];
     const { user, system } = process.cpuUsage();

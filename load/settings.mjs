@@ -8,6 +8,10 @@ export const SECRET = 'a secret of at least thirty-two bytes, for HS256';
 export const ISSUER = 'https://issuer.example/';
 export const AUDIENCE = 'load';
 
+/** Path of the bare servers that refuses every handshake, and the text of that. */
+export const REFUSING_PATH = '/full';
+export const REFUSAL = '{"code":"full","message":"The server is full","retryAfterMs":1000}';
+
 // Linux has all of 127.0.0.0/8 on its loopback interface; other systems have one address.
 const ADDRESSES = process.platform === 'linux' ? 100 : 1;
 

@@ -1,13 +1,21 @@
 // Measures two contestants beside each other: both live, in slices of about a second in turn. What
 // disturbs the machine for longer than a slice disturbs both, and the ratio of a pair stays.
+import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startClients, startServer } from './processes.mjs';
+import { REFUSING_PATH } from './settings.mjs';
 
 const CONNECTING = 64;
 const IN_FLIGHT = 256;
 const FLOODING = 64;
-/** An address of no client. */
-const STRANGER = '127.0.9.9';
+/** Addresses of no client: one alone would run out of ports. */
+const STRANGERS = Array.from({ length: 100 }, (_, index) => `127.0.9.${10 + index}`);
+/** An address of this machine that can be banned: loopback never is. */
+const BANNED = Object.values(networkInterfaces())
+  .flat()
+  .find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+/** Part of the refusals of a slice that one address makes: it has as many ports as the system gives it. */
+const BANNED_SHARE = 0.2;
 const PATIENCE_MS = 5000;
 
 /** The server of a contestant with its clients, which stay for the whole run. */
@@ -29,6 +37,7 @@ class Rival {
       const { port } = await server.hello;
       clients = startClients(port, settings.connections);
       await clients.hello;
+      if (contestant !== 'bare' && BANNED !== undefined) await server.ask({ banned: BANNED });
       return new Rival(server, clients, settings);
     } catch (error) {
       await clients?.end();
@@ -78,9 +87,9 @@ class Rival {
     return this.#slice('burst', options, ({ answered }) => answered);
   }
 
-  /** Connects clients that must be refused with `status`. */
-  async refusals(status, options) {
-    const { refusals: total } = this.#settings;
+  /** Connects clients that must be refused with `status`; a share of them where they share one address. */
+  async refusals(status, options, share = 1) {
+    const total = Math.ceil(this.#settings.refusals * share);
     const asked = { total, inFlight: FLOODING, ...options };
     const slice = await this.#slice('flood', asked, ({ statuses }) => statuses[status] ?? 0);
     if (slice.statuses[status] !== total)
@@ -96,21 +105,29 @@ class Rival {
   }
 }
 
-/** The slices of a round, each with the contestants that take it. */
+const refusing = { path: REFUSING_PATH, strangers: STRANGERS, isForged: false };
+const banned = { strangers: [BANNED], isForged: false };
+const isBare = (name) => name === 'bare';
+const isGuarded = (name) => name !== 'bare';
+
+/** The slices of a round, each with a test for the contestants that take it. */
 const SLICES = [
   ['connect', (rival) => rival.connect()],
   ['messages', (rival) => rival.messages()],
-  ['full', (rival) => rival.refusals(429), 'guarded'],
-  ['forged', (rival) => rival.refusals(401, { stranger: STRANGER }), 'guarded'],
+  // What the host takes to accept a connection, to answer it and to close it: the floor.
+  ['refused', (rival) => rival.refusals(503, refusing), isBare],
+  ['full', (rival) => rival.refusals(429), isGuarded],
+  ['forged', (rival) => rival.refusals(401, { strangers: STRANGERS }), isGuarded],
+  ['banned', (rival) => rival.refusals(429, banned, BANNED_SHARE), isGuarded],
   ['leave', (rival) => rival.leave()],
-];
+].filter(([title]) => title !== 'banned' || BANNED !== undefined);
 
 /** Runs one round: each slice by one contestant after the other. */
 async function roundOf(rivals, names, tell) {
   const figures = Object.fromEntries(names.map((name) => [name, {}]));
-  for (const [title, run, guarded] of SLICES) {
+  for (const [title, run, isFor] of SLICES) {
     for (const name of names) {
-      if (guarded !== undefined && name === 'bare') continue;
+      if (isFor?.(name) === false) continue;
       tell(`${name} ${title}`);
       figures[name][title] = await run(rivals[name]);
     }

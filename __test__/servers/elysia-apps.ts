@@ -30,7 +30,34 @@ const part = (path: string, max: number): AnyElysia =>
 const { first, ...rest } = options as { first?: string; limits: object };
 const whoAmI = identifying((request: Request, name) => request.headers.get(name));
 
+/** Calls of hooks, by their names. */
+const seen: Record<string, number> = {};
+const note = (name: string) => (): undefined => void (seen[name] = (seen[name] ?? 0) + 1);
+
 const APPS: Record<string, () => AnyElysia> = {
+  'routes with hooks, and one without': () => {
+    const guard = portcullis({ limits: { maxConnectionsPerIp: 1 }, timers });
+    return new Elysia()
+      .use(new Elysia().derive(note('derive')).use(guard).ws('/derived', echo))
+      .use(guard)
+      .ws('/plain', echo)
+      .ws('/logged', { ...echo, afterResponse: note('afterResponse') })
+      .ws('/mapped', {
+        ...echo,
+        mapResponse: ({ response, set }) => {
+          note('mapResponse')();
+          return new Response(response instanceof Response ? response.body : null, {
+            status: response instanceof Response ? response.status : 200,
+            headers: { ...set.headers, 'x-mapped': 'yes' } as Record<string, string>,
+          });
+        },
+      })
+      .ws('/checked', { ...echo, query: t.Object({ room: t.String() }) })
+      .ws('/both', echo)
+      .get('/both', () => 'not a socket', { afterResponse: note('afterGet') })
+      .get('/seen', () => seen)
+      .get('/stats', ({ portcullis: { manager } }) => manager.snapshot()) as AnyElysia;
+  },
   'a guard for each part': () =>
     new Elysia().use(part('/admin', 1)).use(part('/chat', 3)).ws('/free', echo) as AnyElysia,
   'a guard for a group': () =>

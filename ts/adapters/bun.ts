@@ -5,7 +5,7 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import type { GuardOptions } from '../guard/options.js';
-import type { Answer } from '../http/answer.js';
+import { type Answer, lastOf } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';
 import {
   asksForWebSocket,
@@ -140,7 +140,8 @@ class BunAdapter {
     if (page?.isFor(request) === true)
       return page.fetch(request, server.requestIP(request)?.address ?? '');
     const banned = this.#refusesBanned(request, server);
-    if (banned !== undefined) return markRefused(responseOf(banned));
+    if (banned !== undefined)
+      return markRefused(responseOf(asksForWebSocket(request) ? lastOf(banned) : banned));
     const run = this.guard.needsToken(request.method, request.url)
       ? () => this.#withToken(request, server, handle)
       : handle;
@@ -190,7 +191,7 @@ class BunAdapter {
 
   /** Runs the handler of an admitted handshake; the seat is free again unless a socket opens. */
   #admitted(pending: Admission, request: Request, handle: () => unknown): unknown {
-    if (pending.answer !== undefined) return markRefused(responseOf(pending.answer));
+    if (pending.answer !== undefined) return markRefused(responseOf(lastOf(pending.answer)));
     this.#pending.set(request, pending);
     let result: unknown;
     try {

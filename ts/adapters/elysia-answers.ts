@@ -108,6 +108,12 @@ export class AppAnswers {
     return new Response();
   }
 
+  /** True if answers pass hooks or headers of the app, or if the app is not known. */
+  get passesHooks(): boolean {
+    const app = this.#appOf();
+    return app === undefined || this.#passes(app);
+  }
+
   /** True if answers of an app pass hooks or headers of its own. Looks again only when their number has changed. */
   #passes(app: AnsweringApp): boolean {
     const { event, setHeaders } = app;

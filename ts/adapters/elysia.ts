@@ -7,12 +7,13 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
-import type { Answer } from '../http/answer.js';
+import { type Answer, lastOf } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import {
   asksForWebSocket,
   lastAnswer,
   type Respond,
+  responseOf,
   unwatch,
   waitingOn,
   withinLimits,
@@ -29,6 +30,7 @@ import { waitingOn as waitingOnSocket } from './node-handshake.js';
 import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
 import { type AnswerContext, AppAnswers } from './elysia-answers.js';
 import { describeRoute } from './elysia-openapi.js';
+import { PlainRoutes } from './elysia-plain-routes.js';
 import {
   checkedScoping,
   functionsOf,
@@ -194,6 +196,8 @@ class ElysiaAdapter {
   readonly #routeKey = Symbol('portcullis.pendingRoute');
   readonly #scope: RouteScope;
   readonly answers: AppAnswers;
+  /** Routes whose handshakes are judged before Elysia's own work. */
+  readonly plainRoutes = new PlainRoutes();
   /** The app that listens. */
   app: ScopedApp | undefined;
 
@@ -320,9 +324,12 @@ class ElysiaAdapter {
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
     const banned = this.#refusesBanned(request);
-    if (banned !== undefined)
-      return this.#pacer.answer(this.answers.answer(banned, request, handle));
-    if (!asksForWebSocket(request)) {
+    const isUpgrade = asksForWebSocket(request);
+    if (banned !== undefined) {
+      const answer = isUpgrade && isBun ? lastOf(banned) : banned;
+      return this.#pacer.answer(this.answers.answer(answer, request, handle));
+    }
+    if (!isUpgrade) {
       const run = this.#guard.needsToken(request.method, request.url)
         ? () => this.#withToken(request, handle)
         : () => handle(request);
@@ -393,6 +400,8 @@ class ElysiaAdapter {
   upgrade(request: Request, handle: (request: Request) => unknown): unknown {
     // On Node the socket opens after its answer: `elysia-node.ts` gives the seat back.
     if (upgradeSocketOf(request) !== undefined) return handle(request);
+    const refusal = this.#refusesEarly(request);
+    if (refusal !== undefined) return refusal;
     const abandon = (): void => {
       const pending = this.#pendingOf(request);
       pending[this.#key]?.end('reset');
@@ -408,6 +417,24 @@ class ElysiaAdapter {
     if (result instanceof Promise) return result.finally(abandon);
     abandon();
     return result;
+  }
+
+  /** Judges the handshake of a plain route; returns its answer if it is refused. */
+  #refusesEarly(request: Request): Response | undefined {
+    const guard = this.#guard;
+    const server = this.#listening;
+    const app = this.#app;
+    if (server === undefined || app === undefined || guard.isAsync || !this.#scope.isGlobal)
+      return undefined;
+    if (this.answers.passesHooks || !this.plainRoutes.has(app, request)) return undefined;
+    const pending = guard.admit(bunPeer(server, request), headerOf(request), request.url, request);
+    const { answer } = pending;
+    if (answer === undefined) {
+      this.#pendingOf(request)[this.#key] = pending;
+      return undefined;
+    }
+    this.#meter?.drop(request);
+    return responseOf(lastOf(answer));
   }
 
   /** The route of a request, once Elysia has found it. */
@@ -434,6 +461,11 @@ class ElysiaAdapter {
     const server = given as RawServer;
     const guard = this.#guard;
     this.#wrap(server);
+    const early = this.#pendingOf(request)[this.#key];
+    if (early !== undefined) {
+      context.user ??= early.userId;
+      return undefined;
+    }
     const peer = bunPeer(server, request);
     const header = headerOf(request);
     if (!guard.isAsync)
@@ -475,7 +507,7 @@ class ElysiaAdapter {
       return undefined;
     }
     admitted?.end('refusal');
-    return this.#refused(further.answer, request, context);
+    return this.#refusedHandshake(further.answer, request, context);
   }
 
   /** A request of a route with options: the rate of its client, its token, the rate of its user. */
@@ -557,12 +589,17 @@ class ElysiaAdapter {
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
   #answer(pending: Admission, request: Request, context: RouteContext): undefined {
     const { answer } = pending;
-    if (answer !== undefined) return this.#refused(answer, request, context);
+    if (answer !== undefined) return this.#refusedHandshake(answer, request, context);
     this.#pendingOf(request)[this.#key] = pending;
     // On Node a handshake that fails closes its socket.
     upgradeSocketOf(request)?.once('close', () => void pending.end('reset'));
     context.user ??= pending.userId;
     return undefined;
+  }
+
+  /** On Node the answer to a handshake ends its connection anyway. */
+  #refusedHandshake(answer: Answer, request: Request, context: RouteContext): undefined {
+    return this.#refused(isBun ? lastOf(answer) : answer, request, context);
   }
 
   #refused(answer: Answer, request: Request, context: RouteContext): undefined {
@@ -780,6 +817,13 @@ export function pluginOf<C extends Claims = Claims>(
   };
   plugin.onRequest(onRequest as () => undefined);
   adapter.answers.follow(onRequest);
+  const beforeHandle = function (context: HookContext): undefined {
+    const { request, server } = context;
+    return isForGuard(request, server)
+      ? (adapter.beforeHandle(request, server, arguments[0]) as undefined)
+      : undefined;
+  };
+  adapter.plainRoutes.follow(transform, beforeHandle);
   // Elysia awaits a hook that is declared `async`, and no other. It does not look into `arguments`.
   const guarded = guard.isAsync
     ? plugin.onBeforeHandle({ as }, async function (context): Promise<undefined> {
@@ -788,12 +832,7 @@ export function pluginOf<C extends Claims = Claims>(
           ? await adapter.beforeHandle(request, server, arguments[0])
           : undefined;
       })
-    : plugin.onBeforeHandle({ as }, function (context): undefined {
-        const { request, server } = context;
-        return isForGuard(request, server)
-          ? (adapter.beforeHandle(request, server, arguments[0]) as undefined)
-          : undefined;
-      });
+    : plugin.onBeforeHandle({ as }, beforeHandle);
   guarded.onStart((app) => {
     // Without AOT compilation Elysia silently skips `wrap` and `beforeHandle`: refuse to start.
     if ((app as { config?: { aot?: boolean } }).config?.aot === false) {

@@ -31,13 +31,16 @@ export function waitingOn(socket: Duplex): WaitingClient {
   };
 }
 
+function destroyThis(this: Duplex): void {
+  this.destroy();
+}
+
 /** Answers a handshake with a refusal, and ends its socket. @internal */
 export function refuse(socket: Duplex, { status, headers, body }: Answer): void {
-  const lines = Object.entries({ ...headers, connection: 'close' }).map(
-    ([name, value]) => `${name}: ${value}\r\n`,
-  );
-  socket.once('finish', () => socket.destroy());
-  socket.end(
-    `HTTP/1.1 ${status} ${http().STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n${body}`,
-  );
+  let head = `HTTP/1.1 ${status} ${http().STATUS_CODES[status] ?? ''}\r\n`;
+  for (const name of Object.keys(headers))
+    if (name !== 'connection') head += `${name}: ${headers[name]}\r\n`;
+  // Not for the client to end: until it did, it would hold a descriptor of the server.
+  socket.once('finish', destroyThis);
+  socket.end(Buffer.from(`${head}connection: close\r\n\r\n${body}`));
 }

@@ -210,8 +210,8 @@ export class Admission {
   readonly #ip: string;
   #lease: Lease | undefined;
   #denial: Denial | undefined;
-  /** The application's answer in the place of the standard one. */
-  #shaped: Answer | undefined;
+  /** The answer to the client, once it was asked for: the application's, or the standard one. */
+  #answer: Answer | undefined;
   #connection: ManagedConnection | undefined;
   /** Trace of the handshake, until it has opened or ended; `undefined` where no request is known. */
   #trace: LazyTrace | undefined;
@@ -266,13 +266,13 @@ export class Admission {
   get answer(): Answer | undefined {
     // An admission that ended without a denial has lost its client: its handler must not run.
     return this.#state === 'gone' && this.#refuseWith === 'http'
-      ? (this.#shaped ?? answerOf(this.#denial ?? NOT_JUDGED))
+      ? (this.#answer ??= answerOf(this.#denial ?? NOT_JUDGED))
       : undefined;
   }
 
   /** Answers a denied client in the application's own words. */
   answerWith(answer: Answer): void {
-    this.#shaped = answer;
+    this.#answer = answer;
   }
 
   /** Notes the claims of the client's token, and calls a function with the connection once it has opened. */

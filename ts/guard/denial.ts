@@ -1,6 +1,6 @@
 /** Denials of handshakes, and their answers. */
 import type { RefusalCode } from '../connections/refusal.js';
-import { type Answer, answerWith } from '../http/answer.js';
+import { type Answer, answerWith, answerWithText } from '../http/answer.js';
 import type { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 
@@ -91,38 +91,55 @@ export function isFailure(denial: AuthDenial): boolean {
   return status === 401 || status === 400;
 }
 
+/** The part of an answer that depends on the code alone. */
+interface Form {
+  /** The body up to the milliseconds, with which it ends. */
+  readonly bodyStart: string;
+  /** The whole answer, where no time is part of it. */
+  readonly fixed: Answer | undefined;
+}
+
+/** Made once for each code: a flood of refusals pays for no JSON. */
+const forms = new Map<Denial['code'], Form>();
+
+function formOf({ code, reason, failure }: Denial, status: number): Form {
+  const known = forms.get(code);
+  if (known !== undefined) return known;
+  // RFC 6750, section 3.1: 401 for no good token, 403 for a good token that lacks a right.
+  const isChallenged = status === 401 || failure?.status === 403;
+  const body = { code, message: reason, retryAfterMs: 0 };
+  const challenge = { 'www-authenticate': failure?.toWwwAuthenticate() ?? 'Bearer' };
+  const form = {
+    bodyStart: JSON.stringify(body).slice(0, -'0}'.length),
+    fixed: isChallenged ? Object.freeze(answerWith(status, body, challenge)) : undefined,
+  };
+  forms.set(code, form);
+  return form;
+}
+
 /** Returns the HTTP answer of a denial. @internal */
 export function answerOf(denial: Denial): Answer {
   const [status] = codesOf(denial);
-  if (denial.code === 'unauthorized') {
+  const { code, reason, retryAfterMs, cause } = denial;
+  if (code === 'unauthorized') {
     // RFC 6750, section 3.1: a request without a token gets the scheme only, no error code.
     const challenge =
-      denial.reason === 'missing_token'
+      reason === 'missing_token'
         ? 'Bearer'
-        : `Bearer error="invalid_token", error_description="${denial.reason}"`;
+        : `Bearer error="invalid_token", error_description="${reason}"`;
     return answerWith(
       status,
-      { code: denial.code, message: 'Unauthorized', reason: denial.reason },
+      { code, message: 'Unauthorized', reason },
       { 'www-authenticate': challenge },
     );
   }
-  const { code, reason, retryAfterMs, failure, cause } = denial;
-  if (status === 401)
+  const retryAfter = String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
+  if (cause !== undefined)
     return answerWith(
       status,
-      { code, message: reason, retryAfterMs },
-      { 'www-authenticate': failure?.toWwwAuthenticate() ?? 'Bearer' },
+      { code, message: reason, retryAfterMs, cause },
+      { 'retry-after': retryAfter },
     );
-  // RFC 6750, section 3.1: a good token that lacks a right.
-  if (failure?.status === 403)
-    return answerWith(
-      status,
-      { code, message: reason, retryAfterMs },
-      { 'www-authenticate': failure.toWwwAuthenticate() },
-    );
-  return answerWith(
-    status,
-    { code, message: reason, retryAfterMs, ...(cause === undefined ? {} : { cause }) },
-    { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) },
-  );
+  const { bodyStart, fixed } = formOf(denial, status);
+  return fixed ?? answerWithText(status, `${bodyStart}${retryAfterMs}}`, retryAfter);
 }

@@ -27,6 +27,34 @@ export function answerWith(
 }
 
 /**
+ * Returns an answer with a JSON body that is text already, and a time after which a retry may succeed.
+ * @param text ASCII
+ * @param retryAfter whole seconds
+ * @internal
+ */
+export function answerWithText(status: number, text: string, retryAfter: string): Answer {
+  return {
+    status,
+    headers: {
+      'content-type': 'application/json',
+      'cache-control': 'no-store',
+      'content-length': String(text.length),
+      'retry-after': retryAfter,
+    },
+    body: text,
+  };
+}
+
+/**
+ * Returns the answer to a refused handshake, which ends its connection: no request follows a handshake, and a host
+ * that ends the connection itself need not wait for the client to do so.
+ * @internal
+ */
+export function lastOf({ status, headers, body }: Answer): Answer {
+  return { status, headers: { ...headers, connection: 'close' }, body };
+}
+
+/**
  * Returns path and query of a URL. The authority ends at the first `/`, `?` or `#` (RFC 3986, section 3.2):
  * the path of `http://h:80?/healthz` is `/`, and its query `/healthz`. A target without an authority, such
  * as `/healthz` or `*`, stays as it is: Bun leaves it so in a request without a valid `Host`.

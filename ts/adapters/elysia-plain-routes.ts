@@ -1,0 +1,101 @@
+/**
+ * The WebSocket routes of an Elysia app on which nothing but the guard can see a refusal. Elysia's work on a
+ * request (cookies, headers, the context, promises) costs more than the refusal itself, so the handshakes of
+ * these routes are judged before it.
+ */
+import { type AppRoute, functionsOf, type ScopedApp } from './elysia-scope.js';
+
+/** An app, as far as Elysia's types hide it. */
+interface PlainApp extends ScopedApp {
+  readonly event: { readonly trace?: unknown };
+  readonly extender: { readonly higherOrderFunctions: readonly unknown[] };
+}
+
+/** Fields of a route that have no part in a refusal. Others may run for one, or answer before the guard. */
+const WITHOUT_PART = new Set([
+  'start',
+  'stop',
+  'request',
+  'parse',
+  'detail',
+  'tags',
+  'type',
+  'websocket',
+  'open',
+  'message',
+  'drain',
+  'ping',
+  'pong',
+  'close',
+  'idleTimeout',
+  'maxPayloadLength',
+  'backpressureLimit',
+  'closeOnBackpressureLimit',
+  'sendPings',
+  'perMessageDeflate',
+]);
+
+/** The lowest index at which Elysia looks for the path of a URL. */
+const PATH_FROM = 11;
+
+const isEmpty = (hooks: unknown): boolean =>
+  hooks === undefined || hooks === null || (Array.isArray(hooks) && hooks.length === 0);
+
+/** The plain routes of one app. @internal */
+export class PlainRoutes {
+  /** The guard's hooks of each route. */
+  #transform: unknown;
+  #beforeHandle: unknown;
+  #app: ScopedApp | undefined;
+  /** Number of routes from which `#paths` was made. */
+  #routes = -1;
+  readonly #paths = new Set<string>();
+
+  /** Notes the guard's own hooks of a route. */
+  follow(transform: unknown, beforeHandle: unknown): void {
+    this.#transform = transform;
+    this.#beforeHandle = beforeHandle;
+  }
+
+  /** True if a handshake reaches a plain route of an app. */
+  has(app: ScopedApp, { url, headers }: Request): boolean {
+    const { event, extender, router } = app as PlainApp;
+    // More than the guard's own wrapper: another one would see a refusal, or answer in its place.
+    if (extender.higherOrderFunctions.length !== 1 || !isEmpty(event.trace)) return false;
+    const { history } = router;
+    if (this.#app !== app || this.#routes !== history.length) this.#learn(app);
+    if (this.#paths.size === 0) return false;
+    // As Elysia finds the path; another spelling of the path or of the header is left to its router.
+    const start = url.indexOf('/', PATH_FROM);
+    const query = url.indexOf('?', start + 1);
+    const path = query === -1 ? url.slice(start) : url.slice(start, query);
+    return this.#paths.has(path) && headers.get('upgrade') === 'websocket';
+  }
+
+  #learn(app: ScopedApp): void {
+    const { history } = app.router;
+    this.#app = app;
+    this.#routes = history.length;
+    this.#paths.clear();
+    for (const route of history) if (this.#isPlain(route)) this.#paths.add(route.path);
+    // A path may have several routes, such as one for GET.
+    for (const route of history) if (!this.#isPlain(route)) this.#paths.delete(route.path);
+  }
+
+  #isPlain({ method, path, hooks }: AppRoute): boolean {
+    if (method !== 'WS' || /[:*]/.test(path)) return false;
+    const transforms = functionsOf(hooks.transform);
+    const [first] = functionsOf(hooks.beforeHandle);
+    return (
+      first === this.#beforeHandle &&
+      transforms.every((hook) => hook === this.#transform) &&
+      Object.entries(hooks).every(
+        ([name, value]) =>
+          isEmpty(value) ||
+          name === 'transform' ||
+          name === 'beforeHandle' ||
+          WITHOUT_PART.has(name),
+      )
+    );
+  }
+}
