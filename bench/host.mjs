@@ -18,7 +18,10 @@ const OTHER = 'other';
 if (process.argv[3] === OTHER) {
   // Another process, which connects and disconnects all the time.
   const manager = managerOf({ name: process.argv[4], cluster: 'host', hostCapacity: 262_144 });
-  process.stdin.resume().on('end', () => process.exit());
+  process.stdin.resume().on('end', () => {
+    manager.close();
+    process.exit();
+  });
   console.log('ready');
   for (let i = 0; ; i++) {
     manager.addConnection('one', socket, addressOf(i % live), `user-${i % live}`);

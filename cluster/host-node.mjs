@@ -57,7 +57,10 @@ async function work() {
 }
 
 let input = '';
-process.stdin.on('end', () => process.exit());
+process.stdin.on('end', () => {
+  manager.close();
+  process.exit();
+});
 process.stdin.on('data', (data) => {
   input += data;
   for (let end; (end = input.indexOf('\n')) !== -1; input = input.slice(end + 1)) {

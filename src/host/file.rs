@@ -30,7 +30,7 @@ const DIRTY: u32 = 1;
 /// Looks for the lock of the file, 1 ms apart. Making a large file takes its time.
 const TRIES: u32 = 5000;
 /// The same for a process that leaves: nothing depends on it but a file that stays.
-const LEAVE_TRIES: u32 = 20;
+const LEAVE_TRIES: u32 = 250;
 
 /// The file, with a column of this process.
 pub struct HostFile {

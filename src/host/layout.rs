@@ -59,11 +59,11 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Returns the layout for so many keys and processes. A third more rows than keys: a key has
-    /// two buckets, and finds both full only when nearly all rows are held.
+    /// Returns the layout for so many keys and processes. Half as many rows again as keys:
+    /// a key has two buckets, and finds both full only when nearly all rows are held.
     #[must_use]
     pub fn new(capacity: usize, processes: usize) -> Self {
-        let rows = capacity.clamp(1, CAPACITY_MAX).div_ceil(3) * 4;
+        let rows = capacity.clamp(1, CAPACITY_MAX).div_ceil(2) * 3;
         Self {
             // Whole cache lines for the cells of a row.
             columns: processes.clamp(1, COLUMNS_MAX).next_multiple_of(16),

@@ -18,8 +18,8 @@ use crate::connections::{
 };
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names of the limits in the file, in their order.
 const FIELDS: [&str; LIMITS] = [
@@ -115,6 +115,8 @@ pub struct HostSeats {
     keys: Keys,
     /// Limits of the first process: a count without one is not kept for the life of the file.
     declared: Limits,
+    /// The limits that this process has set last: it changes only those that differ.
+    set: Mutex<[u64; LIMITS]>,
 }
 
 impl HostSeats {
@@ -135,6 +137,7 @@ impl HostSeats {
             keys: Keys::new(file.secret(), file.layout()),
             table: Arc::new(HostTable::new(file)),
             declared: limits,
+            set: Mutex::new(declared),
         })
     }
 
@@ -422,9 +425,15 @@ impl Admission for HostSeats {
 
     /// Replaces the limits of counts in all processes, and the rates of this one.
     fn set_limits(&self, limits: Limits) {
-        let in_force = self.table.file().in_force();
-        for (cell, limit) in in_force.iter().zip(words(&limits)) {
-            cell.store(limit, Relaxed);
+        // Nothing panics while it is locked.
+        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_force = self.table.file().in_force().iter();
+        for (cell, (set, limit)) in in_force.zip(set.iter_mut().zip(words(&limits))) {
+            // Another process may have changed the others.
+            if *set != limit {
+                cell.store(limit, Relaxed);
+                *set = limit;
+            }
         }
         self.own.set_limits(without_counts(limits));
     }

@@ -196,19 +196,15 @@ impl HostTable {
     }
 
     /// Makes a free row pending, in the bucket that has more of them. Returns the row, which may
-    /// have changed by then; `None` if there is none.
+    /// have changed by then; `None` if all rows are held.
     fn claim(&self, key: Key) -> Option<usize> {
-        let free = |from: usize| {
-            let rows = from..from + BUCKET_ROWS;
-            rows.filter(|&row| self.word(row).state() == State::Free)
-        };
-        let [first, second] = key.buckets;
-        let from = if free(second).count() > free(first).count() {
-            second
-        } else {
-            first
-        };
-        let row = free(from).next().or_else(|| self.reclaim(key))?;
+        let [first, second] = key.buckets.map(|from| (self.room(from), from));
+        let (room, from) = if second.0 > first.0 { second } else { first };
+        if room == 0 {
+            return None;
+        }
+        let is_free = |row: &usize| self.word(*row).state() == State::Free;
+        let row = (from..from + BUCKET_ROWS).find(is_free).unwrap_or(from);
         let word = self.word(row);
         if word.state() == State::Free {
             self.change(row, word, word.with(key.tag, State::Pending));
@@ -216,15 +212,17 @@ impl HostTable {
         Some(row)
     }
 
-    /// Frees a row of the key's buckets whose seats are gone, and returns it.
-    fn reclaim(&self, key: Key) -> Option<usize> {
-        // Not always from the first one: the buckets would fill unevenly.
-        let start = self.draw() as usize % (2 * BUCKET_ROWS);
-        let rows = Self::rows_of(key)
-            .skip(start)
-            .chain(Self::rows_of(key).take(start));
-        let mut rows = rows.filter(|&row| self.sum(row) == 0);
-        rows.find(|&row| self.free(row))
+    /// Returns the free rows of a bucket. If there are none, frees all whose seats are gone: the
+    /// next keys find them free, and the buckets fill evenly.
+    fn room(&self, from: usize) -> usize {
+        let rows = from..from + BUCKET_ROWS;
+        let is_free = |row: &usize| self.word(*row).state() == State::Free;
+        match rows.clone().filter(is_free).count() {
+            0 => rows
+                .filter(|&row| self.sum(row) == 0 && self.free(row))
+                .count(),
+            free => free,
+        }
     }
 
     /// Frees a row whose cells are all zero; `false` if they are not, or if it has changed.
