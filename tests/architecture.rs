@@ -154,7 +154,7 @@ impl Graph {
     fn new(files: &BTreeMap<String, String>) -> Self {
         let files: Vec<_> = files
             .iter()
-            .filter(|(path, _)| !path.ends_with("/tests.rs"))
+            .filter(|(path, _)| !path.ends_with("/tests.rs") && !path.contains("/tests/"))
             .map(|(path, text)| (module_of(path), code_of(text)))
             .collect();
         let mut graph = Self {

@@ -21,6 +21,8 @@ pub(super) const MOVE: u8 = 4;
 pub(super) const TAKE: u8 = 8;
 /// Flag of a question of such an admission: whether it may open now.
 pub(super) const LOOK: u8 = 16;
+/// Keys of one call that publishes.
+pub(super) const PUBLISH_MAX: usize = 1000;
 /// Buckets of one call that walks them.
 pub(super) const WALK: u32 = 64;
 

@@ -1,23 +1,67 @@
-//! The commands of the connection that waits for events; `events` decides what it reads.
+//! The connection that waits for events; `events` decides what it reads.
 
 use super::connect::{Opened, send};
 use super::events::Read;
 use super::reply::Reply;
+use super::shared_core::SharedCore;
+use super::tasks::{backoff, survives};
 use super::wire::reply_of;
 use redis::{RedisError, Value};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest time that the server waits for an event, ms.
 const BLOCK_MS: u64 = 1000;
 /// Time after which a connection that does not answer is given up.
-pub(super) const SILENT: Duration = Duration::from_millis(3 * BLOCK_MS);
+const SILENT: Duration = Duration::from_millis(3 * BLOCK_MS);
 /// Pause while there is nothing to read.
-pub(super) const IDLE: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_millis(20);
 /// Entries of one reply.
 const ENTRIES: usize = 256;
 
+/// Reads events until the member is closed; a reader that panics begins anew.
+pub(super) async fn keep_listening(shared: Arc<SharedCore>) {
+    let mut bugs = 0;
+    while !survives(listen(Arc::clone(&shared))).await {
+        bugs += 1;
+        shared.contain("reader of events");
+        backoff(bugs).await;
+    }
+}
+
+/// Reads events until the member is closed.
+async fn listen(shared: Arc<SharedCore>) {
+    let mut failures = 0;
+    loop {
+        backoff(failures).await;
+        failures += 1;
+        let Ok(mut opened) = shared.connector.open().await else {
+            continue;
+        };
+        shared.turn(|core, _| core.listens());
+        loop {
+            let read = shared.turn(|core, _| core.next_read());
+            if read == Read::Nothing {
+                tokio::time::sleep(IDLE).await;
+                continue;
+            }
+            let asked = ask(&mut opened, &shared.events_key, &read);
+            let Ok(Ok(reply)) = tokio::time::timeout(SILENT, asked).await else {
+                break;
+            };
+            let is_understood = shared.turn(|core, now| core.read(now, &read, &reply));
+            if !is_understood {
+                break;
+            }
+            failures = 0;
+            shared.changed.notify_one();
+        }
+        opened.driver.abort();
+    }
+}
+
 /// Reads once.
-pub(super) async fn ask(opened: &mut Opened, key: &[u8], read: &Read) -> Result<Reply, RedisError> {
+async fn ask(opened: &mut Opened, key: &[u8], read: &Read) -> Result<Reply, RedisError> {
     #[cfg(test)]
     super::faults::meet(super::faults::LISTEN);
     let mut command = match read {

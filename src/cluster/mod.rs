@@ -5,13 +5,13 @@
 //! process (`connections`), which are checked first.
 //!
 //! ```text
-//!  JS thread ── ask, release ──▶ core (one mutex) ◀── poll, replied ── net: the one thread
-//!       ▲                                                                │
-//!       └─────────── answers in a ring, a byte in a socket ◀─────────────┘
+//!  JS thread ── ask, release ──▶ core (one mutex) ◀── poll, replied ── link: on the one thread
+//!       ▲                                │
+//!       └── answers in a ring, a byte in a socket
 //! ```
 //!
 //! # Invariants
-//! - `core` reads no clock and no socket; `net` makes no decision.
+//! - `core` reads no clock and no socket; `link` and `listener` make no decision.
 //! - The server holds a column of counts for each process, and a process writes only its own: a
 //!   process that dies takes its seats with it.
 //! - No thread calls into JavaScript.
@@ -21,9 +21,11 @@ mod code;
 mod column;
 mod connect;
 mod core;
+mod evaluate;
 mod events;
 #[cfg(test)]
 mod faults;
+mod link;
 mod listener;
 mod net;
 mod notice;
@@ -34,6 +36,8 @@ mod reply;
 mod request;
 mod script;
 mod settings;
+mod shared_core;
+mod tasks;
 mod tls;
 mod wire;
 
@@ -45,13 +49,14 @@ pub use self::code::{
 pub use self::connect::{Endpoint, check_endpoint};
 pub use self::core::{Action, Answer, Client, Core, Counts, State};
 pub use self::events::Read;
-pub use self::net::{JoinError, Member, Status, join};
+pub use self::net::{JoinError, Member, join};
 pub use self::notice::Notice;
 pub use self::port::{Mail, Port};
 pub use self::reply::Reply;
 pub use self::request::{Outcome, Request};
 pub use self::script::{SCRIPTS, Script};
 pub use self::settings::{ClusterLimits, Policy, Settings};
+pub use self::shared_core::Status;
 pub use self::tls::TlsOptions;
 
 #[cfg(test)]

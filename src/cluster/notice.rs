@@ -27,6 +27,29 @@ pub enum Notice {
     Over(u32, u64),
 }
 
+impl Notice {
+    /// Returns the notice as it crosses: its kind, then its data.
+    pub(super) fn parts(&self) -> Vec<Vec<u8>> {
+        let text = |value: String| value.into_bytes();
+        match self {
+            Self::Limits { revision, numbers } => {
+                let mut parts = vec![b"limits".to_vec(), text(revision.to_string())];
+                parts.extend(numbers.map(|number| text(number.to_string())));
+                parts
+            }
+            Self::Joined => vec![b"joined".to_vec()],
+            Self::Gap => vec![b"gap".to_vec()],
+            Self::Event { kind, data } => vec![vec![*kind], data.clone()],
+            Self::Drift(count) => vec![b"drift".to_vec(), text(count.to_string())],
+            Self::Over(total, users) => vec![
+                b"over".to_vec(),
+                text(total.to_string()),
+                text(users.to_string()),
+            ],
+        }
+    }
+}
+
 /// The latest drain.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Drain {

@@ -9,8 +9,10 @@
 //! - At rest at most `lease_total` seats are spare.
 //! - Nothing is given out ahead while another limit than the total may be in force.
 
-use super::super::call::{Asked, Contents};
-use super::{Core, EXEMPT, GRANTED, Place, State};
+use super::super::call::{Asked, Contents, EXEMPT};
+use super::super::code::GRANTED;
+use super::tickets::Place;
+use super::{Core, State};
 
 /// Pause after a refusal before more seats are asked for, ms.
 const REFUSED_MS: f64 = 100.0;

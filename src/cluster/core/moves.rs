@@ -9,10 +9,12 @@
 //! - A move never holds a seat after the step that granted it: the seat that moves does, or nobody.
 //! - A seat that is gone takes nothing over: what was granted for it is given back.
 
+use super::super::call::MOVE;
 use super::super::code::{ABANDONED, CLOSED, GRANTED, OVERLOAD};
 use super::super::column::{Name, Scope};
 use super::super::reject_cache::USER;
-use super::{Core, MOVE, State, WAITING_MAX};
+use super::waiting::WAITING_MAX;
+use super::{Core, State};
 
 impl Core {
     /// Asks for a seat of `user` for the seat of a ticket. Returns the ticket of the move, and
@@ -31,19 +33,22 @@ impl Core {
             self.counts.cached += 1;
             return (0, i32::from(USER));
         }
-        if is_up && self.waiting_count >= WAITING_MAX {
+        if is_up && self.waiting.count() >= WAITING_MAX {
             return (0, OVERLOAD);
         }
         let key = self.column.enter(Name {
             scope: Scope::User,
             digest: user,
         });
-        let ticket = self.issue(port, [None, None, Some(key), None], MOVE, base);
+        let ticket = self
+            .tickets
+            .issue(port, [None, None, Some(key), None], MOVE, base);
         self.wait_or_decide(now, ticket, is_up)
     }
 
     fn is_held(&self, ticket: u64) -> bool {
-        self.find(ticket)
+        self.tickets
+            .find(ticket)
             .is_some_and(|at| self.tickets[at].is_held && self.tickets[at].flags & MOVE == 0)
     }
 
@@ -53,7 +58,7 @@ impl Core {
         if self.tickets[at].flags & MOVE == 0 {
             return GRANTED;
         }
-        let base = self.find(self.tickets[at].base);
+        let base = self.tickets.find(self.tickets[at].base);
         let base = base.filter(|&base| self.tickets[base].is_held);
         let code = match base {
             Some(base) => {

@@ -72,7 +72,7 @@ impl Core {
             return;
         }
         let script = Script::Names;
-        let number = self.call(Command { script, keys, args });
+        let number = self.calls.send(Command { script, keys, args });
         self.names.flight = Some((number, users));
     }
 

@@ -12,11 +12,12 @@
 //! - An event ends one seat at most, and none if the process has ended one by itself since.
 //! - A newcomer that waits in vain gives its seat back at the end of its `admit_timeout_ms`.
 
-use super::super::call::{Asked, LOOK};
+use super::super::call::{Asked, LOOK, MOVE};
 use super::super::code::{GRANTED, REPLACED};
-use super::super::column::{Name, Scope};
+use super::super::column::{Key, Name, Scope};
 use super::super::reject_cache::USER;
-use super::{Answer, Core, Key, Place};
+use super::tickets::Place;
+use super::{Answer, Core};
 
 /// Pause between two questions whether the newcomers that wait may open, ms.
 const LOOK_MS: f64 = 10.0;
@@ -30,10 +31,10 @@ impl Core {
             return;
         };
         // A move is noted once the seat that moves has taken it over.
-        if self.tickets[at].flags & super::MOVE != 0 {
+        if self.tickets[at].flags & MOVE != 0 {
             return;
         }
-        let ticket = u64::from(self.tickets[at].generation) << 32 | at as u64;
+        let ticket = self.tickets.number(at);
         let most = 2 * self.column.held(user) as usize + ENDED_MAX;
         let mut list = self.by_user.remove(&user).unwrap_or_default();
         if list.len() >= most {
@@ -45,7 +46,7 @@ impl Core {
 
     /// True for a ticket that holds a seat of a user, which nobody replaces yet.
     fn is_of(&self, ticket: u64, user: Key) -> bool {
-        self.find(ticket).is_some_and(|at| {
+        self.tickets.find(ticket).is_some_and(|at| {
             let found = &self.tickets[at];
             found.is_held && !found.is_replaced && found.keys[2] == Some(user)
         })
@@ -81,7 +82,7 @@ impl Core {
     }
 
     fn is_taking(&self, ticket: u64) -> Option<usize> {
-        let at = self.find(ticket)?;
+        let at = self.tickets.find(ticket)?;
         (self.tickets[at].place == Place::Taking).then_some(at)
     }
 
@@ -137,7 +138,7 @@ impl Core {
             self.by_user.insert(user, list);
         }
         let ticket = oldest?;
-        let at = self.find(ticket)?;
+        let at = self.tickets.find(ticket)?;
         self.counts.replaced += 1;
         if self.tickets[at].place == Place::Taking {
             self.give_up_taking(now, ticket, at);
