@@ -421,6 +421,13 @@ impl HostTable {
             .collect()
     }
 
+    /// Puts a key into a row as a process does that was killed right afterwards, for tests.
+    #[cfg(test)]
+    pub(super) fn put(&self, row: usize, key: Key) {
+        let word = self.word(row);
+        assert!(self.change(row, word, word.with(key.tag, State::Pending)));
+    }
+
     /// Returns how many rows are the key's, for tests.
     #[cfg(test)]
     pub(super) fn rows_with(&self, key: Key) -> usize {

@@ -448,6 +448,28 @@ fn a_newcomer_takes_over_the_column_of_a_dead_process_with_zeros() {
 }
 
 #[test]
+fn a_key_that_several_processes_put_at_once_has_one_row() {
+    let folder = Folder::new();
+    let table = table(&folder.file());
+    let keys = keys_of(&table);
+    for (number, places) in [
+        (1, [(0, 1), (0, 9)]),
+        (2, [(1, 4), (0, 3)]),
+        (3, [(1, 0), (1, 15)]),
+    ] {
+        let key = keys.address(address(number));
+        for (bucket, at) in places {
+            table.put(key.buckets[bucket] + at, key);
+        }
+        assert_eq!(table.take(&[claim(key, 1)]), Ok(()));
+        assert_eq!(table.rows_with(key), 1);
+        assert_eq!(table.take(&[claim(key, 1)]), Err(Refused::Limit("ip")));
+        table.give(Count::Of(key));
+        assert_eq!(table.count(Count::Of(key)), 0);
+    }
+}
+
+#[test]
 fn the_last_process_removes_the_file() {
     let folder = Folder::new();
     let (first, second) = (table(&folder.file()), table(&folder.file()));
