@@ -1799,7 +1799,7 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     readonly cluster?: Cluster | 'host' | undefined;
     /**
      * With `cluster: 'host'`: keys (addresses, prefixes, users) that can be counted at once, in all processes: 1024 to
-     * 2^24. The file takes about `(11 + 5.4 * hostProcesses)` bytes for each, of memory. A client whose keys find no
+     * 2^24. The file takes about `(12 + 6 * hostProcesses)` bytes for each, of memory. A client whose keys find no
      * place is refused with `host_full`. Default 65536.
      */
     readonly hostCapacity?: number | undefined;

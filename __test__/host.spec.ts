@@ -289,8 +289,8 @@ describe("the option cluster: 'host'", () => {
   it('is checked with its sizes', () => {
     expect(codeOf({ cluster: 'host' })).toBe('ERR_INVALID_ARG_TYPE name');
     expect(codeOf({ cluster: 'hosts', name: 'a' })).toBe('ERR_INVALID_ARG_TYPE cluster');
-    expect(codeOf({ hostCapacity: 4096 })).toBe('ERR_INVALID_ARG_TYPE hostCapacity');
-    expect(codeOf({ hostProcesses: 4, name: 'a' })).toBe('ERR_INVALID_ARG_TYPE hostProcesses');
+    expect(codeOf({ hostCapacity: 4096 })).toBe('ERR_OUT_OF_RANGE hostCapacity');
+    expect(codeOf({ hostProcesses: 4, name: 'a' })).toBe('ERR_OUT_OF_RANGE hostProcesses');
     for (const size of [0, 1023, 2 ** 24 + 1, 1.5, NaN])
       expect(codeOf({ cluster: 'host', name: 'a', hostCapacity: size })).toBe(
         'ERR_OUT_OF_RANGE hostCapacity',

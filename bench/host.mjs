@@ -11,13 +11,15 @@ if (process.platform !== 'linux') {
   process.exit(0);
 }
 const live = Number(process.argv[2] ?? 10_000);
+/** Of the default size, unless more is live. */
+const CAPACITY = Math.max(65_536, 4 * live);
 const NAME = `bench-${process.ppid}`;
 const managerOf = (options) => new ConnectionManager(LIMITS, new TimerManager(), options);
-const host = () => managerOf({ name: NAME, cluster: 'host', hostCapacity: 262_144 });
+const host = () => managerOf({ name: NAME, cluster: 'host', hostCapacity: CAPACITY });
 const OTHER = 'other';
 if (process.argv[3] === OTHER) {
   // Another process, which connects and disconnects all the time.
-  const manager = managerOf({ name: process.argv[4], cluster: 'host', hostCapacity: 262_144 });
+  const manager = managerOf({ name: process.argv[4], cluster: 'host', hostCapacity: CAPACITY });
   process.stdin.resume().on('end', () => {
     manager.close();
     process.exit();

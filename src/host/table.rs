@@ -74,7 +74,7 @@ impl Word {
 
     /// True if the row is the key's, or is becoming it.
     fn is_of(self, key: Key) -> bool {
-        self.state() != State::Free && self.0 >> (64 - TAG_BITS) == key.tag
+        self.0 >> (64 - TAG_BITS) == key.tag && self.state() != State::Free
     }
 
     /// Returns the next word with that state.
@@ -165,32 +165,43 @@ impl HostTable {
         cells.map(|cell| u64::from(cell.load(SeqCst))).sum()
     }
 
-    /// Returns the rows that the key may stand in.
-    fn rows_of(key: Key) -> impl Iterator<Item = usize> {
+    /// Returns the words of the key's rows, with the rows: both buckets in their order.
+    fn words_of(&self, key: Key) -> impl Iterator<Item = (usize, Word)> {
+        let words = self.file.words();
+        // A slice for each bucket: its bounds are checked once.
+        let bucket = move |from: usize| {
+            let cells = words[from..from + BUCKET_ROWS].iter();
+            let words = cells.map(|cell| Word(cell.load(SeqCst)));
+            words.enumerate().map(move |(at, word)| (from + at, word))
+        };
         let [first, second] = key.buckets;
-        (first..first + BUCKET_ROWS).chain(second..second + BUCKET_ROWS)
+        bucket(first).chain(bucket(second))
     }
 
     /// Returns the row that counts the key, if there is one.
     fn find(&self, key: Key) -> Option<usize> {
-        Self::rows_of(key).find(|&row| {
-            let word = self.word(row);
-            word.is_of(key) && word.state() != State::Pending
-        })
+        let counts = |(_, word): &(usize, Word)| word.is_of(key) && word.state() != State::Pending;
+        self.words_of(key).find(counts).map(|(row, _)| row)
     }
 
     /// Returns the row that counts the key, and makes one if there is none; `None` if all rows of
     /// its buckets are held.
     fn find_or_make(&self, key: Key) -> Option<usize> {
         for _ in 0..STEPS {
-            if let Some(row) = self.find(key) {
-                return Some(row);
+            let mut pending = None;
+            for (row, word) in self.words_of(key).filter(|(_, word)| word.is_of(key)) {
+                if word.state() != State::Pending {
+                    return Some(row);
+                }
+                pending = Some(row);
             }
-            let row = match Self::rows_of(key).find(|&row| self.word(row).is_of(key)) {
+            let row = match pending {
                 Some(row) => row,
                 None => self.claim(key)?,
             };
-            self.complete(row, key);
+            if self.complete(row, key) {
+                return Some(row);
+            }
         }
         None
     }
@@ -246,26 +257,25 @@ impl HostTable {
         }
     }
 
-    /// Makes a pending row of the key live, or frees it if the key stands elsewhere. Does nothing if
-    /// the row has changed.
-    fn complete(&self, row: usize, key: Key) {
+    /// Makes a pending row of the key live, or frees it if the key stands elsewhere. Returns `true`
+    /// if this call has made it live; does nothing if the row has changed.
+    fn complete(&self, row: usize, key: Key) -> bool {
         let word = self.word(row);
         if !word.is_of(key) || word.state() != State::Pending {
-            return;
+            return false;
         }
-        for other in Self::rows_of(key).filter(|&other| other != row) {
-            let found = self.word(other);
-            if !found.is_of(key) {
+        for (other, found) in self.words_of(key) {
+            if !found.is_of(key) || other == row {
                 continue;
             }
             let gives_way = found.state() == State::Pending && other > row;
             // A pending row that cannot be freed has become live meanwhile, or is gone: begins again.
             if !gives_way || !self.change(other, found, found.to(State::Free)) {
                 self.change(row, word, word.to(State::Free));
-                return;
+                return false;
             }
         }
-        self.change(row, word, word.to(State::Live));
+        self.change(row, word, word.to(State::Live))
     }
 
     /// True if the row counts the key, from now on until the caller's seat in it is given back.
@@ -411,12 +421,18 @@ impl HostTable {
             .collect()
     }
 
+    /// Puts a key into a row as a process does that was killed right afterwards, for tests.
+    #[cfg(test)]
+    pub(super) fn put(&self, row: usize, key: Key) {
+        let word = self.word(row);
+        assert!(self.change(row, word, word.with(key.tag, State::Pending)));
+    }
+
     /// Returns how many rows are the key's, for tests.
     #[cfg(test)]
     pub(super) fn rows_with(&self, key: Key) -> usize {
-        Self::rows_of(key)
-            .filter(|&row| self.word(row).is_of(key))
-            .count()
+        let words = self.words_of(key);
+        words.filter(|(_, word)| word.is_of(key)).count()
     }
 }
 

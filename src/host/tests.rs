@@ -10,7 +10,6 @@ use crate::connections::{
     Address, Admission, Holder, Limits, NO_LIMIT, Rate, RefusalCode, UserKey,
 };
 use proptest::prelude::*;
-use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -449,6 +448,28 @@ fn a_newcomer_takes_over_the_column_of_a_dead_process_with_zeros() {
 }
 
 #[test]
+fn a_key_that_several_processes_put_at_once_has_one_row() {
+    let folder = Folder::new();
+    let table = table(&folder.file());
+    let keys = keys_of(&table);
+    for (number, places) in [
+        (1, [(0, 1), (0, 9)]),
+        (2, [(1, 4), (0, 3)]),
+        (3, [(1, 0), (1, 15)]),
+    ] {
+        let key = keys.address(address(number));
+        for (bucket, at) in places {
+            table.put(key.buckets[bucket] + at, key);
+        }
+        assert_eq!(table.take(&[claim(key, 1)]), Ok(()));
+        assert_eq!(table.rows_with(key), 1);
+        assert_eq!(table.take(&[claim(key, 1)]), Err(Refused::Limit("ip")));
+        table.give(Count::Of(key));
+        assert_eq!(table.count(Count::Of(key)), 0);
+    }
+}
+
+#[test]
 fn the_last_process_removes_the_file() {
     let folder = Folder::new();
     let (first, second) = (table(&folder.file()), table(&folder.file()));
@@ -521,16 +542,14 @@ fn a_table_has_room_for_the_keys_that_it_promises_again_and_again() {
 }
 
 fn error_of(path: &Path, layout: Layout) -> HostError {
-    match HostFile::open(path, layout, &[0; LIMITS]) {
-        Ok(_) => panic!("it was opened"),
-        Err(error) => error,
-    }
+    let opened = HostFile::open(path, layout, &[0; LIMITS]);
+    opened.err().expect("it is refused")
 }
 
 fn problem_of(path: &Path) -> String {
     match error_of(path, SMALL) {
         HostError::File { problem, .. } => problem,
-        other => panic!("{other}"),
+        other => other.to_string(),
     }
 }
 

@@ -225,15 +225,15 @@ function hostSizes({
   hostProcesses,
 }: Pick<ConnectionManagerOptions, 'cluster' | 'hostCapacity' | 'hostProcesses'>):
   HostSizes | undefined {
-  for (const [field, size] of Object.entries({ hostCapacity, hostProcesses })) {
-    if (size !== undefined && cluster !== 'host')
-      throw wrongType(field, size, "absent without cluster: 'host'");
-  }
-  if (cluster !== 'host') return undefined;
-  return [
+  const sizes = [
     wholeNumber('hostCapacity', hostCapacity, 1024, 2 ** 24, 65_536),
     wholeNumber('hostProcesses', hostProcesses, 2, 256, 32),
-  ];
+  ] as const;
+  if (cluster === 'host') return sizes;
+  for (const [field, size] of Object.entries({ hostCapacity, hostProcesses })) {
+    if (size !== undefined) throw outOfRange(field, size, "absent without cluster: 'host'");
+  }
+  return undefined;
 }
 
 /** True for a monitor, of another copy of this package too. */
