@@ -73,6 +73,28 @@ describe('a connection manager', () => {
   });
 });
 
+describe('metadata', () => {
+  it.each([
+    [undefined, ['', undefined, {}]],
+    [{}, ['', undefined, {}]],
+    [{ userAgent: '' }, ['', undefined, {}]],
+    [{ userAgent: 'bot' }, ['bot', undefined, {}]],
+    [{ sessionId: 's' }, ['', 's', {}]],
+    [{ userAgent: 'bot', sessionId: 's' }, ['bot', 's', {}]],
+    [{ userAgent: 'bot', customData: { room: 1 } }, ['bot', undefined, { room: 1 }]],
+  ])('of %j is what was given, at each read', (given, expected) => {
+    const added = manager.addConnection('a', new FakeSocket(), '192.0.2.1', undefined, given);
+    const { connection } = added as { connection: ManagedConnection };
+    for (let read = 0; read < 2; read++) {
+      const { userAgent, sessionId, customData, ip, rooms } = connection.metadata;
+      expect([userAgent, sessionId, customData]).toEqual(expected);
+      if (given !== undefined && 'customData' in given) expect(customData).toBe(given.customData);
+      expect([ip, rooms.size]).toEqual(['192.0.2.1', read]);
+      rooms.add('lobby');
+    }
+  });
+});
+
 describe('limits', () => {
   it('refuse with a reason and a stable code', () => {
     for (let i = 0; i < 5; i++) add(`u${i}`, `192.0.2.${i}`, 'alice');

@@ -18,14 +18,20 @@ const BANNED = Object.values(networkInterfaces())
 const BANNED_SHARE = 0.2;
 const PATIENCE_MS = 5000;
 
+/** Clients that warm a server up, and the times that they connect and leave. */
+const WARMING = 300;
+const WARMING_TIMES = 4;
+
 /** The server of a contestant with its clients, which stay for the whole run. */
 class Rival {
   #server;
+  #port;
   #clients;
   #settings;
 
-  constructor(server, clients, settings) {
+  constructor(server, port, clients, settings) {
     this.#server = server;
+    this.#port = port;
     this.#clients = clients;
     this.#settings = settings;
   }
@@ -38,7 +44,7 @@ class Rival {
       clients = startClients(port, settings.connections);
       await clients.hello;
       if (contestant !== 'bare' && BANNED !== undefined) await server.ask({ banned: BANNED });
-      return new Rival(server, clients, settings);
+      return new Rival(server, port, clients, settings);
     } catch (error) {
       await clients?.end();
       await server.end();
@@ -53,6 +59,24 @@ class Rival {
   async end() {
     await this.#clients.end();
     await this.#server.end();
+  }
+
+  /**
+   * Has a few clients connect and leave, so that the server has compiled its code: some megabytes, whatever the
+   * number of its connections.
+   */
+  async warm() {
+    const clients = startClients(this.#port, Math.min(WARMING, this.#settings.connections));
+    try {
+      await clients.hello;
+      for (let time = 0; time < WARMING_TIMES; time++) {
+        await clients.ask({ phase: 'connect', options: { inFlight: CONNECTING } });
+        await clients.ask({ phase: 'leave', options: {} });
+        await this.#settled(0);
+      }
+    } finally {
+      await clients.end();
+    }
   }
 
   /** Waits until the server counts `seats`. */
@@ -142,6 +166,7 @@ async function roundOf(rivals, names, tell) {
 async function memoryOf(host, contestant, settings) {
   const rival = await Rival.start(host, contestant, settings);
   try {
+    await rival.warm();
     await sleep(settings.settleMs);
     const empty = await rival.figures();
     await rival.connect();

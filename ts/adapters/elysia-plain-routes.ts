@@ -40,6 +40,8 @@ const PATH_FROM = 11;
 
 const isEmpty = (hooks: unknown): boolean =>
   hooks === undefined || hooks === null || (Array.isArray(hooks) && hooks.length === 0);
+/** True for hooks as Elysia keeps them: any other form is not understood here. */
+const isList = (hooks: unknown): boolean => isEmpty(hooks) || Array.isArray(hooks);
 
 /** The plain routes of one app. @internal */
 export class PlainRoutes {
@@ -88,6 +90,7 @@ export class PlainRoutes {
     const [first] = functionsOf(hooks.beforeHandle);
     return (
       first === this.#beforeHandle &&
+      isList(hooks.transform) &&
       transforms.every((hook) => hook === this.#transform) &&
       Object.entries(hooks).every(
         ([name, value]) =>

@@ -33,6 +33,13 @@ export interface ManagedSocket {
  */
 export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 
+/** Returns what is kept of given metadata: of an adapter's the text alone. */
+function keptOf(given: MetadataInput | undefined): MetadataInput | string | undefined {
+  if (given === undefined || typeof given.userAgent !== 'string') return given;
+  const isAlone = given.sessionId === undefined && given.customData === undefined;
+  return isAlone ? given.userAgent : given;
+}
+
 /** Keeps the last figures of a released connection, whose slot belongs to another one by now. */
 class Released<C> {
   constructor(
@@ -70,7 +77,8 @@ export class ManagedConnection<
   /** `undefined` until the id of a connection that was opened without one is first read. */
   #id: string | undefined;
   #userId: string | undefined;
-  #metadata: ConnectionMetadata | MetadataInput | undefined;
+  /** As it was given, until it is first read; a user agent alone as its text, which takes no object. */
+  #metadata: ConnectionMetadata | MetadataInput | string | undefined;
   #token: ConnectionToken | undefined;
   #trace: RequestTrace | undefined;
 
@@ -90,7 +98,7 @@ export class ManagedConnection<
     this.#ip = ip;
     this.#id = id;
     this.#userId = userId;
-    this.#metadata = metadata;
+    this.#metadata = keptOf(metadata);
     this.#token = undefined;
     this.#trace = undefined;
     segment.open(slot, wallClockMs());
@@ -326,7 +334,10 @@ export class ManagedConnection<
   get metadata(): ConnectionMetadata {
     const given = this.#metadata;
     if (given instanceof Metadata) return given;
-    return (this.#metadata = new Metadata(this, given as MetadataInput | undefined));
+    return (this.#metadata = new Metadata(
+      this,
+      typeof given === 'string' ? { userAgent: given } : (given as MetadataInput | undefined),
+    ));
   }
 
   /** True for a connection; a copy and a Proxy lack the private field and fail. @internal */
