@@ -156,11 +156,11 @@ export declare class TrustedProxies {
   clientOfHeader(peer: string, value: string): string
 }
 
-/** Options of a cluster, checked by JavaScript. */
-export interface ClusterConfig {
 /** Returns the names of memory limits, in their order. */
 export declare function boundNames(): Array<string>
 
+/** Options of a cluster, checked by JavaScript. */
+export interface ClusterConfig {
   /** URLs of the server, of the Sentinels, or of nodes of a Redis Cluster. */
   urls: Array<string>
   /** Name of the primary that the Sentinels watch. */
@@ -304,18 +304,18 @@ export declare function createConnections(name: string | undefined | null, numbe
 /**
  * Creates a JSON scanner.
  *
- * `scan(input, length)` scans a string of `length` UTF-16 units, or a `Uint8Array`. It returns 0
- * or the number of the failure; the scratch then holds offset, limit, length of the path, values,
+ * `scan(input, length)` scans a string of `length` UTF-16 units, or the first `length` bytes of a
+ * `Uint8Array`. It returns 0 or the number of the failure; the scratch then holds offset, limit, length of the path, values,
  * depth, and three flags. The path is JSON text.
  *
  * `scanShared(length)` scans the first `length` bytes of the shared `text`. For short input,
  * writing it there costs less than passing it as an argument.
  *
- * `scanPart(part, length, from, total)` scans a long string part by part, so that a refusal saves
- * the copy of the rest. It returns what `scan` returns, or -1 if the next part is needed, or -2 if
- * only `scan` of the whole string can decide.
+ * `scanPart(part, length, from, total)` scans a long ASCII string part by part, so that a refusal
+ * saves the copy of the rest; `part` begins with `length` bytes of it. It returns what `scan`
+ * returns, or -1 if the next part is needed, or -2 if only `scan` of the whole string can decide.
  */
-export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: string, length: number, from: number, total: number): number }
+export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: Uint8Array, length: number, from: number, total: number): number }
 
 /**
  * Creates a rate limiter, or opens the one of that name. `kind` is 0 for GCRA, 1 for sliding
