@@ -3563,6 +3563,25 @@ declare class ProductionMetrics {
      */
     toPrometheus(options?: ExpositionOptions): Promise<string>;
     /**
+     * Renders the same as `toOpenMetrics`, as bytes of UTF-8. They are handed over without a copy, so
+     * that the JavaScript thread does not work in proportion to their number: with 10,000 routes, a
+     * string takes it 40 ms.
+     * @param options see `ExpositionOptions`
+     * @returns the bytes, with the counts at the time of the call; they belong to the caller
+     * @throws as `toOpenMetrics`
+     * @example
+     * const headers = { 'content-type': 'application/openmetrics-text; version=1.0.0; charset=utf-8' };
+     * new Response(await metrics.toOpenMetricsBytes(), { headers });
+     */
+    toOpenMetricsBytes(options?: ExpositionOptions): Promise<Buffer>;
+    /**
+     * Renders the same as `toPrometheus`, as bytes of UTF-8; see `toOpenMetricsBytes`.
+     * @param options see `ExpositionOptions`
+     * @returns the bytes, with the counts at the time of the call; they belong to the caller
+     * @throws as `toOpenMetrics`
+     */
+    toPrometheusBytes(options?: ExpositionOptions): Promise<Buffer>;
+    /**
      * Creates a counter of the application. It is in both text formats and all namings.
      * @param name a name of letters, digits, `_` and `:`, 1 to 200; `_total` is appended if it is
      *   missing. Names that begin with `portcullis_` are reserved

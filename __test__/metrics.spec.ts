@@ -862,14 +862,37 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
     expect(metrics.generateReport().samples).toBe(15_000);
   });
 
-  test('lets workers end while it is rendered', async () => {
+  test('has the same text as bytes, which belong to the caller', async () => {
+    const { metrics } = fixture();
+    metrics.recordRequest(5, { route: '/\u{1f6aa}/é', method: 'GET', status: 200 });
+    const counter = metrics.counter('door_opened', 'of the \u{1f6aa}', ['by']);
+    counter.labels('é').inc(3);
+    // Figures of the process differ from one call to the next, and some are unknown at first.
+    const stable = (text: string): string[] =>
+      text.split('\n').filter((line) => /door_|route=|EOF/.test(line));
+    const openMetrics = await metrics.toOpenMetricsBytes();
+    expect(Buffer.isBuffer(openMetrics)).toBe(true);
+    expect(stable(openMetrics.toString())).toEqual(stable(await metrics.toOpenMetrics()));
+    expect(openMetrics.toString()).toContain('door_opened_total{by="é"} 3\n');
+    const first = await metrics.toPrometheusBytes({ naming: 'prom' });
+    const text = first.toString();
+    expect(stable(text)).toEqual(stable(await metrics.toPrometheus({ naming: 'prom' })));
+    const second = await metrics.toPrometheusBytes({ naming: 'prom' });
+    second.fill(0);
+    expect(first.toString()).toBe(text);
+    expect(() => metrics.toPrometheusBytes({ naming: 'statsd' as never })).toThrow(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }),
+    );
+  });
+
+  test.each(['toPrometheus', 'toPrometheusBytes'])('lets workers end during %s', async (method) => {
     const entry = new URL('../dist/index.js', import.meta.url).href;
     const code = `
       const { parentPort } = require('node:worker_threads');
       import(${JSON.stringify(entry)}).then(({ ProductionMetrics }) => {
         const metrics = new ProductionMetrics();
         for (let i = 0; i < 500; i++) metrics.recordRequest(i, { route: '/' + i, method: 'GET', status: 200 });
-        const go = () => metrics.toPrometheus().then(go);
+        const go = () => metrics.${method}().then(go);
         for (let i = 0; i < 8; i++) go();
         parentPort.postMessage('running');
       });`;

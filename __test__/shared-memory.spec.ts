@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import {
   createConnections,
   createJsonScanner,
-  resourceCells,
+  figurePlaces,
   ResourceWatch,
 } from '../dist/native/addon.js';
 
@@ -58,7 +58,7 @@ const KEPT: readonly Kept[] = [
     },
   },
 ];
-const BYTES = Math.max(1024, resourceCells().length * 8);
+const BYTES = Math.max(1024, figurePlaces().length * 8);
 
 describe.each(KEPT)('$what', ({ share, count }) => {
   it.each(Array.from({ length: count }, (_, at) => at))('must be shared memory: array %i', (at) => {

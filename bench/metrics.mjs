@@ -2,7 +2,16 @@
 // labels.
 import promClient from 'prom-client';
 import { ProductionMetrics, ResourceMonitor, TimerManager } from '../dist/index.js';
-import { compare, machine, median, report, timed, verdict } from './compare.mjs';
+import {
+  compare,
+  compareAsync,
+  machine,
+  median,
+  report,
+  threadCpuMs,
+  timed,
+  verdict,
+} from './compare.mjs';
 
 const CALLS = 500_000;
 const timers = new TimerManager();
@@ -164,6 +173,38 @@ report(
 
 verdict('until it is there', median(whole.ours), 'ms', { most: 15 });
 verdict('of it on the JS thread', median(whole.thread), 'ms', { most: 0.2 });
+
+// All that a rendering costs the JS thread, with the delivery: the call alone is not all of it.
+const onThread = (rendered, count) => async () => {
+  const start = threadCpuMs();
+  for (let i = 0; i < count; i++) await rendered();
+  return (threadCpuMs() - start) / count;
+};
+const [, manyBytesMs] = await compareAsync(
+  `CPU of the JS thread, ${lines} series`,
+  [
+    ['as text', onThread(() => many.toPrometheus({ naming: 'prom' }), 100)],
+    ['as bytes', onThread(() => many.toPrometheusBytes({ naming: 'prom' }), 100)],
+  ],
+  { rounds: 9, unit: 'ms' },
+);
+verdict('as bytes', manyBytesMs, 'ms', { most: 0.2 });
+const huge = new ProductionMetrics({ timers, maxRoutes: 10_000 });
+for (let at = 0; at < 40_000; at++)
+  huge.recordRequest(durations[at & 4095], {
+    route: `/api/v1/resource-${at % 9999}/:id`,
+    method: 'GET',
+    status: 200,
+  });
+const [, hugeBytesMs] = await compareAsync(
+  'the same, 10,000 routes, both namings',
+  [
+    ['as text', onThread(() => huge.toPrometheus(), 5)],
+    ['as bytes', onThread(() => huge.toPrometheusBytes(), 5)],
+  ],
+  { rounds: 5, unit: 'ms' },
+);
+verdict('as bytes', hugeBytesMs, 'ms', { most: 2 });
 
 const busy = new ProductionMetrics({ timers, monitor, maxRoutes: 500 });
 const reports = [];

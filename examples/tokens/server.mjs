@@ -35,7 +35,7 @@ const server = createServer(
         'content-type',
         'application/openmetrics-text; version=1.0.0; charset=utf-8',
       );
-      return response.end(await metrics.toOpenMetrics());
+      return response.end(await metrics.toOpenMetricsBytes());
     }
     const { status, headers, body } = shutdown.readiness();
     return response.writeHead(status, headers).end(body);

@@ -11,8 +11,10 @@ use crate::metrics::{
     REQUESTS, SCALARS, Sums, TRAFFIC, Traffic, Users, Window,
 };
 use crate::sampler::process_files;
-use napi::bindgen_prelude::{AsyncTask, Env, Float64ArraySlice, Object, Result, Uint32ArraySlice};
-use napi::{JsString, ScopedTask};
+use napi::bindgen_prelude::{
+    AsyncTask, Buffer, Env, Float64ArraySlice, Object, Result, Uint32ArraySlice,
+};
+use napi::{JsString, ScopedTask, Task};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -83,10 +85,19 @@ fn family_names() -> Vec<String> {
     own.chain(requests).map(str::to_owned).collect()
 }
 
-/// Renders the exposition on another thread.
-pub struct Render(Exposition);
+/// An exposition that is rendered on another thread.
+struct Rendering(Exposition);
 
-impl Render {
+impl Rendering {
+    /// Renders the text; contains a panic.
+    fn text(&mut self) -> Result<String> {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.read_process();
+            self.0.render()
+        }))
+        .map_err(|_| napi::Error::from_reason("a bug in the native core was contained"))
+    }
+
     /// Adds the figures of `/proc`: reading it takes long for a process with many open files.
     fn read_process(&mut self) {
         let Exposition {
@@ -111,16 +122,16 @@ impl Render {
     }
 }
 
-impl<'env> ScopedTask<'env> for Render {
+/// Renders the exposition as a string, which the JavaScript thread has to make: in proportion to its
+/// length.
+pub struct RenderText(Rendering);
+
+impl<'env> ScopedTask<'env> for RenderText {
     type Output = String;
     type JsValue = JsString<'env>;
 
     fn compute(&mut self) -> Result<String> {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.read_process();
-            self.0.render()
-        }))
-        .map_err(|_| napi::Error::from_reason("a bug in the native core was contained"))
+        self.0.text()
     }
 
     fn resolve(&mut self, env: &'env Env, text: String) -> Result<JsString<'env>> {
@@ -130,6 +141,22 @@ impl<'env> ScopedTask<'env> for Render {
         } else {
             env.create_string(&text)
         }
+    }
+}
+
+/// Renders the exposition as bytes of UTF-8. JavaScript gets the memory that they were written to.
+pub struct RenderBytes(Rendering);
+
+impl Task for RenderBytes {
+    type Output = String;
+    type JsValue = Buffer;
+
+    fn compute(&mut self) -> Result<String> {
+        self.0.text()
+    }
+
+    fn resolve(&mut self, _env: Env, text: String) -> Result<Buffer> {
+        Ok(Buffer::from(text.into_bytes()))
     }
 }
 
@@ -388,8 +415,42 @@ impl RequestLedger {
         values: Float64ArraySlice<'_>,
         template_values: Float64ArraySlice<'_>,
         texts: RenderTexts,
-    ) -> AsyncTask<Render> {
-        AsyncTask::new(Render(Exposition {
+    ) -> AsyncTask<RenderText> {
+        AsyncTask::new(RenderText(self.rendering(
+            &scalars,
+            &values,
+            &template_values,
+            texts,
+        )))
+    }
+
+    /// Renders the exposition on another thread; resolves with its bytes, in UTF-8.
+    #[napi(catch_unwind, ts_return_type = "Promise<Buffer>")]
+    pub fn render_bytes(
+        &self,
+        scalars: Float64ArraySlice<'_>,
+        values: Float64ArraySlice<'_>,
+        template_values: Float64ArraySlice<'_>,
+        texts: RenderTexts,
+    ) -> AsyncTask<RenderBytes> {
+        AsyncTask::new(RenderBytes(self.rendering(
+            &scalars,
+            &values,
+            &template_values,
+            texts,
+        )))
+    }
+}
+
+impl RequestLedger {
+    fn rendering(
+        &self,
+        scalars: &[f64],
+        values: &[f64],
+        template_values: &[f64],
+        texts: RenderTexts,
+    ) -> Rendering {
+        Rendering(Exposition {
             format: match texts.format.as_str() {
                 "openmetrics" => Format::OpenMetrics,
                 _ => Format::Prometheus,
@@ -406,6 +467,6 @@ impl RequestLedger {
             values: values.to_vec(),
             template: texts.template,
             template_values: template_values.to_vec(),
-        }))
+        })
     }
 }

@@ -40,8 +40,9 @@ pub fn failure_rows() -> Vec<FailureRow> {
         .collect()
 }
 
-/// Capacity of the copy buffer that is kept for the next string, bytes.
-const KEPT: usize = 64 << 10;
+/// Capacity of the copy buffer that is kept for the next string, bytes: up to here, a string is not
+/// copied to fresh pages each time.
+const KEPT: usize = 2 << 20;
 /// Index of the first limit in the scratch; the cells before it hold the outcome of a scan.
 const LIMITS_FROM: usize = 8;
 
@@ -55,24 +56,23 @@ struct JsonScanner {
     /// Copy of the latest short text: another thread could change it during the scan.
     short: Vec<u64>,
     copy: Vec<u8>,
-    part: Vec<u8>,
 }
 
 /// Creates a JSON scanner.
 ///
-/// `scan(input, length)` scans a string of `length` UTF-16 units, or a `Uint8Array`. It returns 0
-/// or the number of the failure; the scratch then holds offset, limit, length of the path, values,
+/// `scan(input, length)` scans a string of `length` UTF-16 units, or the first `length` bytes of a
+/// `Uint8Array`. It returns 0 or the number of the failure; the scratch then holds offset, limit, length of the path, values,
 /// depth, and three flags. The path is JSON text.
 ///
 /// `scanShared(length)` scans the first `length` bytes of the shared `text`. For short input,
 /// writing it there costs less than passing it as an argument.
 ///
-/// `scanPart(part, length, from, total)` scans a long string part by part, so that a refusal saves
-/// the copy of the rest. It returns what `scan` returns, or -1 if the next part is needed, or -2 if
-/// only `scan` of the whole string can decide.
+/// `scanPart(part, length, from, total)` scans a long ASCII string part by part, so that a refusal
+/// saves the copy of the rest; `part` begins with `length` bytes of it. It returns what `scan`
+/// returns, or -1 if the next part is needed, or -2 if only `scan` of the whole string can decide.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: string, length: number, from: number, total: number): number }"
+    ts_return_type = "{ share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: Uint8Array, length: number, from: number, total: number): number }"
 )]
 pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
     let core = Rc::new(RefCell::new(JsonScanner {
@@ -83,7 +83,6 @@ pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
         text: None,
         short: Vec::new(),
         copy: Vec::new(),
-        part: Vec::new(),
     }));
     let object = Object::new(env)?;
     bind::<Share>(env, &object, &core)?;
@@ -152,6 +151,7 @@ bound_function!(Scan of JsonScanner, c"scan", |core, args| {
         Ok(core.write_outcome(&copy, outcome))
     } else {
         args.with_bytes(0, |bytes| {
+            let bytes = &bytes[..bytes.len().min(units)];
             let outcome = core.scanner.scan(bytes, &core.limits);
             core.write_outcome(bytes, outcome)
         })
@@ -196,14 +196,10 @@ bound_function!(ScanPart of JsonScanner, c"scanPart", |core, args| {
         copy.reserve_exact(total);
         outcome = core.scanner.begin(total, &core.limits);
     }
-    if copy.len() != from || !args.copy_utf8(0, units, &mut core.part) {
+    if copy.len() != from {
         return Err(InvalidCall(c"expected the next part of the string"));
     }
-    copy.extend_from_slice(&core.part);
-    // Parts that are not ASCII cannot be cut or counted by units: scan the whole string.
-    if copy.len() != from + units {
-        return Ok(WHOLE);
-    }
+    args.with_bytes(0, |bytes| copy.extend_from_slice(&bytes[..bytes.len().min(units)]))?;
     let is_last = copy.len() >= total;
     let step = outcome.and_then(|()| core.scanner.resume(&copy, &core.limits, is_last));
     let result = match step {

@@ -104,37 +104,66 @@ impl Delays {
         self.began_ms += passed * WINDOW_MS;
     }
 
-    /// Adds another record, so that quantiles are those of all loops together and not means of
-    /// quantiles.
-    pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.windows.iter_mut().zip(&other.windows) {
-            // Cannot fail: the bounds are equal.
-            let _ = mine.add(theirs);
+    /// Returns the delays of the last 50 to 60 s.
+    #[must_use]
+    pub fn last_minute(&mut self, now_ms: f64) -> DelaySum {
+        self.advance(now_ms);
+        let mut sum = DelaySum::default();
+        for window in &self.windows {
+            sum.add_histogram(window, self.latest_ms);
         }
-        let _ = self.all.add(&other.all);
-        self.latest_ms = match (self.latest_ms, other.latest_ms) {
+        sum
+    }
+
+    /// Returns the delays of all time.
+    #[must_use]
+    pub fn lifetime(&self) -> DelaySum {
+        DelaySum {
+            histogram: self.all.clone(),
+            latest_ms: self.latest_ms,
+        }
+    }
+}
+
+/// Delays of one span of time, of one loop or of several: quantiles of a sum are those of all loops
+/// together and not means of quantiles.
+#[derive(Debug, Clone)]
+pub struct DelaySum {
+    histogram: Histogram<u64>,
+    latest_ms: Option<f64>,
+}
+
+impl Default for DelaySum {
+    fn default() -> Self {
+        Self {
+            histogram: empty(),
+            latest_ms: None,
+        }
+    }
+}
+
+impl DelaySum {
+    /// Adds the delays of another loop.
+    pub fn add(&mut self, other: &Self) {
+        self.add_histogram(&other.histogram, other.latest_ms);
+    }
+
+    fn add_histogram(&mut self, histogram: &Histogram<u64>, latest_ms: Option<f64>) {
+        if histogram.is_empty() {
+            return;
+        }
+        // Cannot fail: the bounds are equal.
+        let _ = self.histogram.add(histogram);
+        self.latest_ms = match (self.latest_ms, latest_ms) {
             (Some(mine), Some(theirs)) => Some(mine.max(theirs)),
             (mine, theirs) => mine.or(theirs),
         };
     }
 
-    /// Returns the quantiles of the last 50 to 60 s with the time of the latest delay; `None` if
-    /// there are none.
+    /// Returns the quantiles with the time of the latest delay; `None` if there are no delays.
     #[must_use]
-    pub fn last_minute(&mut self, now_ms: f64) -> Option<Dated<Quantiles>> {
-        self.advance(now_ms);
-        let mut sum = empty();
-        for window in &self.windows {
-            let _ = sum.add(window);
-        }
-        Some(Dated::new(quantiles(&sum)?, self.latest_ms?))
-    }
-
-    /// Returns the quantiles of all time with the time of the latest delay; `None` if there are
-    /// none.
-    #[must_use]
-    pub fn lifetime(&self) -> Option<Dated<Quantiles>> {
-        Some(Dated::new(quantiles(&self.all)?, self.latest_ms?))
+    pub fn quantiles(&self) -> Option<Dated<Quantiles>> {
+        Some(Dated::new(quantiles(&self.histogram)?, self.latest_ms?))
     }
 }
 
@@ -163,26 +192,38 @@ mod tests {
 
     #[test]
     fn no_delays_have_no_quantiles() {
-        assert_eq!(Delays::new(0.0).last_minute(5.0), None);
-        assert_eq!(Delays::new(0.0).lifetime(), None);
+        assert_eq!(Delays::new(0.0).last_minute(5.0).quantiles(), None);
+        assert_eq!(Delays::new(0.0).lifetime().quantiles(), None);
     }
 
     #[test]
     fn delays_leave_the_last_minute_but_not_all_time() {
         let mut delays = Delays::new(0.0);
         delays.record(0.0, 5.0, 20.0);
-        assert_eq!(delays.last_minute(49_999.0).map(|q| q.value.count), Some(1));
-        assert_eq!(delays.last_minute(60_000.0), None);
-        assert_eq!(delays.lifetime().map(|q| q.value.count), Some(1));
+        assert_eq!(
+            delays
+                .last_minute(49_999.0)
+                .quantiles()
+                .map(|q| q.value.count),
+            Some(1)
+        );
+        assert_eq!(delays.last_minute(60_000.0).quantiles(), None);
+        assert_eq!(
+            delays.lifetime().quantiles().map(|q| q.value.count),
+            Some(1)
+        );
         delays.record(1e9, 1.0, 20.0);
-        assert_eq!(delays.last_minute(1e9).map(|q| q.value.count), Some(1));
+        assert_eq!(
+            delays.last_minute(1e9).quantiles().map(|q| q.value.count),
+            Some(1)
+        );
     }
 
     #[test]
     fn a_block_counts_for_every_challenge_that_it_prevented() {
         let mut delays = Delays::new(0.0);
         delays.record(0.0, 1000.0, 20.0);
-        let quantiles = delays.lifetime().unwrap().value;
+        let quantiles = delays.lifetime().quantiles().unwrap().value;
         assert_eq!(quantiles.count, 50);
         assert!((quantiles.p50 - 500.0).abs() < 25.0, "{quantiles:?}");
     }
@@ -192,8 +233,9 @@ mod tests {
         let (mut fast, mut slow) = (Delays::new(0.0), Delays::new(0.0));
         (0..99).for_each(|_| fast.record(0.0, 1.0, 20.0));
         slow.record(0.0, 19.0, 20.0);
-        fast.merge(&slow);
-        let both = fast.lifetime().unwrap().value;
+        let mut sum = fast.lifetime();
+        sum.add(&slow.lifetime());
+        let both = sum.quantiles().unwrap().value;
         assert!(
             (both.p99 - 1.0).abs() < 0.02 && (both.max - 19.0).abs() < 0.2,
             "{both:?}"
@@ -206,7 +248,7 @@ mod tests {
             let mut delays = Delays::new(0.0);
             list.iter().for_each(|delay| delays.record(0.0, *delay, 20.0));
             list.sort_by(f64::total_cmp);
-            let quantiles = delays.lifetime().unwrap().value;
+            let quantiles = delays.lifetime().quantiles().unwrap().value;
             for (quantile, found) in [(0.5, quantiles.p50), (0.9, quantiles.p90), (0.99, quantiles.p99)] {
                 let exact = list[((list.len() as f64 * quantile).ceil() as usize - 1).min(list.len() - 1)];
                 prop_assert!((found - exact).abs() <= exact * 0.01 + 0.001, "{} {} {}", quantile, found, exact);

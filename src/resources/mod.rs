@@ -27,7 +27,7 @@ mod stall_watch;
 
 pub use calls::{is_epoll, is_futex, system_call_name};
 pub use cgroup::{Cgroup, CpuStat, MemoryLimit, Quota};
-pub use delays::{Delays, Quantiles};
+pub use delays::{DelaySum, Delays, Quantiles};
 pub use observation::{Observation, ThreadState};
 pub use parse::{Pressure, Scheduled, SystemCall, parse_scheduled, parse_system_call};
 pub use pressure::{Level, PressureGauge, Thresholds, Transition};

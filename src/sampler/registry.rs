@@ -50,7 +50,8 @@ fn source(root: &str) -> Box<dyn Source + Send> {
 pub(super) struct Registry {
     pub(super) threads: Vec<WatchedThread>,
     pub(super) hosts: Vec<Host>,
-    pub(super) past: Option<Totals>,
+    /// The share of the threads that have left.
+    pub(super) past: Totals,
     pub(super) next_id: u64,
     pub(super) is_running: bool,
     pub(super) watcher: Option<JoinHandle<()>>,
@@ -138,16 +139,7 @@ impl Registry {
 
     /// Removes a thread and adds its totals to those of the threads that have left.
     pub(super) fn remember(&mut self, at: usize) {
-        let totals = self.threads.swap_remove(at).totals();
-        match &mut self.past {
-            Some(past) => {
-                past.requests += totals.requests;
-                past.stalls += totals.stalls;
-                past.stalled_ms += totals.stalled_ms;
-                past.delays.merge(&totals.delays);
-            }
-            past => *past = Some(totals),
-        }
+        self.threads.swap_remove(at).add_to(&mut self.past);
     }
 
     pub(super) fn sample(&mut self, now_ms: f64) {

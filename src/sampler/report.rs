@@ -4,8 +4,8 @@
 use super::cell;
 use super::registry::Registry;
 use super::stall_record::StallRecord;
-use super::watched_thread::{Totals, WatchedThread};
-use crate::resources::{Dated, Delays, Level, Limit, Quantiles, Sample};
+use super::watched_thread::WatchedThread;
+use crate::resources::{Dated, DelaySum, Level, Limit, Quantiles, Sample};
 
 /// All figures of one watched thread at one time.
 #[derive(Debug, Clone)]
@@ -82,32 +82,22 @@ impl ThreadReport {
 }
 
 impl Registry {
-    /// Adds up a figure over all threads, including threads that have left.
-    fn sum(&self, figure: fn(&Totals) -> f64) -> f64 {
-        let past = self.past.as_ref().map_or(0.0, figure);
-        let threads = self.threads.iter();
-        past + threads.map(|thread| figure(&thread.totals())).sum::<f64>()
-    }
-
     /// Returns all figures of the thread at index `at`; `None` before the first sample.
     pub(super) fn report(&mut self, at: usize, now_ms: f64) -> Option<Report> {
-        let mut current = Delays::new(now_ms);
-        let mut lifetime = self
-            .past
-            .as_ref()
-            .map_or_else(|| Delays::new(now_ms), |past| past.delays.clone());
-        for thread in &self.threads {
-            current.merge(&thread.delays);
-            lifetime.merge(&thread.delays);
+        let mut totals = self.past.clone();
+        let mut process_minute = DelaySum::default();
+        let mut delays = None;
+        for (index, thread) in self.threads.iter_mut().enumerate() {
+            thread.add_to(&mut totals);
+            let minute = thread.delays.last_minute(now_ms);
+            process_minute.add(&minute);
+            if index == at {
+                delays = minute.quantiles();
+            }
         }
         let threads = self.threads.iter().map(ThreadReport::of).collect();
         let observed = self.threads.iter().filter_map(WatchedThread::observed_ms);
         let all_observed_ms = observed.reduce(f64::min);
-        let (process_requests, process_stalled_ms) = (
-            self.sum(|totals| totals.requests),
-            self.sum(|totals| totals.stalled_ms),
-        );
-        let process_stalls = self.sum(|totals| totals.stalls as f64) as u64;
         let own_cpu = self.own.cpu;
         let thread = self.threads.get_mut(at)?;
         let host = self.hosts.iter().find(|host| host.root == thread.root())?;
@@ -119,9 +109,9 @@ impl Registry {
             thread_cpu: thread.thread_cpu,
             utilization: thread.utilization,
             recent_utilization: thread.recent_utilization(),
-            delays: thread.delays.last_minute(now_ms),
-            process_delays: current.last_minute(now_ms),
-            lifetime_delays: lifetime.lifetime(),
+            delays,
+            process_delays: process_minute.quantiles(),
+            lifetime_delays: totals.delays.quantiles(),
             observed_ms: thread.observed_ms(),
             all_observed_ms,
             visibility: thread.visibility(),
@@ -129,9 +119,9 @@ impl Registry {
             stall: thread.current_stall(),
             pauses: thread.pauses(),
             threads,
-            process_requests,
-            process_stalls,
-            process_stalled_ms,
+            process_requests: totals.requests,
+            process_stalls: totals.stalls,
+            process_stalled_ms: totals.stalled_ms,
             own_cpu,
         })
     }

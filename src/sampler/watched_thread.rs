@@ -9,8 +9,8 @@ use super::mailbox::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
 use super::stall_record::StallRecord;
 use super::system::{CpuClock, KernelThread};
 use crate::resources::{
-    CPU_WINDOW_MS, Dated, Delays, Level, Limit, OBSERVE_INTERVAL_MS, Observation, PressureGauge,
-    Sample, Stall, StallWatch, ThreadState, Transition,
+    CPU_WINDOW_MS, Dated, DelaySum, Delays, Level, Limit, OBSERVE_INTERVAL_MS, Observation,
+    PressureGauge, Sample, Stall, StallWatch, ThreadState, Transition,
 };
 use crate::wake_channel::WakeChannel;
 use std::collections::VecDeque;
@@ -31,13 +31,13 @@ const RESTS_MAX: u32 = 50;
 /// Window of the mean utilization, ms.
 const RECENT_MS: f64 = 10_000.0;
 
-/// The share of a thread in the totals of the process.
-#[derive(Debug, Clone)]
+/// The share of a thread in the totals of the process, or of several.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Totals {
     pub(super) requests: f64,
     pub(super) stalls: u64,
     pub(super) stalled_ms: f64,
-    pub(super) delays: Delays,
+    pub(super) delays: DelaySum,
 }
 
 /// One watched thread.
@@ -186,13 +186,12 @@ impl WatchedThread {
         self.cells.store(at, value);
     }
 
-    pub(super) fn totals(&self) -> Totals {
-        Totals {
-            requests: self.load(cell::REQUESTS),
-            stalls: self.stalls,
-            stalled_ms: self.stalled_ms,
-            delays: self.delays.clone(),
-        }
+    /// Adds the share of this thread.
+    pub(super) fn add_to(&self, totals: &mut Totals) {
+        totals.requests += self.load(cell::REQUESTS);
+        totals.stalls += self.stalls;
+        totals.stalled_ms += self.stalled_ms;
+        totals.delays.add(&self.delays.lifetime());
     }
 
     pub(super) fn label(&mut self, at: usize, text: &str) -> bool {

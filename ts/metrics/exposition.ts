@@ -10,7 +10,7 @@ import type { HostReading, Sample } from './host-figures.js';
 import type { Format } from './instrument.js';
 import type { Template } from './instrument-registry.js';
 import { areMet } from './health-score.js';
-import { LAYOUT, type Ledger } from './ledger.js';
+import { type ExpositionContent, LAYOUT, type Ledger } from './ledger.js';
 import type { LimiterFigures } from './limiters.js';
 import type { BanCounts } from './sources.js';
 
@@ -58,29 +58,27 @@ export function namingOf(options: ExpositionOptions): Naming {
   return naming;
 }
 
-/** Renders the figures, with the routes of the ledger. Unknown figures are left out. @internal */
-export function render(
+/** Returns the content of an exposition. Unknown figures are left out. @internal */
+export function contentOf(
   ledger: Ledger,
   format: Format,
   naming: Naming,
   assessment: Assessment,
   counts: Counts,
   template: Template,
-): Promise<string> {
+): ExpositionContent {
   const scalars = scalarsOf(ledger, assessment, counts);
-  const values = Float64Array.from(LAYOUT.scalars, (key) => scalars[key] ?? Number.NaN);
   const samples = samplesOf(ledger, assessment, counts).filter(
     (sample): sample is [string, readonly string[], number] =>
       sample[2] !== null && LAYOUT.labelled.includes(sample[0]),
   );
   const lines = samples.map(([key, labels]) => [key, ...labels].join('\t')).join('\n');
-  const sampleValues = Float64Array.from(samples, ([, , value]) => value);
-  return ledger.render(values, sampleValues, template.values, {
-    format,
-    naming,
-    samples: lines,
-    template: template.text,
-  });
+  return {
+    scalars: Float64Array.from(LAYOUT.scalars, (key) => scalars[key] ?? Number.NaN),
+    values: Float64Array.from(samples, ([, , value]) => value),
+    templateValues: template.values,
+    texts: { format, naming, samples: lines, template: template.text },
+  };
 }
 
 /** Returns the figures without labels by key; `null` for unknown ones. @internal */

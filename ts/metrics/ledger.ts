@@ -58,6 +58,17 @@ export const LAYOUT = metricLayout();
 if (LAYOUT.traffic !== TRAFFIC_LENGTH)
   throw new PortcullisError('ERR_INTERNAL', 'the addon is of another version than its JavaScript');
 
+/** Figures in the form that the native renderer expects. @internal */
+export interface ExpositionContent {
+  /** Figures without labels, in the order of `LAYOUT.scalars`; NaN for unknown ones. */
+  readonly scalars: Float64Array;
+  /** The values of `texts.samples`. */
+  readonly values: Float64Array;
+  /** The values of `texts.template`. */
+  readonly templateValues: Float64Array;
+  readonly texts: Parameters<RequestLedger['render']>[3];
+}
+
 /** @internal */
 export class Ledger {
   /** Counts of messages, errors and refusals since time last advanced. */
@@ -162,18 +173,13 @@ export class Ledger {
       .map(({ row, ...figures }) => ({ ...this.routes.names[row]!, ...figures }));
   }
 
-  /**
-   * Renders the text of the exposition on another thread.
-   * @param scalars figures without labels, in the order of `LAYOUT.scalars`; NaN for unknown ones
-   * @param values the values of `texts.samples`
-   * @param templateValues the values of `texts.template`
-   */
-  render(
-    scalars: Float64Array,
-    values: Float64Array,
-    templateValues: Float64Array,
-    texts: Parameters<RequestLedger['render']>[3],
-  ): Promise<string> {
+  /** Renders the text of an exposition on another thread. */
+  render({ scalars, values, templateValues, texts }: ExpositionContent): Promise<string> {
     return this.#native.render(scalars, values, templateValues, texts);
+  }
+
+  /** Renders the same as bytes, whose memory is that of the other thread. */
+  renderBytes({ scalars, values, templateValues, texts }: ExpositionContent): Promise<Buffer> {
+    return this.#native.renderBytes(scalars, values, templateValues, texts);
   }
 }

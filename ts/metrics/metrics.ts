@@ -15,11 +15,11 @@ import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
 import { type Assessment, Assessor } from './assessment.js';
 import {
-  type ExpositionOptions,
+  contentOf,
   type Counts,
+  type ExpositionOptions,
   type Naming,
   namingOf,
-  render,
   samplesOf,
   scalarsOf,
 } from './exposition.js';
@@ -36,7 +36,16 @@ import {
 } from './instrument-registry.js';
 import type { Format } from './instrument.js';
 import type { Counter, Gauge, Histogram } from './instruments.js';
-import { HEAT_EDGES_MS, IN, Ledger, OTHER_ERRORS, OUT, REFUSED, WINDOWS } from './ledger.js';
+import {
+  type ExpositionContent,
+  HEAT_EDGES_MS,
+  IN,
+  Ledger,
+  OTHER_ERRORS,
+  OUT,
+  REFUSED,
+  WINDOWS,
+} from './ledger.js';
 import { type ProductionMetricsOptions, type Settings, settingsOf } from './options.js';
 import type {
   ProductionGlance,
@@ -393,7 +402,7 @@ export class ProductionMetrics {
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options, at once
    */
   toOpenMetrics(options: ExpositionOptions = {}): Promise<string> {
-    return this.#render('openmetrics', options);
+    return this.#render('openmetrics', options, (content) => this.#ledger.render(content));
   }
 
   /**
@@ -404,7 +413,32 @@ export class ProductionMetrics {
    * @throws as `toOpenMetrics`
    */
   toPrometheus(options: ExpositionOptions = {}): Promise<string> {
-    return this.#render('prometheus', options);
+    return this.#render('prometheus', options, (content) => this.#ledger.render(content));
+  }
+
+  /**
+   * Renders the same as `toOpenMetrics`, as bytes of UTF-8. They are handed over without a copy, so
+   * that the JavaScript thread does not work in proportion to their number: with 10,000 routes, a
+   * string takes it 40 ms.
+   * @param options see `ExpositionOptions`
+   * @returns the bytes, with the counts at the time of the call; they belong to the caller
+   * @throws as `toOpenMetrics`
+   * @example
+   * const headers = { 'content-type': 'application/openmetrics-text; version=1.0.0; charset=utf-8' };
+   * new Response(await metrics.toOpenMetricsBytes(), { headers });
+   */
+  toOpenMetricsBytes(options: ExpositionOptions = {}): Promise<Buffer> {
+    return this.#render('openmetrics', options, (content) => this.#ledger.renderBytes(content));
+  }
+
+  /**
+   * Renders the same as `toPrometheus`, as bytes of UTF-8; see `toOpenMetricsBytes`.
+   * @param options see `ExpositionOptions`
+   * @returns the bytes, with the counts at the time of the call; they belong to the caller
+   * @throws as `toOpenMetrics`
+   */
+  toPrometheusBytes(options: ExpositionOptions = {}): Promise<Buffer> {
+    return this.#render('prometheus', options, (content) => this.#ledger.renderBytes(content));
   }
 
   /**
@@ -585,12 +619,17 @@ export class ProductionMetrics {
     return this.#sources.refusals(this.#refusals.entries());
   }
 
-  #render(format: Format, options: ExpositionOptions): Promise<string> {
+  /** @param deliver renders the content on another thread */
+  #render<T>(
+    format: Format,
+    options: ExpositionOptions,
+    deliver: (content: ExpositionContent) => Promise<T>,
+  ): Promise<T> {
     const naming = namingOf(options);
-    if (this.#merged.isEmpty) return this.#renderNow(format, naming);
+    if (this.#merged.isEmpty) return deliver(this.#content(format, naming));
     return this.#merged
       .read(format, (name) => this.#instruments.isTaken(name))
-      .then((merged) => this.#renderNow(format, naming, merged));
+      .then((merged) => deliver(this.#content(format, naming, merged)));
   }
 
   /** @param withHost whether prom-client's figures of the host are wanted */
@@ -619,10 +658,10 @@ export class ProductionMetrics {
     };
   }
 
-  #renderNow(format: Format, naming: Naming, merged?: Template): Promise<string> {
+  #content(format: Format, naming: Naming, merged?: Template): ExpositionContent {
     const counts = this.#counts(naming !== 'otel');
     const template = joined(this.#instruments.template(format, [counts.host.gc]), merged);
-    return render(this.#ledger, format, naming, this.#assess(), counts, template);
+    return contentOf(this.#ledger, format, naming, this.#assess(), counts, template);
   }
 }
 

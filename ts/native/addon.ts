@@ -252,11 +252,13 @@ export const {
   ResourceWatch,
   TokenCore,
   TrustedProxies,
+  boundNames,
   createConnections,
   createJsonScanner,
   createBans,
   createLimiter,
   createUsers,
+  figurePlaces,
   isPublicIp,
   metricLayout,
   resourceCells,
@@ -268,4 +270,4 @@ export type RequestLedger = Native.RequestLedger;
 export type ResourceWatch = Native.ResourceWatch;
 export type TokenCore = Native.TokenCore;
 export type TrustedProxies = Native.TrustedProxies;
-export type { ClusterFigures, ClusterMail, StallFigures, TokenPolicy, WatchFigures } from '../../native/loader.js';
+export type { ClusterFigures, ClusterMail, FigureTables, StallFigures, TokenPolicy } from '../../native/loader.js';

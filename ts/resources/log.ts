@@ -1,11 +1,7 @@
 /** Log lines of a monitor: changes of state, and a memory limit that never binds. */
 import type { Hooks } from '../base/hooks.js';
-import type { WatchFigures } from '../native/addon.js';
-import type { StateChange } from './figures.js';
+import type { MemoryLimit, StateChange } from './figures.js';
 import type { ResourceLog } from './options.js';
-import { MB } from './snapshot.js';
-
-type Limit = WatchFigures['limits'][number];
 
 /** @internal */
 export class MonitorLog {
@@ -18,10 +14,10 @@ export class MonitorLog {
   }
 
   /** Writes one line for a change of state. */
-  stateChanged({ from, to, percent }: StateChange, binding: Limit | undefined): void {
+  stateChanged({ from, to, percent }: StateChange, binding: MemoryLimit | null): void {
     const details = {
-      current: (binding?.used ?? Number.NaN) / MB,
-      limit: (binding?.limit ?? Number.NaN) / MB,
+      current: binding?.usedMb ?? Number.NaN,
+      limit: binding?.limitMb ?? Number.NaN,
       percent,
       source: binding?.source,
       from,
@@ -36,15 +32,15 @@ export class MonitorLog {
    * Warns if another limit is below `maxHeapSizeMb`: the kernel kills the process before it reaches
    * it.
    */
-  checkMaxHeapSize(maxHeapSizeMb: number, limits: readonly Limit[]): void {
+  checkMaxHeapSize(maxHeapSizeMb: number, limits: readonly MemoryLimit[]): void {
     // `memory.high` of a control group only throttles.
     const hard = limits.filter(({ source }) => source !== 'cgroup_high');
-    const lowest = hard.toSorted((a, b) => a.limit - b.limit)[0];
-    if (lowest === undefined || lowest.limit >= maxHeapSizeMb * MB) return;
+    const lowest = hard.toSorted((a, b) => a.limitMb - b.limitMb)[0];
+    if (lowest === undefined || lowest.limitMb >= maxHeapSizeMb) return;
     this.#write(
       'warn',
       `memory.maxHeapSizeMb is above the limit of the ${lowest.source}, which binds first`,
-      { maxHeapSizeMb, limitMb: lowest.limit / MB, source: lowest.source },
+      { maxHeapSizeMb, limitMb: lowest.limitMb, source: lowest.source },
     );
   }
 

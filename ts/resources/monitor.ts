@@ -10,7 +10,7 @@ import type { RequestTrace } from '../base/trace.js';
 import { ResourceWatch } from '../native/addon.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
-import { cellOf, createCells } from './cells.js';
+import { AT, cellOf, createCells } from './cells.js';
 import type {
   CollectionRecord,
   ResourceMetrics,
@@ -36,7 +36,8 @@ import {
   type PressureLimit,
 } from './pressure.js';
 import { type RunningRequest, RunningRequests, StalledRequests } from './running.js';
-import { MB, nullIfNaN, snapshotOf, stallOf, STATES } from './snapshot.js';
+import { snapshotOf, stallOf, STATES } from './snapshot.js';
+import { MB, nullIfNaN, WatchFigures } from './watch-figures.js';
 import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
 
 // Offsets of cells. Constants of this module, because V8 folds those, but loads imported ones: a
@@ -174,7 +175,7 @@ export class ResourceMonitor {
           checked.pressure,
           timers,
           this.#hooks,
-          utilizationOf(() => this.#watch.figures()?.utilization ?? null),
+          utilizationOf(() => this.#figures()?.value(AT.utilization) ?? null),
         );
     } catch (error) {
       // Strict timers that are closed: nothing would ever end the watch.
@@ -183,8 +184,8 @@ export class ResourceMonitor {
       throw error;
     }
     this.#unsubscribe = timers.onCleanup(() => this.close());
-    const found = this.#watch.figures();
-    if (found !== null) this.#log.checkMaxHeapSize(this.#memory.maxHeapSizeMb, found.limits);
+    const found = this.#figures();
+    if (found !== undefined) this.#log.checkMaxHeapSize(this.#memory.maxHeapSizeMb, found.limits());
     this.#answer();
   }
 
@@ -275,8 +276,8 @@ export class ResourceMonitor {
    */
   snapshot(): ResourceSnapshot {
     this.#noteStall();
-    const figures = this.#watch.figures();
-    if (figures === null)
+    const figures = this.#figures();
+    if (figures === undefined)
       throw new PortcullisError('ERR_CLOSED', 'the monitor is closed: there is no snapshot');
     return snapshotOf(figures, {
       activeConnections: this.#connections(),
@@ -286,6 +287,12 @@ export class ResourceMonitor {
       collections: [...this.#collections],
       requestsOf: (stall) => this.#stalledRequests.of(stall),
     });
+  }
+
+  /** Returns the figures as they are now; `undefined` after `close()`. */
+  #figures(): WatchFigures | undefined {
+    const tables = this.#watch.figures();
+    return tables === null ? undefined : new WatchFigures(this.#cells, tables);
   }
 
   /** Returns the last 64 stalls, the oldest first; none after `close()`. */
@@ -516,7 +523,7 @@ export class ResourceMonitor {
         at: wallClockMs() - (nowMs - atMs),
       };
       this.#state = change.to;
-      this.#log.stateChanged(change, this.#watch.figures()?.binding);
+      this.#log.stateChanged(change, this.#figures()?.binding() ?? null);
       this.#hooks.run('onStateChange', () => this.#options.onStateChange?.(change));
     }
   }

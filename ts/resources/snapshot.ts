@@ -1,10 +1,9 @@
 /** Builds snapshots, stalls and ages of figures from the figures of the native watch. */
 import { wallClockMs } from '../base/clock.js';
-import type { StallFigures, WatchFigures } from '../native/addon.js';
+import type { StallFigures } from '../native/addon.js';
+import { AT } from './cells.js';
 import type {
   CollectionRecord,
-  MemoryLimit,
-  PressureStall,
   ResourceAges,
   ResourceSnapshot,
   ResourceState,
@@ -12,17 +11,10 @@ import type {
   StallCause,
   StalledRequest,
 } from './figures.js';
+import { MB, nullIfNaN, type WatchFigures } from './watch-figures.js';
 
-/** Bytes of one MB. @internal */
-export const MB = 2 ** 20;
 /** States by the number of their native level. @internal */
 export const STATES: readonly ResourceState[] = ['ok', 'warning', 'critical'];
-
-/**
- * Returns the figure, or `null` for NaN, which stands for "not known" in shared cells.
- * @internal
- */
-export const nullIfNaN = (figure: number): number | null => (Number.isNaN(figure) ? null : figure);
 
 /** Figures of the monitor's own thread; sizes in bytes. */
 interface OwnFigures {
@@ -37,121 +29,110 @@ interface OwnFigures {
 
 /** Builds a snapshot. @internal */
 export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnapshot {
-  const ages = agesOf(figures, own);
+  const level = figures.number(AT.level);
+  const process = processOf(figures);
   return {
-    state: STATES[figures.level] ?? 'ok',
-    isHealthy: figures.level < STATES.length - 1,
+    state: STATES[level] ?? 'ok',
+    isHealthy: level < STATES.length - 1,
     activeConnections: own.activeConnections,
-    activeRequests: figures.threads.reduce((sum, thread) => sum + thread.inFlight, 0),
+    activeRequests: process.threads.reduce((sum, thread) => sum + thread.inFlight, 0),
     memory: memoryOf(figures, own),
-    cpu: cpuOf(figures, ages.cpu.usedCpus),
+    cpu: cpuOf(figures),
     host: hostOf(figures),
-    io: { pressure: pressureOf(figures.ioPressure) },
+    io: { pressure: figures.pressure(AT.ioPressure) },
     loop: loopOf(figures, own),
-    process: processOf(figures),
+    process,
     collections: own.collections,
-    watcherCpuPercent: percent(figures.ownCpu),
-    ages,
+    watcherCpuPercent: figures.percent(AT.ownCpu),
+    ages: agesOf(figures, own),
   };
 }
-
-const megabytes = (bytes: number | undefined): number | null =>
-  bytes === undefined ? null : bytes / MB;
-const percent = (share: number | undefined): number | null =>
-  share === undefined ? null : share * 100;
 
 function memoryOf(figures: WatchFigures, own: OwnFigures): ResourceSnapshot['memory'] {
-  const { nowMs } = figures;
   return {
-    ageMs: Math.max(0, nowMs - figures.sampledAtMs),
-    rssMb: megabytes(figures.rss),
-    anonymousMb: megabytes(figures.anonymous),
-    workingSetMb: megabytes(figures.workingSet),
-    hostTotalMb: megabytes(figures.total),
-    hostAvailableMb: megabytes(figures.available),
+    ageMs: figures.age(AT.sampledAt) ?? 0,
+    rssMb: figures.megabytes(AT.rss),
+    anonymousMb: figures.megabytes(AT.anonymous),
+    workingSetMb: figures.megabytes(AT.workingSet),
+    hostTotalMb: figures.megabytes(AT.total),
+    hostAvailableMb: figures.megabytes(AT.available),
     heapUsedMb: own.heapUsed / MB,
     heapLimitMb: nullIfNaN(own.heapLimit / MB),
-    heapAgeMs: Math.max(0, nowMs - own.heapAtMs),
-    effectiveLimit: figures.binding === undefined ? null : limitOf(figures.binding),
-    limits: figures.limits.map(limitOf),
-    cgroupVersion: figures.cgroupVersion ?? null,
-    oomKills: figures.oomKills ?? null,
-    pressure: pressureOf(figures.memoryPressure),
+    heapAgeMs: Math.max(0, figures.nowMs - own.heapAtMs),
+    effectiveLimit: figures.binding(),
+    limits: figures.limits(),
+    cgroupVersion: figures.value(AT.cgroupVersion),
+    oomKills: figures.value(AT.oomKills),
+    pressure: figures.pressure(AT.memoryPressure),
   };
 }
 
-function cpuOf(figures: WatchFigures, ageMs: number | null): ResourceSnapshot['cpu'] {
+function cpuOf(figures: WatchFigures): ResourceSnapshot['cpu'] {
   return {
-    ageMs,
-    percentOfAllowed: figures.cpuPercent ?? null,
-    usedCpus: figures.usedCpus ?? null,
-    allowedCpus: figures.allowedCpus ?? null,
-    cpus: figures.cpus ?? null,
-    quotaCpus: figures.quotaCpus ?? null,
-    throttledPercent: figures.throttledPercent ?? null,
-    jsThreadPercent: percent(figures.threadCpu),
-    pressure: pressureOf(figures.cpuPressure),
+    ageMs: figures.age(AT.usedCpus),
+    percentOfAllowed: figures.value(AT.cpuPercent),
+    usedCpus: figures.value(AT.usedCpus),
+    allowedCpus: figures.value(AT.allowedCpus),
+    cpus: figures.value(AT.cpus),
+    quotaCpus: figures.value(AT.quotaCpus),
+    throttledPercent: figures.value(AT.throttledPercent),
+    jsThreadPercent: figures.percent(AT.threadCpu),
+    pressure: figures.pressure(AT.cpuPressure),
   };
 }
 
 function hostOf(figures: WatchFigures): ResourceSnapshot['host'] {
-  const [load1 = null, load5 = null, load15 = null] = figures.load ?? [];
   return {
-    cpus: figures.machineCpus ?? null,
-    load1,
-    load5,
-    load15,
-    swapTotalMb: megabytes(figures.swapTotal),
-    swapUsedMb: megabytes(figures.swapUsed),
-    startedAt: figures.started === undefined ? null : figures.started * 1000,
-    openFiles: figures.openFiles ?? null,
-    maxOpenFiles: figures.openFilesLimit ?? null,
+    cpus: figures.value(AT.machineCpus),
+    load1: figures.value(AT.load, 1),
+    load5: figures.value(AT.load, 2),
+    load15: figures.value(AT.load, 3),
+    swapTotalMb: figures.megabytes(AT.swapTotal),
+    swapUsedMb: figures.megabytes(AT.swapUsed),
+    startedAt: nullIfNaN(figures.number(AT.started) * 1000),
+    openFiles: figures.value(AT.openFiles),
+    maxOpenFiles: figures.value(AT.openFilesLimit),
   };
 }
 
-function hostAgesOf({ dates }: WatchFigures, age: AgeOf): ResourceAges['host'] {
-  const load = age(dates.load);
+function hostAgesOf(figures: WatchFigures): ResourceAges['host'] {
+  const load = figures.age(AT.load);
   return {
-    cpus: age(dates.machineCpus),
+    cpus: figures.age(AT.machineCpus),
     load1: load,
     load5: load,
     load15: load,
-    swapTotalMb: age(dates.swapTotal),
-    swapUsedMb: age(dates.swapUsed),
-    startedAt: age(dates.started),
-    openFiles: age(dates.openFiles),
-    maxOpenFiles: age(dates.openFilesLimit),
+    swapTotalMb: figures.age(AT.swapTotal),
+    swapUsedMb: figures.age(AT.swapUsed),
+    startedAt: figures.age(AT.started),
+    openFiles: figures.age(AT.openFiles),
+    maxOpenFiles: figures.age(AT.openFilesLimit),
   };
 }
 
 function loopOf(figures: WatchFigures, { requestsOf }: OwnFigures): ResourceSnapshot['loop'] {
   const { stall, nowMs } = figures;
+  const isWatched = figures.number(AT.isWatched) === 1;
+  const isSeen = figures.number(AT.isSeen) === 1;
   return {
-    watch: !figures.isWatched ? 'off' : figures.isSeen ? 'kernel' : 'challenge',
-    utilization: figures.utilization ?? null,
-    utilization10s: figures.recentUtilization ?? null,
-    delayMs: figures.delays ?? null,
-    stalls: figures.stalls,
+    watch: !isWatched ? 'off' : isSeen ? 'kernel' : 'challenge',
+    utilization: figures.value(AT.utilization),
+    utilization10s: figures.value(AT.recentUtilization),
+    delayMs: figures.delays(AT.delays),
+    stalls: figures.number(AT.stalls),
     stall: stall === undefined ? null : stallOf(stall, nowMs, requestsOf(stall.id)),
-    pauses: figures.pauses,
+    pauses: figures.number(AT.pauses),
   };
 }
 
 function processOf(figures: WatchFigures): ResourceSnapshot['process'] {
   return {
-    requests: figures.processRequests,
-    stalls: figures.processStalls,
-    stalledMs: figures.processStalledMs,
-    delayMs: figures.processDelays ?? null,
-    lifetimeDelayMs: figures.lifetimeDelays ?? null,
-    threads: figures.threads.map(({ name, inFlight, cpu, utilization, stalls, measuredAtMs }) => ({
-      name,
-      inFlight,
-      cpuPercent: percent(cpu),
-      utilization: utilization ?? null,
-      stalls,
-      ageMs: measuredAtMs === undefined ? null : Math.max(0, figures.nowMs - measuredAtMs),
-    })),
+    requests: figures.number(AT.processRequests),
+    stalls: figures.number(AT.processStalls),
+    stalledMs: figures.number(AT.processStalledMs),
+    delayMs: figures.delays(AT.processDelays),
+    lifetimeDelayMs: figures.delays(AT.lifetimeDelays),
+    threads: figures.threads(),
   };
 }
 
@@ -195,103 +176,65 @@ export function stallOf(
   });
 }
 
-function limitOf({
-  source,
-  limit,
-  used,
-  percent,
-  level,
-}: WatchFigures['limits'][number]): MemoryLimit {
-  return {
-    source: source as MemoryLimit['source'],
-    limitMb: limit / MB,
-    usedMb: used / MB,
-    percent,
-    level,
-  };
-}
-
-function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | null {
-  if (figures === undefined) return null;
-  const { some10, some60, full10, isOwn } = figures;
-  return {
-    some10Percent: some10,
-    some60Percent: some60,
-    full10Percent: full10 ?? null,
-    scope: isOwn ? 'cgroup' : 'system',
-  };
-}
-
 /** Returns the age of each figure, ms. */
 function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
-  const { nowMs, dates } = figures;
-  const age: AgeOf = (atMs) => (atMs === undefined ? null : Math.max(0, nowMs - atMs));
   // State and health are as old as the last comparison with the limits.
-  const judged = age(dates.binding);
-  const looked = age(dates.looked);
-  const allLooked = age(dates.allLooked);
+  const judged = figures.age(AT.binding);
   return {
     state: judged,
     isHealthy: judged,
     activeConnections: 0,
     activeRequests: 0,
-    memory: memoryAgesOf(figures, own, age),
-    cpu: cpuAgesOf(figures, age),
-    host: hostAgesOf(figures, age),
-    io: { pressure: age(dates.ioPressure) },
+    memory: memoryAgesOf(figures, own),
+    cpu: cpuAgesOf(figures),
+    host: hostAgesOf(figures),
+    io: { pressure: figures.age(AT.ioPressure) },
     loop: {
-      utilization: age(dates.utilization),
-      utilization10s: age(dates.utilization),
-      delayMs: age(dates.delays),
-      stalls: looked,
-      stall: looked,
-      pauses: looked,
+      utilization: figures.age(AT.utilization),
+      utilization10s: figures.age(AT.recentUtilization),
+      delayMs: figures.age(AT.delays),
+      stalls: figures.age(AT.stalls),
+      stall: figures.age(AT.stalls),
+      pauses: figures.age(AT.pauses),
     },
     process: {
       requests: 0,
-      stalls: allLooked,
-      stalledMs: allLooked,
-      delayMs: age(dates.processDelays),
-      lifetimeDelayMs: age(dates.lifetimeDelays),
+      stalls: figures.age(AT.processStalls),
+      stalledMs: figures.age(AT.processStalledMs),
+      delayMs: figures.age(AT.processDelays),
+      lifetimeDelayMs: figures.age(AT.lifetimeDelays),
     },
-    watcherCpuPercent: age(dates.ownCpu),
+    watcherCpuPercent: figures.age(AT.ownCpu),
   };
 }
 
-/** Returns the age of a figure that was found at a time of the watch's clock. */
-type AgeOf = (atMs: number | undefined) => number | null;
-
-function memoryAgesOf(
-  { dates, sampledAtMs }: WatchFigures,
-  own: OwnFigures,
-  age: AgeOf,
-): ResourceAges['memory'] {
-  const heap = age(own.heapAtMs);
+function memoryAgesOf(figures: WatchFigures, own: OwnFigures): ResourceAges['memory'] {
+  const heap = figures.ageOf(own.heapAtMs);
   return {
-    rssMb: age(dates.rss),
-    anonymousMb: age(dates.anonymous),
-    workingSetMb: age(dates.workingSet),
-    hostTotalMb: age(dates.total),
-    hostAvailableMb: age(dates.available),
+    rssMb: figures.age(AT.rss),
+    anonymousMb: figures.age(AT.anonymous),
+    workingSetMb: figures.age(AT.workingSet),
+    hostTotalMb: figures.age(AT.total),
+    hostAvailableMb: figures.age(AT.available),
     heapUsedMb: heap,
     heapLimitMb: Number.isNaN(own.heapLimit) ? null : heap,
-    effectiveLimit: age(dates.binding),
-    limits: age(sampledAtMs),
-    cgroupVersion: age(dates.cgroupVersion),
-    oomKills: age(dates.oomKills),
-    pressure: age(dates.memoryPressure),
+    effectiveLimit: figures.age(AT.binding),
+    limits: figures.age(AT.sampledAt),
+    cgroupVersion: figures.age(AT.cgroupVersion),
+    oomKills: figures.age(AT.oomKills),
+    pressure: figures.age(AT.memoryPressure),
   };
 }
 
-function cpuAgesOf({ dates, cpuPercent }: WatchFigures, age: AgeOf): ResourceAges['cpu'] {
+function cpuAgesOf(figures: WatchFigures): ResourceAges['cpu'] {
   return {
-    percentOfAllowed: cpuPercent === undefined ? null : age(dates.usedCpus),
-    usedCpus: age(dates.usedCpus),
-    allowedCpus: age(dates.allowedCpus),
-    cpus: age(dates.cpus),
-    quotaCpus: age(dates.quotaCpus),
-    throttledPercent: age(dates.throttledPercent),
-    jsThreadPercent: age(dates.threadCpu),
-    pressure: age(dates.cpuPressure),
+    percentOfAllowed: figures.age(AT.cpuPercent),
+    usedCpus: figures.age(AT.usedCpus),
+    allowedCpus: figures.age(AT.allowedCpus),
+    cpus: figures.age(AT.cpus),
+    quotaCpus: figures.age(AT.quotaCpus),
+    throttledPercent: figures.age(AT.throttledPercent),
+    jsThreadPercent: figures.age(AT.threadCpu),
+    pressure: figures.age(AT.cpuPressure),
   };
 }

@@ -1,7 +1,8 @@
-//! The figures of a watched thread as JavaScript objects. An absent member means "not known".
+//! The figures of a watched thread, for JavaScript. Nearly all are numbers in shared cells: to set the
+//! members of an object one by one costs more than all the rest of a report.
 
-use crate::resources::{Dated, Limit, Pressure, Quantiles, Transition, system_call_name};
-use crate::sampler::{Report, StallRecord, ThreadReport};
+use crate::resources::{Bound, Dated, Limit, Quantiles, Transition, system_call_name};
+use crate::sampler::{Report, StallRecord, ThreadReport, cell};
 use napi_derive::napi;
 
 /// A stall.
@@ -30,139 +31,132 @@ pub struct LevelChange {
     pub percent: f64,
 }
 
-/// A memory limit.
+/// Figures of which there is a varying number, and texts.
 #[napi(object)]
-pub struct LimitFigures {
-    pub source: String,
-    pub limit: f64,
-    pub used: f64,
-    pub percent: f64,
-    pub level: u32,
-}
-
-/// Quantiles of event-loop delays, ms.
-#[napi(object)]
-pub struct DelayFigures {
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
-    pub p999: f64,
-    pub max: f64,
-    pub mean: f64,
-    pub min: f64,
-    pub deviation: f64,
-    pub count: f64,
-}
-
-/// Pressure stall information: shares of time waited for a resource, percent.
-#[napi(object)]
-pub struct PressureFigures {
-    pub some10: f64,
-    pub some60: f64,
-    pub full10: Option<f64>,
-    pub is_own: bool,
-}
-
-/// One watched thread.
-#[napi(object)]
-pub struct ThreadFigures {
-    pub name: String,
-    pub in_flight: f64,
-    pub cpu: Option<f64>,
-    pub utilization: Option<f64>,
-    pub stalls: f64,
-    /// Time of the measurement of CPU and utilization, by the process's clock.
-    pub measured_at_ms: Option<f64>,
-}
-
-/// Time at which each figure was read, by the process's clock; absent if it never was.
-#[napi(object)]
-pub struct FigureDates {
-    pub rss: Option<f64>,
-    pub anonymous: Option<f64>,
-    pub working_set: Option<f64>,
-    pub total: Option<f64>,
-    pub available: Option<f64>,
-    pub swap_total: Option<f64>,
-    pub swap_used: Option<f64>,
-    pub load: Option<f64>,
-    pub machine_cpus: Option<f64>,
-    pub started: Option<f64>,
-    pub open_files: Option<f64>,
-    pub open_files_limit: Option<f64>,
-    pub binding: Option<f64>,
-    pub cgroup_version: Option<f64>,
-    pub oom_kills: Option<f64>,
-    pub cpus: Option<f64>,
-    pub quota_cpus: Option<f64>,
-    pub allowed_cpus: Option<f64>,
-    pub used_cpus: Option<f64>,
-    pub throttled_percent: Option<f64>,
-    pub memory_pressure: Option<f64>,
-    pub cpu_pressure: Option<f64>,
-    pub io_pressure: Option<f64>,
-    pub thread_cpu: Option<f64>,
-    pub utilization: Option<f64>,
-    pub delays: Option<f64>,
-    pub process_delays: Option<f64>,
-    pub lifetime_delays: Option<f64>,
-    /// Last observation of this thread's loop.
-    pub looked: Option<f64>,
-    /// Last observation of the loop that was observed longest ago.
-    pub all_looked: Option<f64>,
-    pub own_cpu: Option<f64>,
-}
-
-/// All figures; an absent member is not known.
-#[napi(object)]
-pub struct WatchFigures {
-    pub now_ms: f64,
-    pub sampled_at_ms: f64,
-    pub dates: FigureDates,
-    pub rss: Option<f64>,
-    pub anonymous: Option<f64>,
-    pub working_set: Option<f64>,
-    pub total: Option<f64>,
-    pub available: Option<f64>,
-    pub swap_total: Option<f64>,
-    pub swap_used: Option<f64>,
-    /// Load averages of 1, 5 and 15 minutes.
-    pub load: Option<Vec<f64>>,
-    pub machine_cpus: Option<u32>,
-    /// Start of the process, seconds since 1970.
-    pub started: Option<f64>,
-    pub open_files: Option<f64>,
-    pub open_files_limit: Option<f64>,
-    pub binding: Option<LimitFigures>,
-    pub limits: Vec<LimitFigures>,
-    pub cgroup_version: Option<u8>,
-    pub oom_kills: Option<f64>,
-    pub level: u8,
-    pub cpus: Option<f64>,
-    pub quota_cpus: Option<f64>,
-    pub allowed_cpus: Option<f64>,
-    pub used_cpus: Option<f64>,
-    pub cpu_percent: Option<f64>,
-    pub throttled_percent: Option<f64>,
-    pub memory_pressure: Option<PressureFigures>,
-    pub cpu_pressure: Option<PressureFigures>,
-    pub io_pressure: Option<PressureFigures>,
-    pub thread_cpu: Option<f64>,
-    pub utilization: Option<f64>,
-    pub recent_utilization: Option<f64>,
-    pub delays: Option<DelayFigures>,
-    pub process_delays: Option<DelayFigures>,
-    pub lifetime_delays: Option<DelayFigures>,
-    pub is_watched: bool,
-    pub is_seen: bool,
-    pub stalls: f64,
+pub struct FigureTables {
+    /// For each memory limit: the index of its name in `bound_names()`, then limit and use in bytes,
+    /// the use in percent and the level.
+    pub limits: Vec<f64>,
+    /// For each watched thread: requests in flight, CPU and utilization as shares, stalls, and the
+    /// time at which CPU and utilization were measured; NaN for unknown figures.
+    pub threads: Vec<f64>,
+    /// Names of the threads.
+    pub names: Vec<String>,
+    /// The stall under way.
     pub stall: Option<StallFigures>,
-    pub pauses: u32,
-    pub threads: Vec<ThreadFigures>,
-    pub process_requests: f64,
-    pub process_stalls: f64,
-    pub process_stalled_ms: f64,
-    pub own_cpu: Option<f64>,
+}
+
+/// The names of memory limits.
+const BOUNDS: [Bound; 5] = [
+    Bound::Configured,
+    Bound::Heap,
+    Bound::Cgroup,
+    Bound::CgroupHigh,
+    Bound::Host,
+];
+
+/// Returns the names of memory limits, in their order.
+#[napi(catch_unwind)]
+pub fn bound_names() -> Vec<&'static str> {
+    BOUNDS.iter().map(|bound| bound.name()).collect()
+}
+
+/// Declares the figures that JavaScript reads from cells: for each figure its date, then its values.
+/// The place of a figure is stated once: here, by its order.
+macro_rules! figures {
+    ($($(#[$doc:meta])* $name:ident: $width:literal = $value:expr;)*) => {
+        /// Places of the figures in the cells: at each place stands the time of the figure by the
+        /// process's clock, then its values; all are NaN if the figure is not known.
+        #[napi(object)]
+        pub struct FigurePlaces {
+            $($(#[$doc])* pub $name: u32,)*
+            /// Number of cells.
+            pub length: u32,
+        }
+
+        /// Number of cells that the figures take.
+        pub(super) const LENGTH: usize = 0 $(+ 1 + $width)*;
+
+        /// Returns the places of the figures.
+        #[napi(catch_unwind)]
+        pub fn figure_places() -> FigurePlaces {
+            let mut next = cell::NAMES.len() as u32;
+            let mut place = |width: u32| {
+                let at = next;
+                next += 1 + width;
+                at
+            };
+            FigurePlaces {
+                $($name: place($width),)*
+                length: next,
+            }
+        }
+
+        /// Hands each cell of the figures to `store`, in their order.
+        pub(super) fn write(report: &Report, mut store: impl FnMut(f64)) {
+            $({
+                let figure: fn(&Report) -> Option<Dated<[f64; $width]>> = $value;
+                let figure = figure(report).unwrap_or(Dated::new([f64::NAN; $width], f64::NAN));
+                store(figure.at_ms);
+                figure.value.into_iter().for_each(&mut store);
+            })*
+        }
+    };
+}
+
+figures! {
+    /// Time of the report.
+    now: 1 = |report| now([report.now_ms], report);
+    /// Time of the sample.
+    sampled_at: 1 = |report| observed([report.sample.at_ms], Some(report.sample.at_ms));
+    rss: 1 = |report| bytes(report.sample.rss);
+    anonymous: 1 = |report| bytes(report.sample.anonymous);
+    working_set: 1 = |report| bytes(report.sample.working_set);
+    total: 1 = |report| bytes(report.sample.total);
+    available: 1 = |report| bytes(report.sample.available);
+    swap_total: 1 = |report| bytes(report.sample.swap_total);
+    swap_used: 1 = |report| bytes(report.sample.swap_used);
+    /// Load averages of 1, 5 and 15 minutes.
+    load: 3 = |report| report.sample.load;
+    machine_cpus: 1 = |report| number(report.sample.machine_cpus);
+    /// Start of the process, seconds since 1970.
+    started: 1 = |report| bytes(report.sample.started_s);
+    open_files: 1 = |report| bytes(report.sample.open_files);
+    open_files_limit: 1 = |report| bytes(report.sample.open_files_limit);
+    /// The memory limit of which most is used, as in `FigureTables`.
+    binding: 5 = |report| report.limit.map(|limit| limit.map(limit_row));
+    cgroup_version: 1 = |report| number(report.sample.cgroup_version);
+    oom_kills: 1 = |report| bytes(report.sample.oom_kills);
+    level: 1 = |report| now([f64::from(report.level as u8)], report);
+    cpus: 1 = |report| number(report.sample.cpus);
+    quota_cpus: 1 = |report| number(report.sample.quota_cpus);
+    allowed_cpus: 1 = |report| number(report.sample.allowed_cpus());
+    used_cpus: 1 = |report| number(report.sample.used_cpus);
+    cpu_percent: 1 = |report| number(report.sample.cpu_percent());
+    throttled_percent: 1 = |report| number(report.sample.throttled_percent);
+    memory_pressure: 4 = |report| pressure(report, 0);
+    cpu_pressure: 4 = |report| pressure(report, 1);
+    io_pressure: 4 = |report| pressure(report, 2);
+    thread_cpu: 1 = |report| number(report.thread_cpu);
+    utilization: 1 = |report| number(report.utilization);
+    recent_utilization: 1 = |report| number(report.recent_utilization);
+    /// Quantiles of event-loop delays, ms: p50, p90, p99, p99.9, maximum, mean, minimum, standard
+    /// deviation, and their number.
+    delays: 9 = |report| quantiles(report.delays);
+    process_delays: 9 = |report| quantiles(report.process_delays);
+    lifetime_delays: 9 = |report| quantiles(report.lifetime_delays);
+    /// 1 if the loop is watched.
+    is_watched: 1 = |report| now([f64::from(u8::from(report.visibility.0))], report);
+    /// 1 if the kernel shows the thread.
+    is_seen: 1 = |report| now([f64::from(u8::from(report.visibility.1))], report);
+    /// Stalls and pauses; their date is the last observation of the loop.
+    stalls: 1 = |report| observed([report.stalls as f64], report.observed_ms);
+    pauses: 1 = |report| observed([f64::from(report.pauses)], report.observed_ms);
+    process_requests: 1 = |report| now([report.process_requests], report);
+    /// Their date is the last observation of the loop that was observed longest ago.
+    process_stalls: 1 = |report| observed([report.process_stalls as f64], report.all_observed_ms);
+    process_stalled_ms: 1 = |report| observed([report.process_stalled_ms], report.all_observed_ms);
+    own_cpu: 1 = |report| number(report.own_cpu);
 }
 
 impl From<StallRecord> for StallFigures {
@@ -192,34 +186,6 @@ impl From<StallRecord> for StallFigures {
     }
 }
 
-impl From<Limit> for LimitFigures {
-    fn from(limit: Limit) -> Self {
-        Self {
-            source: limit.bound.name().into(),
-            limit: limit.limit,
-            used: limit.used,
-            percent: limit.percent(),
-            level: limit.level as u32,
-        }
-    }
-}
-
-impl From<Quantiles> for DelayFigures {
-    fn from(quantiles: Quantiles) -> Self {
-        Self {
-            p50: quantiles.p50,
-            p90: quantiles.p90,
-            p99: quantiles.p99,
-            p999: quantiles.p999,
-            max: quantiles.max,
-            mean: quantiles.mean,
-            min: quantiles.min,
-            deviation: quantiles.deviation,
-            count: quantiles.count as f64,
-        }
-    }
-}
-
 impl From<(f64, Transition)> for LevelChange {
     fn from((at_ms, transition): (f64, Transition)) -> Self {
         Self {
@@ -231,133 +197,96 @@ impl From<(f64, Transition)> for LevelChange {
     }
 }
 
-fn value<T, U: From<T>>(figure: Option<Dated<T>>) -> Option<U> {
-    figure.map(|figure| figure.value.into())
+/// A figure of the time of the report.
+fn now<const N: usize>(value: [f64; N], report: &Report) -> Option<Dated<[f64; N]>> {
+    Some(Dated::new(value, report.now_ms))
 }
 
-fn bytes(figure: Option<Dated<u64>>) -> Option<f64> {
-    figure.map(|figure| figure.value as f64)
+/// A count with the time of the last observation; NaN if there was none.
+fn observed<const N: usize>(value: [f64; N], at_ms: Option<f64>) -> Option<Dated<[f64; N]>> {
+    Some(Dated::new(value, at_ms.unwrap_or(f64::NAN)))
 }
 
-fn date<T>(figure: &Option<Dated<T>>) -> Option<f64> {
-    figure.as_ref().map(|figure| figure.at_ms)
+fn number<T: Into<f64>>(figure: Option<Dated<T>>) -> Option<Dated<[f64; 1]>> {
+    figure.map(|figure| figure.map(|value| [value.into()]))
 }
 
-impl From<(Pressure, bool)> for PressureFigures {
-    fn from((pressure, is_own): (Pressure, bool)) -> Self {
-        Self {
-            some10: pressure.some_10,
-            some60: pressure.some_60,
-            full10: pressure.full_10,
-            is_own,
-        }
-    }
+fn bytes(figure: Option<Dated<u64>>) -> Option<Dated<[f64; 1]>> {
+    figure.map(|figure| figure.map(|value| [value as f64]))
 }
 
-impl From<&Report> for FigureDates {
-    fn from(report: &Report) -> Self {
-        let sample = &report.sample;
-        let [memory, cpu, io] = &sample.pressure;
-        Self {
-            rss: date(&sample.rss),
-            anonymous: date(&sample.anonymous),
-            working_set: date(&sample.working_set),
-            total: date(&sample.total),
-            available: date(&sample.available),
-            swap_total: date(&sample.swap_total),
-            swap_used: date(&sample.swap_used),
-            load: date(&sample.load),
-            machine_cpus: date(&sample.machine_cpus),
-            started: date(&sample.started_s),
-            open_files: date(&sample.open_files),
-            open_files_limit: date(&sample.open_files_limit),
-            binding: date(&report.limit),
-            cgroup_version: date(&sample.cgroup_version),
-            oom_kills: date(&sample.oom_kills),
-            cpus: date(&sample.cpus),
-            quota_cpus: date(&sample.quota_cpus),
-            allowed_cpus: date(&sample.allowed_cpus()),
-            used_cpus: date(&sample.used_cpus),
-            throttled_percent: date(&sample.throttled_percent),
-            memory_pressure: date(memory),
-            cpu_pressure: date(cpu),
-            io_pressure: date(io),
-            thread_cpu: date(&report.thread_cpu),
-            utilization: date(&report.utilization),
-            delays: date(&report.delays),
-            process_delays: date(&report.process_delays),
-            lifetime_delays: date(&report.lifetime_delays),
-            looked: report.observed_ms,
-            all_looked: report.all_observed_ms,
-            own_cpu: date(&report.own_cpu),
-        }
-    }
+fn quantiles(figure: Option<Dated<Quantiles>>) -> Option<Dated<[f64; 9]>> {
+    figure.map(|figure| {
+        figure.map(|found| {
+            [
+                found.p50,
+                found.p90,
+                found.p99,
+                found.p999,
+                found.max,
+                found.mean,
+                found.min,
+                found.deviation,
+                found.count as f64,
+            ]
+        })
+    })
 }
 
-impl From<&ThreadReport> for ThreadFigures {
-    fn from(thread: &ThreadReport) -> Self {
-        Self {
-            name: thread.name.clone(),
-            in_flight: thread.in_flight,
-            cpu: value(thread.cpu),
-            utilization: value(thread.utilization),
-            stalls: thread.stalls as f64,
-            measured_at_ms: date(&thread.cpu),
-        }
-    }
+/// Percent of time in which some tasks waited, over 10 and 60 s; in which all did, over 10 s; and 1
+/// if the figures are the control group's own.
+fn pressure(report: &Report, at: usize) -> Option<Dated<[f64; 4]>> {
+    report.sample.pressure[at].map(|figure| {
+        figure.map(|(found, is_own)| {
+            [
+                found.some_10,
+                found.some_60,
+                found.full_10.unwrap_or(f64::NAN),
+                f64::from(u8::from(is_own)),
+            ]
+        })
+    })
 }
 
-impl From<Report> for WatchFigures {
+fn limit_row(limit: Limit) -> [f64; 5] {
+    let bound = BOUNDS.iter().position(|bound| *bound == limit.bound);
+    [
+        bound.map_or(f64::NAN, |bound| bound as f64),
+        limit.limit,
+        limit.used,
+        limit.percent(),
+        limit.level as f64,
+    ]
+}
+
+fn thread_row(thread: &ThreadReport) -> [f64; 5] {
+    let value = |figure: Option<Dated<f64>>| figure.map_or(f64::NAN, |figure| figure.value);
+    [
+        thread.in_flight,
+        value(thread.cpu),
+        value(thread.utilization),
+        thread.stalls as f64,
+        thread.cpu.map_or(f64::NAN, |cpu| cpu.at_ms),
+    ]
+}
+
+impl From<Report> for FigureTables {
     fn from(report: Report) -> Self {
-        let dates = FigureDates::from(&report);
-        let sample = &report.sample;
-        let [memory_pressure, cpu_pressure, io_pressure] = sample.pressure;
         Self {
-            now_ms: report.now_ms,
-            sampled_at_ms: sample.at_ms,
-            dates,
-            rss: bytes(sample.rss),
-            anonymous: bytes(sample.anonymous),
-            working_set: bytes(sample.working_set),
-            total: bytes(sample.total),
-            available: bytes(sample.available),
-            swap_total: bytes(sample.swap_total),
-            swap_used: bytes(sample.swap_used),
-            load: sample.load.map(|load| load.value.to_vec()),
-            machine_cpus: value(sample.machine_cpus),
-            started: bytes(sample.started_s),
-            open_files: bytes(sample.open_files),
-            open_files_limit: bytes(sample.open_files_limit),
-            binding: value(report.limit),
-            limits: sample.limits.iter().copied().map(Into::into).collect(),
-            cgroup_version: value(sample.cgroup_version),
-            oom_kills: bytes(sample.oom_kills),
-            level: report.level as u8,
-            cpus: value(sample.cpus),
-            quota_cpus: value(sample.quota_cpus),
-            allowed_cpus: value(sample.allowed_cpus()),
-            used_cpus: value(sample.used_cpus),
-            cpu_percent: value(sample.cpu_percent()),
-            throttled_percent: value(sample.throttled_percent),
-            memory_pressure: value(memory_pressure),
-            cpu_pressure: value(cpu_pressure),
-            io_pressure: value(io_pressure),
-            thread_cpu: value(report.thread_cpu),
-            utilization: value(report.utilization),
-            recent_utilization: value(report.recent_utilization),
-            delays: value(report.delays),
-            process_delays: value(report.process_delays),
-            lifetime_delays: value(report.lifetime_delays),
-            is_watched: report.visibility.0,
-            is_seen: report.visibility.1,
-            stalls: report.stalls as f64,
+            limits: report
+                .sample
+                .limits
+                .iter()
+                .copied()
+                .flat_map(limit_row)
+                .collect(),
+            threads: report.threads.iter().flat_map(thread_row).collect(),
+            names: report
+                .threads
+                .into_iter()
+                .map(|thread| thread.name)
+                .collect(),
             stall: report.stall.map(Into::into),
-            pauses: report.pauses,
-            threads: report.threads.iter().map(Into::into).collect(),
-            process_requests: report.process_requests,
-            process_stalls: report.process_stalls as f64,
-            process_stalled_ms: report.process_stalled_ms,
-            own_cpu: value(report.own_cpu),
         }
     }
 }

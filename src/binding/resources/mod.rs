@@ -1,7 +1,8 @@
 //! The watch over one JavaScript thread, for `ts/resources`.
 //!
 //! The cells are a `SharedArrayBuffer` that JavaScript allocated. Each cell has one writer and is
-//! read on the other side with relaxed atomics, since no cell depends on another. The watcher's
+//! read on the other side with relaxed atomics, since no cell depends on another. The cells of the
+//! watcher come first; `figures()` writes those behind them, on the JavaScript thread. The watcher's
 //! thread accesses them only between `join` and `leave`. The reference that keeps them alive is
 //! dropped after `leave`: by `close()`, by the finalizer, or at the end of the environment,
 //! whichever comes first.
@@ -14,7 +15,7 @@ use super::memory::Memory;
 use crate::clock::process_now_ms;
 use crate::resources::Thresholds;
 use crate::sampler::{self, Cells, Config, Mailbox, Target, cell};
-use figures::{LevelChange, StallFigures, WatchFigures};
+use figures::{FigureTables, LevelChange, StallFigures};
 use napi::bindgen_prelude::{Env, JsValue, Result, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
@@ -50,7 +51,7 @@ impl Cells for Shared {
 struct Core {
     id: u64,
     mailbox: Arc<Mailbox>,
-    _cells: Memory<f64>,
+    cells: Memory<f64>,
 }
 
 impl Drop for Core {
@@ -113,7 +114,7 @@ impl ResourceWatch {
         let cells = Memory::<f64>::borrow(env.raw(), cells.raw())
             .map_err(|wrong| napi::Error::from_reason(wrong.0.to_string_lossy()))?;
         let (place, length) = cells.raw_parts();
-        if length < cell::NAMES.len() {
+        if length < cell::NAMES.len() + figures::LENGTH {
             return Err(napi::Error::from_reason("expected more cells"));
         }
         let log = match config.log.as_deref() {
@@ -138,7 +139,7 @@ impl ResourceWatch {
         let core = Rc::new(RefCell::new(Some(Core {
             id: registration.id,
             mailbox: registration.mailbox,
-            _cells: cells,
+            cells,
         })));
         end_with(env, &core);
         Ok(Self {
@@ -199,10 +200,20 @@ impl ResourceWatch {
         process_now_ms()
     }
 
-    /// Returns all figures; absent once the watch is closed.
+    /// Writes all figures into the cells at their places, and returns those of which there is a
+    /// varying number; absent once the watch is closed.
     #[napi(catch_unwind)]
-    pub fn figures(&self) -> Option<WatchFigures> {
-        Some(sampler::report(self.id()?)?.into())
+    pub fn figures(&self) -> Option<FigureTables> {
+        let core = self.core.borrow();
+        let core = core.as_ref()?;
+        let report = sampler::report(core.id)?;
+        let mut places = core.cells.cells()[cell::NAMES.len()..].iter();
+        figures::write(&report, |value| {
+            if let Some(place) = places.next() {
+                place.store(value.to_bits(), Ordering::Relaxed);
+            }
+        });
+        Some(report.into())
     }
 
     /// Ends the watch. May be called again.
