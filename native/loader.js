@@ -846,6 +846,7 @@ module.exports.createJsonScanner = nativeBinding.createJsonScanner
 module.exports.createLimiter = nativeBinding.createLimiter
 module.exports.createUsers = nativeBinding.createUsers
 module.exports.failureRows = nativeBinding.failureRows
+module.exports.hotCalls = nativeBinding.hotCalls
 module.exports.isPublicIp = nativeBinding.isPublicIp
 module.exports.metricLayout = nativeBinding.metricLayout
 module.exports.resourceCells = nativeBinding.resourceCells

@@ -257,6 +257,7 @@ export const {
   createBans,
   createLimiter,
   createUsers,
+  hotCalls,
   isPublicIp,
   metricLayout,
   resourceCells,
