@@ -30,14 +30,14 @@ function runs(script: string, env: Record<string, string>): { stdout: string; st
 it('is used on Bun alone, and only where PORTCULLIS_FFI asks for it', () => {
   expect(usesFfi).toBe(isBun && process.env['PORTCULLIS_FFI'] === '1');
   for (const setting of [undefined, '', '0'])
-    expect(ffiFunctions(setting, hotCalls())).toBeUndefined();
-  expect(ffiFunctions('1', hotCalls()) !== undefined).toBe(isBun);
+    expect(ffiFunctions(setting, hotCalls)).toBeUndefined();
+  expect(ffiFunctions('1', hotCalls) !== undefined).toBe(isBun);
 });
 
 it.each([
-  ['1', [], isBun ? "the addon has no function 'take'" : 'this runtime has no bun:ffi'],
-  ['yes', hotCalls(), 'its value is neither 0 nor 1'],
-])('says why %j is not used with the addresses %j', async (setting, addresses, reason) => {
+  ['1', () => [], isBun ? "the addon has no function 'take'" : 'this runtime has no bun:ffi'],
+  ['yes', hotCalls, 'its value is neither 0 nor 1'],
+])('says why %j cannot be used', async (setting, addresses, reason) => {
   const warning = new Promise<Error>((resolve) => process.once('warning', resolve));
   expect(ffiFunctions(setting, addresses)).toBeUndefined();
   expect(await warning).toMatchObject({
@@ -64,7 +64,7 @@ describe.runIf(isBun)('on Bun', () => {
     const { stdout } = runs(
       `const { createConnections, hotCalls } = await import(${dist('native/addon.js')});
        const { ffiFunctions } = await import(${dist('native/ffi.js')});
-       const calls = ffiFunctions('1', hotCalls());
+       const calls = ffiFunctions('1', hotCalls);
        const shared = (type, length) => new type(new SharedArrayBuffer(8 * length), 0, length);
        const table = createConnections(undefined, [1000]);
        const noted = shared(Uint32Array, 65), call = shared(Float64Array, 6), text = shared(Uint16Array, 128);
@@ -115,7 +115,7 @@ describe.runIf(isBun)('on Bun', () => {
     const { stdout } = runs(
       `const { createConnections, hotCalls } = await import(${dist('native/addon.js')});
        const { ffiFunctions } = await import(${dist('native/ffi.js')});
-       const calls = ffiFunctions('1', hotCalls());
+       const calls = ffiFunctions('1', hotCalls);
        const split = (number) => [number % 65536, Math.floor(number / 65536)];
        const worker = new Worker(URL.createObjectURL(new Blob([
          'const { createConnections } = await import(' + ${JSON.stringify(dist('native/addon.js'))} + ');' +

@@ -58,16 +58,17 @@ function functionsAt(addresses: readonly number[]): Functions {
 /**
  * Returns the C functions if `setting` asks for them; `undefined`, with a process warning that says why, if they
  * cannot be used.
+ * @param addresses returns their addresses
  * @internal
  */
 export function ffiFunctions(
   setting: string | undefined,
-  addresses: readonly number[],
+  addresses: () => readonly number[],
 ): Functions | undefined {
   if (setting === undefined || setting === '' || setting === '0') return undefined;
   try {
     if (setting !== '1') throw new Error('its value is neither 0 nor 1');
-    return functionsAt(addresses);
+    return functionsAt(addresses());
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     process.emitWarning(`PORTCULLIS_FFI has no effect, Node-API is used: ${reason}`, {
@@ -78,7 +79,7 @@ export function ffiFunctions(
   }
 }
 
-const functions = ffiFunctions(process.env['PORTCULLIS_FFI'], hotCalls());
+const functions = ffiFunctions(process.env['PORTCULLIS_FFI'], hotCalls);
 
 /** True if the hot calls are made by `bun:ffi`. @internal */
 export const usesFfi = functions !== undefined;
