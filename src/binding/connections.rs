@@ -59,7 +59,7 @@ const TEXT: f64 = -3.0;
 /// Units of each half of the shared text.
 const TEXT_MAX: usize = 64;
 
-pub(super) struct Connections {
+struct Connections {
     /// This core, for `ffi`.
     this: Weak<RefCell<Connections>>,
     /// `None` once the environment has ended.
@@ -226,7 +226,7 @@ impl Connections {
     ///
     /// Looks at the noted slots only if their number or a refusal makes it necessary. Only then: settled one by one, the
     /// counts of each are memory that no cache holds.
-    pub(super) fn take(&mut self, args: Option<&Args>) -> std::result::Result<(), InvalidCall> {
+    fn take(&mut self, args: Option<&Args>) -> std::result::Result<(), InvalidCall> {
         if self.table()?.settles_first() {
             self.settle();
         }
@@ -324,7 +324,7 @@ impl Connections {
     }
 
     /// Opens the leases and gives back the seats of the noted slots, in their order; `false` if there are none.
-    pub(super) fn settle(&mut self) -> bool {
+    fn settle(&mut self) -> bool {
         let Self {
             table: Some(table),
             noted: Some(noted),
@@ -351,7 +351,7 @@ impl Connections {
     }
 
     /// Gives the seat of an open slot back.
-    pub(super) fn release(&mut self, slot: u32) -> std::result::Result<bool, InvalidCall> {
+    fn release(&mut self, slot: u32) -> std::result::Result<bool, InvalidCall> {
         let table = self.table()?;
         Ok(table
             .live(slot)
@@ -359,7 +359,7 @@ impl Connections {
     }
 
     /// Spends a message of an open slot at a time, NaN for now. Returns 0, or the number of the exceeded rate.
-    pub(super) fn message(&mut self, slot: u32, now: f64) -> std::result::Result<u8, InvalidCall> {
+    fn message(&mut self, slot: u32, now: f64) -> std::result::Result<u8, InvalidCall> {
         let now = if now.is_nan() { process_now_ms() } else { now };
         Ok(match self.table()?.message(slot, now) {
             Ok(()) => 0,
@@ -516,6 +516,24 @@ impl Connections {
                 -f64::from(refusal.code as u8)
             }
         }
+    }
+}
+
+impl ffi::HotCalls for Connections {
+    fn take(&mut self) -> std::result::Result<(), InvalidCall> {
+        Self::take(self, None)
+    }
+
+    fn settle(&mut self) -> bool {
+        Self::settle(self)
+    }
+
+    fn release(&mut self, slot: u32) -> std::result::Result<bool, InvalidCall> {
+        Self::release(self, slot)
+    }
+
+    fn message(&mut self, slot: u32, now: f64) -> std::result::Result<u8, InvalidCall> {
+        Self::message(self, slot, now)
     }
 }
 

@@ -5,7 +5,6 @@
 //! memory that is no table: a table that was garbage collected, that has another thread or whose worker has ended is
 //! [`GONE`]. A closed table is there, as for Node-API.
 
-use super::connections::Connections;
 use super::memory::InvalidCall;
 use napi_derive::napi;
 use std::cell::RefCell;
@@ -22,7 +21,15 @@ const PANICKED: i32 = -3;
 /// Tables of one thread. The lower part of a number is a place in the list of them.
 const PLACES: usize = 1 << 16;
 
-type Core = RefCell<Connections>;
+/// A table, as the functions below use it.
+pub(super) trait HotCalls {
+    fn take(&mut self) -> Result<(), InvalidCall>;
+    fn settle(&mut self) -> bool;
+    fn release(&mut self, slot: u32) -> Result<bool, InvalidCall>;
+    fn message(&mut self, slot: u32, now: f64) -> Result<u8, InvalidCall>;
+}
+
+type Core = RefCell<dyn HotCalls>;
 
 thread_local! {
     /// Tables by place, each with its serial number.
@@ -54,7 +61,7 @@ pub(super) fn open(core: Weak<Core>) -> f64 {
 fn with(
     place: u32,
     serial: u32,
-    call: impl FnOnce(&mut Connections) -> Result<i32, InvalidCall>,
+    call: impl FnOnce(&mut dyn HotCalls) -> Result<i32, InvalidCall>,
 ) -> i32 {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         // A thread that is ending has no list any more.
@@ -63,7 +70,7 @@ fn with(
             let (owner, core) = open.get(place as usize)?;
             let core = core.upgrade().filter(|_| *owner == serial)?;
             let mut core = core.try_borrow_mut().ok()?;
-            Some(call(&mut core))
+            Some(call(&mut *core))
         })
     }));
     match outcome {
@@ -76,7 +83,7 @@ fn with(
 
 /// Takes a seat, as `take` of Node-API does; 0 once the answer is in the cells of the call.
 extern "C" fn take(place: u32, serial: u32) -> i32 {
-    with(place, serial, |core| core.take(None).map(|()| 0))
+    with(place, serial, |core| core.take().map(|()| 0))
 }
 
 /// Looks at the noted slots.
