@@ -43,6 +43,8 @@ const ONCE = [
 const ALONE = [
   'cluster-bans',
   'cluster-events',
+  'ffi',
+  'full-table',
   'health-score',
   'hostile',
   'junk',

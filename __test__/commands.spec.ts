@@ -12,6 +12,7 @@ describe.each([
   ['npm run load', 'scripts/load.mjs'],
   ['npm run load:slices', 'scripts/load-slices.mjs'],
   ['npm run bench', 'bench/run.mjs'],
+  ['npm run bench:growth', 'bench/growth.mjs'],
   ['npm run pack:check', 'scripts/pack/check.mjs'],
   ['npm run pack:local', 'scripts/pack/local.mjs'],
   ['npm run site', 'site/build.mjs'],

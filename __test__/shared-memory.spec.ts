@@ -22,13 +22,18 @@ interface Kept {
 const table = (): ReturnType<typeof createConnections> => createConnections(undefined, [10]);
 const KEPT: readonly Kept[] = [
   {
-    what: 'the scratch, the names and the released slots of seats',
-    count: 3,
+    what: 'the scratch, the names, the noted slots and the call of seats',
+    count: 4,
     share: (buffer, at) => {
-      const [scratch, text, released] = [0, 1, 2].map((place) =>
+      const [scratch, text, noted, call] = [0, 1, 2, 3].map((place) =>
         place === at ? buffer : shared(1024),
       );
-      table().share(new Float64Array(scratch!), new Uint16Array(text!), new Uint32Array(released!));
+      table().share(
+        new Float64Array(scratch!),
+        new Uint16Array(text!),
+        new Uint32Array(noted!),
+        new Float64Array(call!),
+      );
     },
   },
   {

@@ -23,6 +23,12 @@ for (const [name, command, flags] of host === undefined ? Object.values(HOSTS) :
     if (wanted.includes(subject))
       for (const args of runs) run(command, [...flags, `bench/${subject}.mjs`, ...args]);
   }
+  // The same by bun:ffi.
+  if (name === 'Bun' && wanted.includes('connections'))
+    for (const args of SUBJECTS.connections)
+      run(command, ['bench/connections.mjs', ...args], {
+        env: { ...process.env, PORTCULLIS_FFI: '1' },
+      });
   const bytes = (...args) => Number(run(command, [...flags, ...args], { stdout: 'pipe' }));
   if (wanted.includes('memory')) {
     report(

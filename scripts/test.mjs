@@ -7,6 +7,7 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const SLOWEST = 10;
+const BUN = 'node_modules/.bin/bun';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const reports = mkdtempSync(join(tmpdir(), 'portcullis-test-'));
 const times = [];
@@ -17,12 +18,12 @@ let failed = 0;
 const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
 
 /** Runs a command and shows what it prints; resolves with its exit code and its standard output. */
-function run(command, args) {
+function run(command, args, env) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       cwd: root,
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, NO_COLOR: '1' },
+      env: { ...process.env, NO_COLOR: '1', ...env },
     });
     let out = '';
     child.stdout.setEncoding('utf8').on('data', (text) => {
@@ -40,12 +41,13 @@ function run(command, args) {
 /**
  * Runs one step and adds what `count` reads of it.
  * @param count returns how many tests have passed and how many have failed, from the standard output
+ * @param env variables for the command
  * @returns whether the command has succeeded
  */
-async function step(title, command, args, count = undefined) {
+async function step(title, command, args, count = undefined, env = {}) {
   console.log(`\n== ${title}`);
   const began = performance.now();
-  const { status, out } = await run(command, args);
+  const { status, out } = await run(command, args, env);
   times.push({ title, ms: performance.now() - began });
   if (count === undefined) return status === 0;
   const seen = count(out);
@@ -69,12 +71,16 @@ function ofCargo(out) {
   return { passed: sum(1), failed: sum(2) };
 }
 
-/** Runs the specs of one runtime, and notes how long each file has taken. */
-function suite(runtime, command, ...args) {
+/**
+ * Runs the specs of one runtime, and notes how long each file has taken.
+ * @param names of spec files; none for all
+ */
+function suite(runtime, command, args = [], names = [], env = {}) {
   const file = join(reports, `${runtime}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
-  const vitest = [...args, 'node_modules/vitest/vitest.mjs', 'run', ...reporters];
-  return step(`suite on ${runtime}`, command, vitest, () => {
+  const files = names.map((name) => `__test__/${name}.spec.ts`);
+  const vitest = [...args, 'node_modules/vitest/vitest.mjs', 'run', ...reporters, ...files];
+  const count = () => {
     let report;
     try {
       report = JSON.parse(readFileSync(file, 'utf8'));
@@ -88,8 +94,25 @@ function suite(runtime, command, ...args) {
       ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
     );
     return { passed: report.numPassedTests, failed: report.numFailedTests + broken.length };
-  });
+  };
+  return step(`suite on ${runtime}`, command, vitest, count, env);
 }
+
+/** Specs that make the hot calls of connections: on Bun they run once more, with PORTCULLIS_FFI=1. */
+const OVER_FFI = ['ffi', 'connections-model', 'message-rates'];
+/** The others of them, in the long form. */
+const OVER_FFI_LONG = [
+  'bans',
+  'connections',
+  'exempt',
+  'full-table',
+  'handshake-fuzz',
+  'hostile',
+  'id-index',
+  'shutdown-bun',
+];
+/** A spec of the long form that starts servers on all hosts, those on Bun with PORTCULLIS_FFI=1. */
+const SERVERS_OVER_FFI = ['limits'];
 
 if (!(await step('build', process.execPath, ['scripts/build.mjs']))) process.exit(1);
 await step(
@@ -99,7 +122,16 @@ await step(
   ofCargo,
 );
 await suite('Node', process.execPath);
-await suite('Bun', 'node_modules/.bin/bun', '--bun');
+await suite('Bun', BUN, ['--bun']);
+const isLong = process.env.PORTCULLIS_LONG === '1';
+const ffi = { PORTCULLIS_FFI: '1' };
+const names = isLong ? [...OVER_FFI, ...OVER_FFI_LONG] : OVER_FFI;
+await suite('Bun over FFI', BUN, ['--bun'], names, ffi);
+if (isLong) await suite('Node, servers over FFI', process.execPath, [], SERVERS_OVER_FFI, ffi);
+else
+  console.log(
+    `\nleft to PORTCULLIS_LONG=1 over FFI: ${[...OVER_FFI_LONG, ...SERVERS_OVER_FFI].join()}`,
+  );
 rmSync(reports, { recursive: true });
 
 console.log(`\n== the ${SLOWEST} slowest spec files`);

@@ -1,25 +1,28 @@
 //! The connection table for `ts/connections`.
 //!
 //! A handle is one number: `generation * 2^22 + slot`. A refusal is its negated code. Limits,
-//! columns and the noted slots cross in typed arrays that JavaScript shares once.
+//! columns, the noted slots, and arguments and answer of the hot calls cross in typed arrays that
+//! JavaScript shares once. `ffi` calls the hot ones without Node-API.
 
 use super::args::{Args, address};
-use super::bound::{NumberFunction, bind, bound_function};
+use super::bound::{BoundFunction, NumberFunction, bind, bound_function};
 use super::cluster::ledger_of;
 use super::environment::{EndsWithEnvironment, end_with};
+use super::ffi;
 use super::memory::{Element, InvalidCall, Memory};
 use crate::clock::process_now_ms;
 use crate::connections::{
-    Admitted, EXEMPT, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope, SeatIndex,
-    State, Table, open,
+    Address, Admitted, EXEMPT, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope,
+    SeatIndex, State, Table, open,
 };
 use crate::host::open_host;
-use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
+use napi::{Result, sys};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::ffi::CStr;
-use std::rc::Rc;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::{Rc, Weak};
 use std::sync::atomic::AtomicU64;
 
 const SLOT_BITS: u32 = 22;
@@ -36,7 +39,30 @@ const CLAIMS: f64 = (1 << SLOT_BITS) as f64;
 /// Added to the number of idle slots where more leases may have expired.
 const MORE: f64 = 65_536.0;
 
+// Cells of the call, the arguments of `take` and its answer.
+/// 1 to hold the seat as a lease, 0 to open it at once.
+const IS_LEASE: usize = 0;
+/// The bits of an IPv4 address; [`BY_VALUE`], or [`TEXT`] minus the length of a text in the second half of the shared
+/// text.
+const IP: usize = 1;
+/// The length of a name in the shared text; [`NOBODY`] or [`BY_VALUE`].
+const USER: usize = 2;
+const LOOP_NOW: usize = 3;
+/// NaN if it is not known.
+const NOW: usize = 4;
+const ANSWER: usize = 5;
+const CALL_CELLS: usize = 6;
+/// There is no user.
+const NOBODY: f64 = -1.0;
+/// The name or the address is an argument of the call.
+const BY_VALUE: f64 = -2.0;
+const TEXT: f64 = -3.0;
+/// Units of each half of the shared text.
+const TEXT_MAX: usize = 64;
+
 struct Connections {
+    /// This core, for `ffi`.
+    this: Weak<RefCell<Connections>>,
     /// `None` once the environment has ended.
     table: Option<Table>,
     /// Ticket of the latest `ask`.
@@ -50,6 +76,8 @@ struct Connections {
     /// Slots opened ([`OPENED`]) and released since the last call, and their number in the first cell:
     /// opening a lease and giving back a seat need no call of their own.
     noted: Option<Memory<u32>>,
+    /// Arguments and answer of `take`: numbers as values cost a call several conversions each.
+    call: Option<Memory<f64>>,
     retry_after_ms: f64,
     /// First limit that would have refused the latest admission, if the limits are only observed.
     observed: Option<RefusalCode>,
@@ -64,6 +92,7 @@ impl EndsWithEnvironment for Connections {
         self.scratch = None;
         self.text = None;
         self.noted = None;
+        self.call = None;
     }
 }
 
@@ -93,7 +122,7 @@ fn limits(numbers: &[f64]) -> Limits {
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; host(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array, call: Float64Array): number; take(user?: string, ip?: string): void; openFfi(): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; host(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -126,22 +155,28 @@ pub fn create_connections<'env>(
     if let Some(ledger) = ledger {
         table.count_in(ledger);
     }
-    let core = Rc::new(RefCell::new(Connections {
-        table: Some(table),
-        ticket: 0,
-        stamps: Vec::new(),
-        scratch: None,
-        text: None,
-        name: Vec::new(),
-        noted: None,
-        retry_after_ms: 0.0,
-        observed: None,
-        cursor: 0,
-    }));
+    let core = Rc::new_cyclic(|this| {
+        RefCell::new(Connections {
+            this: this.clone(),
+            table: Some(table),
+            ticket: 0,
+            stamps: Vec::new(),
+            scratch: None,
+            text: None,
+            name: Vec::new(),
+            noted: None,
+            call: None,
+            retry_after_ms: 0.0,
+            observed: None,
+            cursor: 0,
+        })
+    });
     end_with(env, &core);
     let object = Object::new(env)?;
     bind::<Share>(env, &object, &core)?;
     bind::<Grow>(env, &object, &core)?;
+    bind::<Take>(env, &object, &core)?;
+    bind::<OpenFfi>(env, &object, &core)?;
     bind::<Arrive>(env, &object, &core)?;
     bind::<Identify>(env, &object, &core)?;
     bind::<Observed>(env, &object, &core)?;
@@ -186,27 +221,159 @@ fn unpack(table: &Table, handle: f64) -> Option<(u32, u32)> {
     (u64::from(generation) == bits >> SLOT_BITS).then_some((slot, generation))
 }
 
+/// The user of a newcomer, as it crosses.
+enum Name<'args> {
+    Nobody,
+    /// Its length in the shared text.
+    Shared(u32),
+    /// The argument of that number, if it is a string; else there is no user.
+    ByValue(&'args Args, usize),
+}
+
 impl Connections {
-    /// Opens the leases and gives back the seats of the noted slots, in their order.
-    fn settle(&mut self) {
-        if let Self {
+    /// Takes a seat, as the cells of the call say. `args` is `(user?, ip?)`; a call without Node-API has none.
+    ///
+    /// Looks at the noted slots only if their number or a refusal makes it necessary. Only then: settled one by one, the
+    /// counts of each are memory that no cache holds.
+    fn take(&mut self, args: Option<&Args>) -> std::result::Result<(), InvalidCall> {
+        if self.table()?.settles_first() {
+            self.settle();
+        }
+        let mut answer = self.take_once(args)?;
+        // A seat that was given back may be the one that is missing.
+        if answer < 0.0 && answer != NEED_TIME && self.settle() {
+            answer = self.take_once(args)?;
+        }
+        if let Some(call) = &self.call {
+            f64::store(&call.cells()[ANSWER], answer);
+        }
+        Ok(())
+    }
+
+    fn take_once(&mut self, args: Option<&Args>) -> std::result::Result<f64, InvalidCall> {
+        let (Some(table), Some(text), Some(call)) = (&self.table, &self.text, &self.call) else {
+            return Err(InvalidCall(c"call share() first"));
+        };
+        if table.is_full() {
+            return Ok(FULL);
+        }
+        let cell = |at: usize| f64::load(&call.cells()[at]);
+        let state = match cell(IS_LEASE) {
+            0.0 => State::Live,
+            _ => State::Reserved,
+        };
+        let address = match (cell(IP), args) {
+            (bits, _) if bits >= 0.0 => {
+                Address::from_ip(IpAddr::V4(Ipv4Addr::from_bits(bits as u32)))
+            }
+            (BY_VALUE, Some(args)) => address(args, 1)?,
+            (length, _) => shared_address(text, TEXT - length)?,
+        };
+        let user = match (cell(USER), args) {
+            (NOBODY, _) => Name::Nobody,
+            (BY_VALUE, Some(args)) => Name::ByValue(args, 0),
+            (length, _) if length >= 0.0 => Name::Shared(length as u32),
+            _ => return Err(InvalidCall(c"user is not in the shared text")),
+        };
+        let now = cell(NOW);
+        if now.is_nan() && table.index().has_rates() {
+            return Ok(NEED_TIME);
+        }
+        let newcomer = Newcomer {
+            address,
+            user: None,
+            now: if now.is_nan() { 0.0 } else { now },
+            claimable: 0,
+            replaces: None,
+        };
+        let loop_now = cell(LOOP_NOW) as u32;
+        self.seat(newcomer, user, state, loop_now)
+    }
+
+    /// Takes a seat for `newcomer`, whose user is `user`, and begins its lease.
+    fn seat(
+        &mut self,
+        newcomer: Newcomer<'_>,
+        user: Name<'_>,
+        state: State,
+        loop_now: u32,
+    ) -> std::result::Result<f64, InvalidCall> {
+        let Self {
+            table: Some(table),
+            text: Some(text),
+            name,
+            ..
+        } = self
+        else {
+            return Err(InvalidCall(c"the environment has ended"));
+        };
+        let outcome = match user {
+            Name::Nobody => table.reserve(&newcomer, state),
+            Name::Shared(length) => {
+                let user = Some(shared_name(text, length, name)?);
+                table.reserve(&Newcomer { user, ..newcomer }, state)
+            }
+            Name::ByValue(args, at) => args.with_utf16(at, |user| {
+                table.reserve(&Newcomer { user, ..newcomer }, state)
+            }),
+        };
+        let outcome = outcome.map(|admitted| {
+            let answer = match state {
+                State::Live => {
+                    f64::from(admitted.slot) + if admitted.claims { CLAIMS } else { 0.0 }
+                }
+                _ => {
+                    table.lease(admitted.slot, loop_now);
+                    pack(table, admitted.slot)
+                }
+            };
+            (admitted, answer)
+        });
+        Ok(self.answer(outcome))
+    }
+
+    /// Opens the leases and gives back the seats of the noted slots, in their order; `false` if there are none.
+    fn settle(&mut self) -> bool {
+        let Self {
             table: Some(table),
             noted: Some(noted),
             ..
         } = self
-            && let Some((count, entries)) = noted.cells().split_first()
-        {
-            for entry in entries.iter().take(u32::load(count) as usize) {
-                let entry = u32::load(entry);
-                if entry >= OPENED {
-                    let slot = entry - OPENED;
-                    table.commit(slot, table.generation(slot));
-                } else if let Some(generation) = table.live(entry) {
-                    table.release(entry, generation);
-                }
+        else {
+            return false;
+        };
+        let Some((count, entries)) = noted.cells().split_first() else {
+            return false;
+        };
+        let noted = u32::load(count) as usize;
+        for entry in entries.iter().take(noted) {
+            let entry = u32::load(entry);
+            if entry >= OPENED {
+                let slot = entry - OPENED;
+                table.commit(slot, table.generation(slot));
+            } else if let Some(generation) = table.live(entry) {
+                table.release(entry, generation);
             }
-            u32::store(count, 0);
         }
+        u32::store(count, 0);
+        noted > 0
+    }
+
+    /// Gives the seat of an open slot back.
+    fn release(&mut self, slot: u32) -> std::result::Result<bool, InvalidCall> {
+        let table = self.table()?;
+        Ok(table
+            .live(slot)
+            .is_some_and(|generation| table.release(slot, generation)))
+    }
+
+    /// Spends a message of an open slot at a time, NaN for now. Returns 0, or the number of the exceeded rate.
+    fn message(&mut self, slot: u32, now: f64) -> std::result::Result<u8, InvalidCall> {
+        let now = if now.is_nan() { process_now_ms() } else { now };
+        Ok(match self.table()?.message(slot, now) {
+            Ok(()) => 0,
+            Err(exceeded) => exceeded as u8,
+        })
     }
 
     fn table(&mut self) -> std::result::Result<&mut Table, InvalidCall> {
@@ -230,18 +397,8 @@ impl Connections {
     ///
     /// `ip` is the bits of an IPv4 address, or a text. `user` is the length of the name in shared
     /// memory, or the name. At the time `Infinity` the client is exempt ([`EXEMPT`]).
-    ///
-    /// Long, because nothing may be taken before the last argument is checked.
     fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, InvalidCall> {
-        let Self {
-            table: Some(table),
-            text: Some(text),
-            name,
-            ..
-        } = self
-        else {
-            return Err(InvalidCall(c"the environment has ended"));
-        };
+        let table = self.table()?;
         if table.is_full() {
             return Ok(FULL);
         }
@@ -254,36 +411,15 @@ impl Connections {
             State::Live => 0,
             _ => args.uint32(2)?,
         };
-        let mut newcomer = Newcomer {
+        let user = args.uint32(1).map_or(Name::ByValue(args, 1), Name::Shared);
+        let newcomer = Newcomer {
             address,
             user: None,
             now,
             claimable: args.uint32(4).unwrap_or(0),
             replaces: args.uint32(5).ok(),
         };
-        let outcome = match args.uint32(1) {
-            Ok(length) => {
-                let name = shared_name(text, length, name)?;
-                newcomer.user = Some(name);
-                table.reserve(&newcomer, state)
-            }
-            Err(_) => args.with_utf16(1, |user| {
-                table.reserve(&Newcomer { user, ..newcomer }, state)
-            }),
-        };
-        let outcome = outcome.map(|admitted| {
-            let answer = match state {
-                State::Live => {
-                    f64::from(admitted.slot) + if admitted.claims { CLAIMS } else { 0.0 }
-                }
-                _ => {
-                    table.lease(admitted.slot, loop_now);
-                    pack(table, admitted.slot)
-                }
-            };
-            (admitted, answer)
-        });
-        Ok(self.answer(outcome))
+        self.seat(newcomer, user, state, loop_now)
     }
 
     /// Takes the seat of a client that is not identified yet, from `(ip, loopNow, nowMs?)`. Returns
@@ -392,6 +528,24 @@ impl Connections {
     }
 }
 
+impl ffi::HotCalls for Connections {
+    fn take(&mut self) -> std::result::Result<(), InvalidCall> {
+        Self::take(self, None)
+    }
+
+    fn settle(&mut self) -> bool {
+        Self::settle(self)
+    }
+
+    fn release(&mut self, slot: u32) -> std::result::Result<bool, InvalidCall> {
+        Self::release(self, slot)
+    }
+
+    fn message(&mut self, slot: u32, now: f64) -> std::result::Result<u8, InvalidCall> {
+        Self::message(self, slot, now)
+    }
+}
+
 /// Reads the time for connect rates; `None` if it is needed and missing. `Infinity` is [`EXEMPT`].
 fn rate_time(table: &Table, args: &Args, at: usize) -> Option<f64> {
     let has_rates = table.index().has_rates();
@@ -401,6 +555,21 @@ fn rate_time(table: &Table, args: &Args, at: usize) -> Option<f64> {
         now if has_rates => Some(now),
         _ => Some(0.0),
     }
+}
+
+/// Returns the address whose text stands in the second half of the shared text.
+fn shared_address(text: &Memory<u16>, length: f64) -> std::result::Result<Address, InvalidCall> {
+    let cells = text
+        .cells()
+        .get(TEXT_MAX..)
+        .and_then(|half| half.get(..length as usize))
+        .filter(|cells| length >= 0.0 && cells.len() <= TEXT_MAX)
+        .ok_or(InvalidCall(c"ip is not in the shared text"))?;
+    let mut units = [0; TEXT_MAX];
+    for (unit, cell) in units.iter_mut().zip(cells) {
+        *unit = u16::load(cell);
+    }
+    Ok(Address::from_units(&units[..cells.len()]))
 }
 
 /// Returns a copy of the name in shared memory.
@@ -427,8 +596,32 @@ settled!(Share, c"share", |core, args| {
     core.scratch = Some(args.memory(0)?);
     core.text = Some(args.memory(1)?);
     core.noted = Some(args.memory(2)?);
+    let call = args.memory::<f64>(3)?;
+    if call.cells().len() < CALL_CELLS {
+        return Err(InvalidCall(c"the call has too few cells"));
+    }
+    core.call = Some(call);
     Ok(0.0)
 });
+
+/// Answers in the cells of the call.
+struct Take;
+impl BoundFunction for Take {
+    type Core = Connections;
+    const NAME: &'static CStr = c"take";
+    fn call(
+        core: &mut Connections,
+        args: &Args,
+    ) -> std::result::Result<sys::napi_value, InvalidCall> {
+        core.take(Some(args))?;
+        Ok(std::ptr::null_mut())
+    }
+}
+
+// Returns the number by which `ffi` finds this table on this thread, or -1.
+settled!(OpenFfi, c"openFfi", |core, _args| Ok(ffi::open(
+    core.this.clone()
+)));
 
 settled!(Grow, c"grow", |core, args| {
     let memory = args.memory::<u32>(0)?;
@@ -506,24 +699,13 @@ settled!(Settle, c"settle", |_core, _args| Ok(0.0));
 
 settled!(Release, c"release", |core, args| {
     let slot = args.uint32(0)?;
-    let table = core.table()?;
-    let released = table
-        .live(slot)
-        .is_some_and(|generation| table.release(slot, generation));
-    Ok(f64::from(u8::from(released)))
+    Ok(f64::from(u8::from(core.release(slot)?)))
 });
 
 // Returns 0, or the number of the exceeded rate.
 settled!(Message, c"message", |core, args| {
     let slot = args.uint32(0)?;
-    let now = match args.number(1) {
-        now if now.is_nan() => process_now_ms(),
-        now => now,
-    };
-    Ok(match core.table()?.message(slot, now) {
-        Ok(()) => 0.0,
-        Err(exceeded) => f64::from(exceeded as u8),
-    })
+    Ok(f64::from(core.message(slot, args.number(1))?))
 });
 
 settled!(BindUser, c"bindUser", |core, args| {

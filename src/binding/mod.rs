@@ -15,6 +15,7 @@ mod bound;
 mod cluster;
 mod connections;
 mod environment;
+mod ffi;
 mod forwarded;
 mod limiter;
 mod memory;

@@ -13,6 +13,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[repr(Rust, packed(4))]
 pub struct Address(u128);
 
+/// Unknown.
+impl Default for Address {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
+}
+
 /// The first 96 bits of an IPv4-mapped address.
 const MAPPED: u128 = 0xffff;
 /// The first 96 bits of an IPv4 address behind a translator: `64:ff9b::/96`.

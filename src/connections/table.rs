@@ -276,6 +276,13 @@ impl Table {
         self.slots.reserve_exact(by as usize);
     }
 
+    /// True if slots that ended must be released before a seat is taken: others wait for their seats, or a refusal
+    /// would have spent a connect rate already.
+    #[must_use]
+    pub fn settles_first(&self) -> bool {
+        self.ledger.is_some() || self.index().has_rates()
+    }
+
     /// True if no slot is left.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -21,7 +21,10 @@ export interface ConnectionLimits {
    * the bounds of closing sockets hold in both. Default `enforce`.
    */
   readonly mode?: LimitMode | undefined;
-  /** Connections in all, over every worker that shares the name. */
+  /**
+   * Connections in all, over every worker that shares the name. One manager holds at most 4,194,304, whatever this
+   * limit is: the next one is refused with `total_limit`.
+   */
   readonly maxTotalConnections?: number | undefined;
   /** Connections per address. */
   readonly maxConnectionsPerIp?: number | undefined;

@@ -6,6 +6,7 @@ import { hostClock } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
 import { type Membership, WAIT } from '../cluster/membership.js';
 import { createConnections } from '../native/addon.js';
+import { type HotCalls, hotCallsOf } from '../native/ffi.js';
 import { sharedArray } from '../native/shared-memory.js';
 import { encodeName, TEXT_MAX } from '../native/strings.js';
 import type { Driver } from '../timers/driver.js';
@@ -37,6 +38,18 @@ export const STALE = -104;
 const MORE = 65_536;
 /** Subtracted by `askMove` from the negated code of a limit of this process. */
 const OWN_CODES = 200;
+// Cells of a call of `take`, and their values besides numbers, lengths and times.
+const IS_LEASE = 0;
+const IP = 1;
+const USER = 2;
+const LOOP_NOW = 3;
+const NOW = 4;
+const ANSWER = 5;
+const CALL_CELLS = 6;
+const NOBODY = -1;
+const BY_VALUE = -2;
+/** Minus the length of an address in the second half of the shared text. */
+const TEXT = -3;
 /** Time of an admission that is exempt. */
 const EXEMPT = Infinity;
 
@@ -81,7 +94,7 @@ export class Seats<C> {
   /** One segment for each 4,096 slots, in the order of the slots. */
   readonly segments: Segment<C>[] = [];
   readonly #table: NativeTable;
-  readonly #message: NativeTable['message'];
+  readonly #hot: HotCalls;
   readonly #owner: ConnectionOwner<C>;
   readonly #driver: Driver;
   readonly #loop: LoopClock;
@@ -91,9 +104,11 @@ export class Seats<C> {
   readonly #epochMs: number;
   /** Numbers that cross in bulk: slots found by a sweep, counts, limits. */
   readonly #scratch = sharedArray(Float64Array, SWEEP_BATCH);
-  /** Short names on their way to the core; see `native/strings.ts`. */
-  readonly #text = sharedArray(Uint16Array, TEXT_MAX);
-  /** Slots opened and released since the last call of the core, with their number in front. */
+  /** A short name, then a short address, on their way to the core; see `native/strings.ts`. */
+  readonly #text = sharedArray(Uint16Array, 2 * TEXT_MAX);
+  /** Arguments of `take`, and its answer. */
+  readonly #call = sharedArray(Float64Array, CALL_CELLS);
+  /** Slots opened and released that the core has not looked at yet, with their number in front. */
   readonly #noted = sharedArray(Uint32Array, 1 + NOTED_MAX);
   /** Sweeps so far: only a sweep ends a lease that its holder has not ended. */
   #sweeps = 0;
@@ -120,8 +135,9 @@ export class Seats<C> {
     this.#isNamed = name !== undefined;
     this.#member = member;
     this.#table = openTable(name, limits, member, host);
-    this.#table.share(this.#scratch, this.#text, this.#noted);
-    this.#message = this.#table.message;
+    this.#table.share(this.#scratch, this.#text, this.#noted, this.#call);
+    this.#call[NOW] = NaN;
+    this.#hot = hotCallsOf(this.#table);
     // Uses a custom clock as it is: tests advance it by hand.
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
   }
@@ -133,19 +149,33 @@ export class Seats<C> {
    * @returns a lease's handle, an open slot, or a negative answer for `refusalCodeOf`
    */
   take(isLease: boolean, ip: string, v4: number, user: string | undefined): number {
-    const take = isLease ? this.#table.reserve : this.#table.admit;
+    let answer = this.#takeOnce(isLease, ip, v4, user, NaN);
+    if (answer === FULL && this.#grow()) answer = this.#takeOnce(isLease, ip, v4, user, NaN);
+    // Only connect rates need the time, and reading it costs, so the core asks for it.
+    return answer === NEED_TIME ? this.#takeOnce(isLease, ip, v4, user, this.#now()) : answer;
+  }
+
+  #takeOnce(
+    isLease: boolean,
+    ip: string,
+    v4: number,
+    user: string | undefined,
+    now: number,
+  ): number {
+    const call = this.#call;
     const text = this.#text;
-    const where = v4 < 0 ? ip : v4;
-    const loopNow = this.#loop.ticked;
-    const name = user === undefined ? undefined : encodeName(user, text);
-    let answer = take(where, name, loopNow);
-    if (answer >= 0) return answer;
-    if (answer === FULL && this.#grow()) answer = take(where, name, loopNow);
-    if (answer !== NEED_TIME) return answer;
-    // Only connect rates need the time, and reading it costs, so the core asks for it. Writes the name
-    // into shared memory again: a custom clock may have admitted other connections meanwhile.
-    const now = this.#now();
-    return take(where, user === undefined ? undefined : encodeName(user, text), loopNow, now);
+    const name = user === undefined ? NOBODY : encodeName(user, text);
+    const where = v4 < 0 ? encodeName(ip, text, TEXT_MAX) : v4;
+    call[IS_LEASE] = isLease ? 1 : 0;
+    call[LOOP_NOW] = this.#loop.ticked;
+    call[NOW] = now;
+    call[USER] = typeof name === 'number' ? name : BY_VALUE;
+    call[IP] = v4 >= 0 ? v4 : typeof where === 'number' ? TEXT - where : BY_VALUE;
+    this.#hot.take(
+      typeof name === 'string' ? name : undefined,
+      typeof where === 'string' ? where : undefined,
+    );
+    return call[ANSWER]!;
   }
 
   /**
@@ -295,24 +325,24 @@ export class Seats<C> {
 
   /**
    * Gives the seat of an open slot back. The slot of a private index is only noted, which saves a
-   * native call: the next call of any kind gives the seat back first. A named index gets it back at
+   * native call: the core looks at noted slots before any other call, before it refuses, and once there are 64. A named index gets it back at
    * once, since another thread must not be refused for a seat that is free.
    */
   release(slot: number): void {
     if (this.#isNamed) {
-      this.#table.release(slot);
+      this.#hot.release(slot);
       return;
     }
     this.#note(slot);
   }
 
-  /** Notes a slot for the next native call of any kind, which looks at the noted slots first. */
+  /** Notes a slot for the core. */
   #note(entry: number): void {
     const noted = this.#noted;
     const count = noted[0]! + 1;
     noted[count] = entry;
     noted[0] = count;
-    if (count === NOTED_MAX) this.#table.settle();
+    if (count === NOTED_MAX) this.#hot.settle();
   }
 
   /** Gives a slot back that was taken but never had a connection. */
@@ -326,7 +356,7 @@ export class Seats<C> {
    * @returns 0, or the number of the exceeded rate, as `ConnectionOwner.spendShared`
    */
   spendMessage(slot: number, nowMs: number): number {
-    return this.#message(slot, nowMs + this.#epochMs);
+    return this.#hot.message(slot, nowMs + this.#epochMs);
   }
 
   /** Moves a seat to `user`. @returns 1, or an answer for `refusalCodeOf` */

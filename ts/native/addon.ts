@@ -259,6 +259,7 @@ export const {
   createLimiter,
   createUsers,
   figurePlaces,
+  hotCalls,
   isPublicIp,
   metricLayout,
   resourceCells,

@@ -58,13 +58,14 @@ export function formatIpv4(bits: number): string {
 export const TEXT_MAX = 64;
 
 /**
- * On Bun, copies a name into shared memory and returns its length, if there is room; else returns
- * the name.
+ * On Bun, copies a text into shared memory and returns its length, if there is room; else returns
+ * the text.
+ * @param at first unit of the room
  * @internal
  */
-export function encodeName(name: string, text: Uint16Array): number | string {
+export function encodeName(name: string, text: Uint16Array, at = 0): number | string {
   const { length } = name;
   if (!isBun || length > TEXT_MAX) return name;
-  for (let i = 0; i < length; i++) text[i] = name.charCodeAt(i);
+  for (let i = 0; i < length; i++) text[at + i] = name.charCodeAt(i);
   return length;
 }
