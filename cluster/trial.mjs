@@ -281,7 +281,9 @@ export class World {
       if (!isWhole) since ??= now();
       else if (since !== undefined) {
         const strikes = this.events.map(([at]) => at);
-        const from = strikes.find((at) => at >= since) ?? strikes.findLast((at) => at < since);
+        // What begins later than a lease after the last one is the machine's.
+        const from =
+          strikes.find((at) => at >= since) ?? strikes.findLast((at) => at > since - LEASE_MS);
         if (from !== undefined) this.backMs = Math.max(this.backMs, now() - from);
         since = undefined;
       }
