@@ -71,6 +71,8 @@ export declare class RequestLedger {
   counts(): RowNumbers
   /** Renders the exposition on another thread; resolves with the text. */
   render(scalars: Float64Array, values: Float64Array, templateValues: Float64Array, texts: RenderTexts): Promise<string>
+  /** Renders the exposition on another thread; resolves with its bytes, in UTF-8. */
+  renderBytes(scalars: Float64Array, values: Float64Array, templateValues: Float64Array, texts: RenderTexts): Promise<Buffer>
 }
 
 /** The watch over the thread that creates it. */
@@ -95,8 +97,11 @@ export declare class ResourceWatch {
   levels(): Array<LevelChange>
   /** Returns the time of the process's clock, ms. */
   nowMs(): number
-  /** Returns all figures; absent once the watch is closed. */
-  figures(): WatchFigures | null
+  /**
+   * Writes all figures into the cells at their places, and returns those of which there is a
+   * varying number; absent once the watch is closed.
+   */
+  figures(): FigureTables | null
   /** Ends the watch. May be called again. */
   close(): void
 }
@@ -150,6 +155,9 @@ export declare class TrustedProxies {
   /** Returns the address in a header that holds one; `peer` unless it is trusted. */
   clientOfHeader(peer: string, value: string): string
 }
+
+/** Returns the names of memory limits, in their order. */
+export declare function boundNames(): Array<string>
 
 /** Options of a cluster, checked by JavaScript. */
 export interface ClusterConfig {
@@ -291,23 +299,23 @@ export interface ClusterTls {
 export declare function createBans(name: string | undefined | null, numbers: Array<number>): { share(numbers: Float64Array): number; leftMs(ip: string | number, nowMs: number): number; find(ip: string | number, nowMs: number): number; fail(ip: string | number, nowMs: number): number; ban(ip: string | number, forMs: number, nowMs: number): number; learn(ip: string | number, nowMs: number): number; lift(ip: string | number, nowMs: number): number; counts(nowMs: number): number; network(ip: string | number): string; list(nowMs: number, most: number): string; processNowMs(): number }
 
 /** Creates a connection table over the index of that name, or over an index of its own. */
-export declare function createConnections(name: string | undefined | null, numbers: Array<number>, cluster?: number | undefined | null): { share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array, call: Float64Array): number; take(user?: string, ip?: string): void; openFfi(): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
+export declare function createConnections(name: string | undefined | null, numbers: Array<number>, cluster?: number | undefined | null, host?: Array<number> | undefined | null): { share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array, call: Float64Array): number; take(user?: string, ip?: string): void; openFfi(): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; host(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
 
 /**
  * Creates a JSON scanner.
  *
- * `scan(input, length)` scans a string of `length` UTF-16 units, or a `Uint8Array`. It returns 0
- * or the number of the failure; the scratch then holds offset, limit, length of the path, values,
+ * `scan(input, length)` scans a string of `length` UTF-16 units, or the first `length` bytes of a
+ * `Uint8Array`. It returns 0 or the number of the failure; the scratch then holds offset, limit, length of the path, values,
  * depth, and three flags. The path is JSON text.
  *
  * `scanShared(length)` scans the first `length` bytes of the shared `text`. For short input,
  * writing it there costs less than passing it as an argument.
  *
- * `scanPart(part, length, from, total)` scans a long string part by part, so that a refusal saves
- * the copy of the rest. It returns what `scan` returns, or -1 if the next part is needed, or -2 if
- * only `scan` of the whole string can decide.
+ * `scanPart(part, length, from, total)` scans a long ASCII string part by part, so that a refusal
+ * saves the copy of the rest; `part` begins with `length` bytes of it. It returns what `scan`
+ * returns, or -1 if the next part is needed, or -2 if only `scan` of the whole string can decide.
  */
-export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: string, length: number, from: number, total: number): number }
+export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: Uint8Array, length: number, from: number, total: number): number }
 
 /**
  * Creates a rate limiter, or opens the one of that name. `kind` is 0 for GCRA, 1 for sliding
@@ -317,19 +325,6 @@ export declare function createLimiter(name: string | undefined | null, kind: num
 
 /** Creates a counter of active users by minute. */
 export declare function createUsers(): { record(id: string, minute: number): number; count(minute: number, window: number): number }
-
-/** Quantiles of event-loop delays, ms. */
-export interface DelayFigures {
-  p50: number
-  p90: number
-  p99: number
-  p999: number
-  max: number
-  mean: number
-  min: number
-  deviation: number
-  count: number
-}
 
 /** One failure, for the generated files. */
 export interface FailureRow {
@@ -346,41 +341,88 @@ export interface FailureRow {
 /** Returns all failures, in the order of their numbers from 1. */
 export declare function failureRows(): Array<FailureRow>
 
-/** Time at which each figure was read, by the process's clock; absent if it never was. */
-export interface FigureDates {
-  rss?: number
-  anonymous?: number
-  workingSet?: number
-  total?: number
-  available?: number
-  swapTotal?: number
-  swapUsed?: number
-  load?: number
-  machineCpus?: number
-  started?: number
-  openFiles?: number
-  openFilesLimit?: number
-  binding?: number
-  cgroupVersion?: number
-  oomKills?: number
-  cpus?: number
-  quotaCpus?: number
-  allowedCpus?: number
-  usedCpus?: number
-  throttledPercent?: number
-  memoryPressure?: number
-  cpuPressure?: number
-  ioPressure?: number
-  threadCpu?: number
-  utilization?: number
-  delays?: number
-  processDelays?: number
-  lifetimeDelays?: number
-  /** Last observation of this thread's loop. */
-  looked?: number
-  /** Last observation of the loop that was observed longest ago. */
-  allLooked?: number
-  ownCpu?: number
+/** Returns the places of the figures. */
+export declare function figurePlaces(): FigurePlaces
+
+/**
+ * Places of the figures in the cells: at each place stands the time of the figure by the
+ * process's clock, then its values; all are NaN if the figure is not known.
+ */
+export interface FigurePlaces {
+  /** r" Time of the report. */
+  now: number
+  /** r" Time of the sample. */
+  sampledAt: number
+  rss: number
+  anonymous: number
+  workingSet: number
+  total: number
+  available: number
+  swapTotal: number
+  swapUsed: number
+  /** r" Load averages of 1, 5 and 15 minutes. */
+  load: number
+  machineCpus: number
+  /** r" Start of the process, seconds since 1970. */
+  started: number
+  openFiles: number
+  openFilesLimit: number
+  /** r" The memory limit of which most is used, as in `FigureTables`. */
+  binding: number
+  cgroupVersion: number
+  oomKills: number
+  level: number
+  cpus: number
+  quotaCpus: number
+  allowedCpus: number
+  usedCpus: number
+  cpuPercent: number
+  throttledPercent: number
+  memoryPressure: number
+  cpuPressure: number
+  ioPressure: number
+  threadCpu: number
+  utilization: number
+  recentUtilization: number
+  /**
+   * r" Quantiles of event-loop delays, ms: p50, p90, p99, p99.9, maximum, mean, minimum, standard
+   * r" deviation, and their number.
+   */
+  delays: number
+  processDelays: number
+  lifetimeDelays: number
+  /** r" 1 if the loop is watched. */
+  isWatched: number
+  /** r" 1 if the kernel shows the thread. */
+  isSeen: number
+  /** r" Stalls and pauses; their date is the last observation of the loop. */
+  stalls: number
+  pauses: number
+  processRequests: number
+  /** r" Their date is the last observation of the loop that was observed longest ago. */
+  processStalls: number
+  processStalledMs: number
+  ownCpu: number
+  /** Number of cells. */
+  length: number
+}
+
+/** Figures of which there is a varying number, and texts. */
+export interface FigureTables {
+  /**
+   * For each memory limit: the index of its name in `bound_names()`, then limit and use in bytes,
+   * the use in percent and the level.
+   */
+  limits: Array<number>
+  /**
+   * For each watched thread: requests in flight, CPU and utilization as shares, stalls, and the
+   * time at which CPU and utilization were measured; NaN for unknown figures.
+   */
+  threads: Array<number>
+  /** Names of the threads. */
+  names: Array<string>
+  /** The stall under way. */
+  stall?: StallFigures
 }
 
 /** Returns the addresses of the C functions `take`, `settle`, `release` and `message`, as `ts/native/ffi.ts` calls them. */
@@ -435,15 +477,6 @@ export interface LevelChange {
   percent: number
 }
 
-/** A memory limit. */
-export interface LimitFigures {
-  source: string
-  limit: number
-  used: number
-  percent: number
-  level: number
-}
-
 /** Returns the layout that both sides must agree on. */
 export declare function metricLayout(): MetricLayout
 
@@ -457,14 +490,6 @@ export interface MetricLayout {
   families: Array<string>
   /** Number of figures counted beside requests. */
   traffic: number
-}
-
-/** Pressure stall information: shares of time waited for a resource, percent. */
-export interface PressureFigures {
-  some10: number
-  some60: number
-  full10?: number
-  isOwn: boolean
 }
 
 /** Texts that an exposition is made of. */
@@ -522,17 +547,6 @@ export interface StallFigures {
   inFlight: number
 }
 
-/** One watched thread. */
-export interface ThreadFigures {
-  name: string
-  inFlight: number
-  cpu?: number
-  utilization?: number
-  stalls: number
-  /** Time of the measurement of CPU and utilization, by the process's clock. */
-  measuredAtMs?: number
-}
-
 /** Returns the names that `algorithms` may contain. */
 export declare function tokenAlgorithms(): Array<string>
 
@@ -584,57 +598,6 @@ export interface WatchConfig {
   stallMs?: number
   /** Path of the log; absent for no log, empty for standard error. */
   log?: string
-}
-
-/** All figures; an absent member is not known. */
-export interface WatchFigures {
-  nowMs: number
-  sampledAtMs: number
-  dates: FigureDates
-  rss?: number
-  anonymous?: number
-  workingSet?: number
-  total?: number
-  available?: number
-  swapTotal?: number
-  swapUsed?: number
-  /** Load averages of 1, 5 and 15 minutes. */
-  load?: Array<number>
-  machineCpus?: number
-  /** Start of the process, seconds since 1970. */
-  started?: number
-  openFiles?: number
-  openFilesLimit?: number
-  binding?: LimitFigures
-  limits: Array<LimitFigures>
-  cgroupVersion?: number
-  oomKills?: number
-  level: number
-  cpus?: number
-  quotaCpus?: number
-  allowedCpus?: number
-  usedCpus?: number
-  cpuPercent?: number
-  throttledPercent?: number
-  memoryPressure?: PressureFigures
-  cpuPressure?: PressureFigures
-  ioPressure?: PressureFigures
-  threadCpu?: number
-  utilization?: number
-  recentUtilization?: number
-  delays?: DelayFigures
-  processDelays?: DelayFigures
-  lifetimeDelays?: DelayFigures
-  isWatched: boolean
-  isSeen: boolean
-  stalls: number
-  stall?: StallFigures
-  pauses: number
-  threads: Array<ThreadFigures>
-  processRequests: number
-  processStalls: number
-  processStalledMs: number
-  ownCpu?: number
 }
 
 /** Sums over a window. */
