@@ -11,7 +11,7 @@ const STRANGER = '127.0.9.9';
 const PATIENCE_MS = 5000;
 
 /** The server of a contestant with its clients, which stay for the whole run. */
-class Rival {
+export class Rival {
   #server;
   #clients;
   #settings;
@@ -22,8 +22,9 @@ class Rival {
     this.#settings = settings;
   }
 
-  static async start(host, contestant, settings) {
-    const server = startServer(host, contestant, settings.connections);
+  /** @param without features of portcullis to leave out */
+  static async start(host, contestant, settings, without) {
+    const server = startServer(host, contestant, settings.connections, without);
     let clients;
     try {
       const { port } = await server.hello;
@@ -63,7 +64,8 @@ class Rival {
     const wrong = result.wrong.answers + result.wrong.lost;
     if (wrong > 0) throw new Error(`${wrong} messages were lost or wrong`);
     const done = count(result);
-    return { ...result, cpuMicros: ((after.cpuSeconds - before.cpuSeconds) / done) * 1e6 };
+    const micros = (name) => ((after[name] - before[name]) / done) * 1e6;
+    return { ...result, cpuMicros: micros('cpuSeconds'), kernelMicros: micros('kernelSeconds') };
   }
 
   async connect() {
