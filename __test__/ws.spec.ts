@@ -1,4 +1,6 @@
 import { once } from 'node:events';
+import v8 from 'node:v8';
+import vm from 'node:vm';
 import { type Server, createServer } from 'node:http';
 import { type AddressInfo, type Socket, connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -292,5 +294,30 @@ describe('an upgrade that is no WebSocket handshake', () => {
       if (headers.upgrade === 'other') socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n');
     });
     expect(await ask(url, 'other')).toBe('HTTP/1.1 101 Switching Protocols');
+  });
+});
+
+// Bun's own `ws` holds no request of `node:http`.
+describe.skipIf(isBun)('the request of a handshake', () => {
+  it.each([
+    ['judged at once', {}],
+    ['identified later', { identify: () => Promise.resolve('ann') }],
+  ])('does not live as long as its connection: %s', async (_, options) => {
+    v8.setFlagsFromString('--expose-gc');
+    const collect = vm.runInNewContext('gc') as () => void;
+    const guard = portcullis({ limits: {}, ...options });
+    const [server, url] = await listening(guard);
+    const requests: WeakRef<object>[] = [];
+    server.on('upgrade', (request) => void requests.push(new WeakRef(request)));
+    const webSocketServer = new WebSocketServer({ noServer: true });
+    guard.attach(server, webSocketServer);
+    const clients = Array.from({ length: 3 }, () => new WebSocket(url));
+    await until(() => webSocketServer.clients.size === clients.length);
+    await until(() => {
+      collect();
+      return requests.every((request) => request.deref() === undefined);
+    });
+    expect([requests.length, guard.manager.total]).toEqual([3, 3]);
+    for (const client of clients) client.terminate();
   });
 });

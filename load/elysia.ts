@@ -1,4 +1,4 @@
-// The contestants on Bun, with Elysia. Arguments: CONTESTANT CONNECTIONS
+// The contestants on Bun, with Elysia. Arguments: CONTESTANT CONNECTIONS [PARTS TO LEAVE OUT]
 import { Elysia } from 'elysia';
 import { portcullis } from '../dist/elysia.js';
 import { everything } from './everything.mjs';
@@ -10,7 +10,7 @@ import { TwinGuard } from './twin.mjs';
 type Message = Parameters<typeof answer>[0];
 type Guard = NpmGuard | TwinGuard;
 
-const [, , contestant, connections] = process.argv;
+const [, , contestant, connections, ...without] = process.argv;
 const limits = limitsFor(Number(connections));
 const base = () =>
   new Elysia({ websocket: { maxPayloadLength: limits.messageBytes } }).get('/', () => 'hello');
@@ -79,7 +79,7 @@ function bare(): void {
 }
 
 function everythingOn(): void {
-  const guard = portcullis(everything(limits));
+  const guard = portcullis(everything(limits, without));
   const app = base()
     .use(guard)
     .ws('/ws', {

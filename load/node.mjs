@@ -1,4 +1,5 @@
 // The contestants on Node.js, with `ws` on a `node:http` server. Arguments: CONTESTANT CONNECTIONS
+// [PARTS TO LEAVE OUT]
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { portcullis } from '../dist/ws.js';
@@ -8,7 +9,7 @@ import { report } from './report.mjs';
 import { answer, limitsFor, REFUSAL, REFUSING_PATH } from './settings.mjs';
 import { TwinGuard } from './twin.mjs';
 
-const [, , contestant, connections] = process.argv;
+const [, , contestant, connections, ...without] = process.argv;
 const limits = limitsFor(Number(connections));
 const hello = (_request, response) => response.end('hello');
 const webSocketServer = () =>
@@ -83,7 +84,7 @@ function guardedBy(guard) {
 
 /** Makes a server with every feature of portcullis on. */
 function everythingOn() {
-  const guard = portcullis(everything(limits));
+  const guard = portcullis(everything(limits, without));
   const server = createServer(guard.request(hello));
   const sockets = new WebSocketServer({ noServer: true });
   sockets.on('connection', answerAll);

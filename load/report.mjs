@@ -24,6 +24,7 @@ export function report(port, seats, ban) {
       seats: seats(),
       rssBytes: process.memoryUsage.rss(),
       cpuSeconds: (user + system) / 1e6,
+      kernelSeconds: system / 1e6,
       delayP99Ms: sorted[Math.ceil(sorted.length * 0.99) - 1] ?? 0,
       delayMaxMs: sorted.at(-1) ?? 0,
     });

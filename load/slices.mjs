@@ -23,7 +23,7 @@ const WARMING = 300;
 const WARMING_TIMES = 4;
 
 /** The server of a contestant with its clients, which stay for the whole run. */
-class Rival {
+export class Rival {
   #server;
   #port;
   #clients;
@@ -36,8 +36,9 @@ class Rival {
     this.#settings = settings;
   }
 
-  static async start(host, contestant, settings) {
-    const server = startServer(host, contestant, settings.connections);
+  /** @param without features of portcullis to leave out */
+  static async start(host, contestant, settings, without) {
+    const server = startServer(host, contestant, settings.connections, without);
     let clients;
     try {
       const { port } = await server.hello;
@@ -96,7 +97,8 @@ class Rival {
     const wrong = result.wrong.answers + result.wrong.lost;
     if (wrong > 0) throw new Error(`${wrong} messages were lost or wrong`);
     const done = count(result);
-    return { ...result, cpuMicros: ((after.cpuSeconds - before.cpuSeconds) / done) * 1e6 };
+    const micros = (name) => ((after[name] - before[name]) / done) * 1e6;
+    return { ...result, cpuMicros: micros('cpuSeconds'), kernelMicros: micros('kernelSeconds') };
   }
 
   async connect() {

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { interval, judgeMost } from '../load/interval.mjs';
 import { arePinned, filesProblem } from '../load/processes.mjs';
 import { HOSTS } from '../load/settings.mjs';
+import { measureParts } from '../load/parts.mjs';
 import { measureSlices } from '../load/slices.mjs';
 import { columns, median } from '../load/verdict.mjs';
 import { readOptions } from './lib/options.mjs';
@@ -32,6 +33,7 @@ const SMOKE = {
 const USAGE = `npm run load:slices -- [options]
   --host bun|node    one of the two hosts only
   --connections N    live clients of each server, 20 to 60000 (default ${FULL.connections})
+  --parts            what each feature adds to a connect, by leaving out one after the other
   --rounds N         pairs of slices, 2 to 999 (default ${FULL.rounds}; a minute for two)
   --smoke            the shortest form, for the tests
   --results FOLDER   where the JSON goes (default bench/results; none with --smoke)
@@ -40,6 +42,7 @@ const given = readOptions(USAGE, {
   host: { type: 'string', of: HOSTS },
   connections: { type: 'integer', least: 20, most: 60_000 },
   rounds: { type: 'integer', least: 2, most: 999 },
+  parts: { type: 'boolean', default: false },
   smoke: { type: 'boolean', default: false },
   results: { type: 'string' },
   strict: { type: 'boolean', default: false },
@@ -155,10 +158,26 @@ function memoryText(memory) {
 console.log(
   `${settings.connections} connections of each server, ${settings.rounds} rounds; ${arePinned ? 'servers on one core, clients on the other' : 'servers and clients share all cores'}`,
 );
+const partsTable = (rows) =>
+  columns([
+    ['CPU of a connect', 'us', '95 %'],
+    ...rows.map(({ title, micros: { median, low, high } }) => [
+      title,
+      median.toFixed(1),
+      `${low.toFixed(1)} to ${high.toFixed(1)}`,
+    ]),
+  ]);
+
 const verdicts = [];
 for (const host of given.host === undefined ? HOSTS : [given.host]) {
   const isTerminal = process.stdout.isTTY === true;
   const tell = (text) => isTerminal && process.stdout.write(`\r\x1b[K${host} ${text}`);
+  if (given.parts) {
+    const rows = await measureParts(host, settings, tell);
+    if (isTerminal) process.stdout.write('\r\x1b[K');
+    console.log(`\n${host}\n\n${partsTable(rows)}`);
+    continue;
+  }
   const { rounds, memory } = await measureSlices(host, NAMES, settings, tell);
   if (isTerminal) process.stdout.write('\r\x1b[K');
   // A machine without an address that can be banned has no slice of bans.

@@ -11,6 +11,7 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import {
   asksForWebSocket,
+  hasUpgraded,
   lastAnswer,
   type Respond,
   responseOf,
@@ -335,7 +336,8 @@ class ElysiaAdapter {
         : () => handle(request);
       return this.#within(request, handle, run);
     }
-    return this.#pacer.answer(this.#within(request, handle, () => this.upgrade(request, handle)));
+    const result = this.#within(request, handle, () => this.upgrade(request, handle));
+    return hasUpgraded(request) ? result : this.#pacer.answer(result);
   }
 
   /** Returns the answer to a banned client. In a scope it is the admission of a handshake that refuses. */
@@ -396,7 +398,10 @@ class ElysiaAdapter {
     return !isMisread && this.#guard.isExempt(method, url);
   }
 
-  /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
+  /**
+   * A handshake. One that a later hook refuses, or that fails, gives its seat back. Elysia answers with a promise
+   * even if the socket is open already: Bun gets that one as it is, since each promise around it costs a turn.
+   */
   upgrade(request: Request, handle: (request: Request) => unknown): unknown {
     // On Node the socket opens after its answer: `elysia-node.ts` gives the seat back.
     if (upgradeSocketOf(request) !== undefined) return handle(request);
@@ -414,6 +419,7 @@ class ElysiaAdapter {
       abandon();
       throw error;
     }
+    if (hasUpgraded(request)) return result;
     if (result instanceof Promise) return result.finally(abandon);
     abandon();
     return result;
@@ -643,7 +649,7 @@ class ElysiaAdapter {
         this.#meter?.drop(request);
         // Elysia keeps the request as long as the socket.
         this.#pendingOf(request)[this.#key] = undefined;
-        this.#pendingOf(request)[this.#routeKey] = undefined;
+        if (further !== undefined) this.#pendingOf(request)[this.#routeKey] = undefined;
         unwatch(request);
       }
       return isUpgraded;

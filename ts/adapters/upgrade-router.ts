@@ -31,6 +31,8 @@ const NO_PATH = answerWith(404, {
   code: 'no_websocket_path',
   message: 'No WebSocket at this path',
 });
+/** Listeners of `upgrade` that a router has itself. */
+const OWN_LISTENERS = 2;
 /** Key of the bytes that a socket had sent when its upgrade arrived. */
 const SENT = Symbol('portcullis.sent');
 type ArrivedSocket = Duplex & { readonly bytesWritten?: number; [SENT]?: number | undefined };
@@ -96,7 +98,8 @@ export class UpgradeRouter {
   constructor(server: Server) {
     this.#server = server;
     this.#onArrival = (_request, socket: ArrivedSocket) => {
-      socket[SENT] = socket.bytesWritten;
+      // Read only where it is compared: Node adds it up from the system's count and its own queue.
+      if (this.#hasOthers()) socket[SENT] = socket.bytesWritten;
     };
     watchUpgrades(this.#onArrival);
     this.#onUpgrade = (request, socket, head) => this.upgrade(request, socket, head);
@@ -144,12 +147,20 @@ export class UpgradeRouter {
     };
   }
 
+  /** True if another listener may answer an upgrade. The two of this router are always there: a count is cheap. */
+  #hasOthers(): boolean {
+    const server = this.#server;
+    return server.listenerCount('upgrade') > OWN_LISTENERS && upgradeHandlers(server) > 1;
+  }
+
   upgrade(request: IncomingMessage, socket: ArrivedSocket, head: Buffer): void {
     const [path = ''] = targetOf(request.url ?? '').split('?', 1);
     const owner = this.#attachments.get(path) ?? this.#attachments.get(undefined);
-    const hasOthers = upgradeHandlers(this.#server) > 1;
+    const hasOthers = this.#hasOthers();
     // A listener that came first has answered: bytes of ours would get into its open WebSocket.
-    const isAnswered = hasOthers && (socket.destroyed || socket.bytesWritten !== socket[SENT]);
+    const sent = socket[SENT];
+    const isAnswered =
+      hasOthers && (socket.destroyed || (sent !== undefined && socket.bytesWritten !== sent));
     // Another protocol, such as h2c, belongs to another listener, if there is one.
     const isOthers =
       hasOthers &&

@@ -89,8 +89,9 @@ export class TrafficCounter {
   /** Counts the messages of `socket` from now on. */
   follow(socket: GuardedWs, openSocket: OpenSocket): void {
     socket[OPEN_SOCKET] = openSocket;
-    const { send, emit } = socket as unknown as { send: Send; emit: Emit };
-    Object.assign(socket, { send: this.#sendOver(send), emit: this.#emitOver(emit) });
+    const own = socket as unknown as { send: Send; emit: Emit };
+    own.send = this.#sendOver(own.send);
+    own.emit = this.#emitOver(own.emit);
   }
 
   #sendOver(send: Send): Send {

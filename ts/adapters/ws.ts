@@ -225,29 +225,34 @@ class WsAdapter {
     if (isProtected(webSocketServer)) return complete(request, socket, head, announce);
     if (isHandshake(request.method, request.headers.upgrade))
       return this.#judge({ webSocketServer, complete, announce }, request, socket, head);
-    socket.on('error', () => socket.destroy());
+    socket.on('error', destroyThis);
     refuse(socket, NO_HANDSHAKE);
   }
 
-  /** Admits or refuses a handshake. */
+  /**
+   * Admits or refuses a handshake. Without a closure that stays on the socket: all closures of a function share
+   * what any of them uses, and one for `error` would keep the request as long as the connection.
+   */
   #judge(host: UpgradeHost, request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const guard = this.guard;
     // An unhandled `error` event, such as a reset before the upgrade, would end the process.
-    socket.on('error', () => socket.destroy());
-    const peer = nodePeer(request);
-    const header = headerOf(request);
-    const url = request.url ?? '';
+    socket.on('error', destroyThis);
     guard.handshakeBegins(request);
-    const upgrade = (pending: Admission): void =>
-      this.#upgrade(pending, host, request, socket, head);
-    if (!guard.isAsync) return upgrade(guard.admit(peer, header, url, request));
+    if (guard.isAsync) return this.#judgeLater(host, request, socket, head);
+    const pending = guard.admit(nodePeer(request), headerOf(request), request.url ?? '', request);
+    this.#upgrade(pending, host, request, socket, head);
+  }
+
+  /** Admits or refuses a handshake whose identity comes later. */
+  #judgeLater(host: UpgradeHost, request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // A client that ends its side while it waits has gone; `ws` would notice only later.
-    const onEnd = (): void => void socket.destroy();
-    socket.once('end', onEnd);
-    void guard.identify(request, peer, header, url, waitingOn(socket)).then((pending) => {
-      socket.off('end', onEnd);
-      upgrade(pending);
-    });
+    socket.once('end', destroyThis);
+    void this.guard
+      .identify(request, nodePeer(request), headerOf(request), request.url ?? '', waitingOn(socket))
+      .then((pending) => {
+        socket.off('end', destroyThis);
+        this.#upgrade(pending, host, request, socket, head);
+      });
   }
 
   /** Completes the handshake of an admitted client, or refuses it. */
@@ -259,14 +264,14 @@ class WsAdapter {
     head: Buffer,
   ): void {
     if (pending.answer !== undefined) return refuse(socket, pending.answer);
-    // A handshake that fails closes its socket, and its seat is free again.
-    const abandon = (): void => void pending.end('reset');
-    socket.once('close', abandon);
-    if (socket.destroyed) return abandon();
+    if (socket.destroyed) return void pending.end('reset');
     limitMessages(host.webSocketServer, this.guard.openSockets.maxMessageSize);
+    let hasOpened = false;
+    let abandon: (() => void) | undefined;
     const onOpen = (ws: WebSocket): void => {
+      hasOpened = true;
       const isSeated = this.#open(ws, pending);
-      socket.off('close', abandon);
+      if (abandon !== undefined) socket.off('close', abandon);
       if (isSeated) this.#announce(ws, host, request);
     };
     try {
@@ -276,6 +281,11 @@ class WsAdapter {
       if (pending.end('reset')) socket.destroy();
       throw error;
     }
+    if (hasOpened) return;
+    // `ws` has refused the handshake, or waits for `verifyClient`. One that fails closes its socket, which is
+    // reported after this call, and its seat is free again.
+    abandon = () => void pending.end('reset');
+    socket.once('close', abandon);
   }
 
   /** Seats a socket; `false` if it is refused, and then the application never hears of it. */
@@ -322,6 +332,10 @@ class WsAdapter {
       stop: () => guard.manager.close(),
     };
   }
+}
+
+function destroyThis(this: Duplex): void {
+  this.destroy();
 }
 
 function onSocketError(this: GuardedWs, error: NodeJS.ErrnoException): void {

@@ -110,6 +110,8 @@ export class Seats<C> {
   readonly #call = sharedArray(Float64Array, CALL_CELLS);
   /** Slots opened and released that the core has not looked at yet, with their number in front. */
   readonly #noted = sharedArray(Uint32Array, 1 + NOTED_MAX);
+  /** True if the core has asked for the time of an arrival: asking again costs a second call. */
+  #arrivesByTime = false;
   /** Sweeps so far: only a sweep ends a lease that its holder has not ended. */
   #sweeps = 0;
 
@@ -224,10 +226,12 @@ export class Seats<C> {
     const { arrive } = this.#table;
     const where = v4 < 0 ? ip : v4;
     const loopNow = this.#loop.ticked;
-    const time = isExempt ? EXEMPT : NaN;
+    const time = isExempt ? EXEMPT : this.#arrivesByTime ? this.#now() : NaN;
     let answer = arrive(where, loopNow, time);
     if (answer === FULL && this.#grow()) answer = arrive(where, loopNow, time);
-    return answer === NEED_TIME ? arrive(where, loopNow, this.#now()) : answer;
+    if (answer !== NEED_TIME) return answer;
+    this.#arrivesByTime = true;
+    return arrive(where, loopNow, this.#now());
   }
 
   /**

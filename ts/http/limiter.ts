@@ -78,7 +78,13 @@ export function isFailure(code: RequestRefusalCode): boolean {
   return code === 'handler_timeout';
 }
 
-/** One request in flight. @internal */
+const no = (): boolean => false;
+
+/**
+ * One request in flight. Its private methods are those of TypeScript: JavaScriptCore marks every object of a class
+ * with a `#method`, which each request would pay for.
+ * @internal
+ */
 export class InFlightRequest extends RunningRequest {
   readonly #limiter: RequestLimiter;
   readonly #timers: TimerManager;
@@ -95,8 +101,8 @@ export class InFlightRequest extends RunningRequest {
   #bytes = 0;
   #isOver = false;
   /** True while the handler waits for a body that has not arrived whole. */
-  waitsForBody: () => boolean = () => false;
-  #isGone: () => boolean = () => false;
+  waitsForBody: () => boolean = no;
+  #isGone: () => boolean = no;
   #onGone: (() => void) | undefined;
   /** Called once, when the request has to end before its handler does. */
   onRefused: ((code: RequestRefusalCode) => void) | undefined;
@@ -119,28 +125,39 @@ export class InFlightRequest extends RunningRequest {
     this.client = client;
     this.#maxBodyBytes = limits.maxPayloadSize;
     this.#leftMs = limits.timeoutMs;
-    if (limits.timeoutMs !== Infinity) this.#arm();
+  }
+
+  /** Starts the timeout; for a request that is answered within its turn there is nothing to wait for. */
+  startTimeout(): void {
+    if (this.#leftMs !== Infinity) this.arm();
   }
 
   /**
-   * Ends the request within a second after its client is gone, on hosts that tell only on demand.
+   * Starts the timeout, and ends the request within a second after its client is gone, on hosts that tell only on
+   * demand.
    * @param isGone returns true if the client is gone
    * @param onGone called once then: no client waits for an answer
    */
   watchClient(isGone: () => boolean, onGone: () => void): void {
     this.#isGone = isGone;
     this.#onGone = onGone;
-    if (this.#timer === undefined && !this.#isOver) this.#arm();
+    if (this.#timer === undefined && !this.#isOver) this.arm();
   }
 
-  #arm(): void {
+  private arm(): void {
     const delayMs = Math.min(this.#leftMs, CLIENT_CHECK_MS);
     this.#leftMs -= delayMs;
-    this.#timer = this.#timers.setTimeout(() => this.#onTimer(), {
-      delayMs,
-      ref: false,
-      name: 'requests.timeout',
-    });
+    try {
+      this.#timer = this.#timers.setTimeout(() => this.onTimer(), {
+        delayMs,
+        ref: false,
+        name: 'requests.timeout',
+      });
+    } catch (error) {
+      // Strict timers that are closed throw: the seat must not stay taken.
+      this.end();
+      throw error;
+    }
   }
 
   get trace(): RequestTrace | undefined {
@@ -174,11 +191,11 @@ export class InFlightRequest extends RunningRequest {
     return false;
   }
 
-  #onTimer(): void {
+  private onTimer(): void {
     if (this.#isGone()) {
       this.abort('The client is gone');
       this.#onGone?.();
-    } else if (this.#leftMs > 0) this.#arm();
+    } else if (this.#leftMs > 0) this.arm();
     else this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
   }
 

@@ -91,7 +91,8 @@ export class FetchMeter {
       this.#failed(request, metered);
       throw error;
     }
-    if (result instanceof Promise) {
+    // A request that became a WebSocket meanwhile has no answer to wait for.
+    if (result instanceof Promise && !metered.isDropped) {
       return result.then(
         (answer: unknown) => {
           this.#answered(request, metered, answer);
