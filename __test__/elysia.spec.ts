@@ -523,9 +523,3 @@ describe('a refused handshake', () => {
     expect(refused).toEqual({ ip_limit: 5 });
   });
 });
-
-it('a request that became a WebSocket is in flight no longer, whatever its route still waits for', async () => {
-  const server = await app('a route whose hook never ends');
-  expect(await ask(await server.open('/ws'), 'in')).toBe('in');
-  expect(await server.get('/active')).toBe('0');
-});

@@ -71,11 +71,6 @@ const APPS: Record<string, () => AnyElysia> = {
       .use(new Elysia({ prefix: '/chat' }).use(guard).ws('/', echo))
       .ws('/free', echo) as AnyElysia;
   },
-  'a route whose hook never ends': () =>
-    new Elysia()
-      .use(portcullis({ limits: {}, requests: {}, timers, exemptPaths: ['/active'] }))
-      .get('/active', ({ portcullis }) => portcullis.snapshot().requests?.active)
-      .ws('/ws', { ...echo, afterHandle: () => new Promise(() => undefined) }) as AnyElysia,
   'a local guard': () =>
     new Elysia()
       .use(

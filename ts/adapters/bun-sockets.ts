@@ -75,9 +75,7 @@ export function countSends(
     sendText: counted(socket.sendText),
     sendBinary: counted(socket.sendBinary),
   };
-  socket.send = shared.send;
-  socket.sendText = shared.sendText;
-  socket.sendBinary = shared.sendBinary;
+  Object.assign(socket, shared);
 }
 
 /** Adds a second guard's connection to a socket that counts for the first one's already. */

@@ -9,7 +9,6 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';
 import {
   asksForWebSocket,
-  hasUpgraded,
   lastAnswer,
   responseOf,
   unwatch,
@@ -131,7 +130,7 @@ class BunAdapter {
       guard.page?.isFor(request) === true ||
       guard.isExempt(request.method, request.url);
     const result = isUncounted ? go() : meter.around(request, go);
-    const answer = isHandshake && !hasUpgraded(request) ? this.#pacer.answer(result) : result;
+    const answer = isHandshake ? this.#pacer.answer(result) : result;
     return guard.isLeaving ? lastAnswer(answer) : answer;
   }
 
@@ -201,7 +200,6 @@ class BunAdapter {
       pending.end('reset');
       throw error;
     }
-    if (hasUpgraded(request)) return result;
     if (result instanceof Promise) return result.finally(() => pending.end('reset'));
     pending.end('reset');
     return result;

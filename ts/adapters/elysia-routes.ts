@@ -132,18 +132,14 @@ export function guardRoutes(
       return routeSocket.close?.(socket, code, reason);
     },
   };
-  return (pending, further, given) => {
-    const data = given as Data;
+  return (pending, further, data) => {
+    const { message } = data;
     data.user ??= pending.userId;
-    data[SOCKET] = new RouteSocket(pending, further, data);
-    data[OWN] = undefined;
-    data[MESSAGE] = data.message;
-    // One by one: the engine knows the places of these names, and `Object.assign` looks for each of them.
-    data.open = events.open;
-    data.message = events.message;
-    data.ping = events.ping;
-    data.pong = events.pong;
-    data.close = events.close;
+    Object.assign(
+      data,
+      { [SOCKET]: new RouteSocket(pending, further, data), [OWN]: undefined, [MESSAGE]: message },
+      events,
+    );
   };
 }
 

@@ -11,7 +11,6 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import {
   asksForWebSocket,
-  hasUpgraded,
   lastAnswer,
   type Respond,
   responseOf,
@@ -336,8 +335,7 @@ class ElysiaAdapter {
         : () => handle(request);
       return this.#within(request, handle, run);
     }
-    const result = this.#within(request, handle, () => this.upgrade(request, handle));
-    return hasUpgraded(request) ? result : this.#pacer.answer(result);
+    return this.#pacer.answer(this.#within(request, handle, () => this.upgrade(request, handle)));
   }
 
   /** Returns the answer to a banned client. In a scope it is the admission of a handshake that refuses. */
@@ -398,10 +396,7 @@ class ElysiaAdapter {
     return !isMisread && this.#guard.isExempt(method, url);
   }
 
-  /**
-   * A handshake. One that a later hook refuses, or that fails, gives its seat back. Elysia answers with a promise
-   * even if the socket is open already: Bun gets that one as it is, since each promise around it costs a turn.
-   */
+  /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
   upgrade(request: Request, handle: (request: Request) => unknown): unknown {
     // On Node the socket opens after its answer: `elysia-node.ts` gives the seat back.
     if (upgradeSocketOf(request) !== undefined) return handle(request);
@@ -419,7 +414,6 @@ class ElysiaAdapter {
       abandon();
       throw error;
     }
-    if (hasUpgraded(request)) return result;
     if (result instanceof Promise) return result.finally(abandon);
     abandon();
     return result;
@@ -649,7 +643,7 @@ class ElysiaAdapter {
         this.#meter?.drop(request);
         // Elysia keeps the request as long as the socket.
         this.#pendingOf(request)[this.#key] = undefined;
-        if (further !== undefined) this.#pendingOf(request)[this.#routeKey] = undefined;
+        this.#pendingOf(request)[this.#routeKey] = undefined;
         unwatch(request);
       }
       return isUpgraded;

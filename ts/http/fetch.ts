@@ -43,12 +43,9 @@ interface Body {
   /** Reads the body through the counting stream, where its length is unknown. */
   readonly counted: Response | undefined;
 }
-/**
- * Key of a request's seat; `null` for a request that became a WebSocket. Stored on the request: every garbage
- * collection would visit the entry of a WeakMap.
- */
+/** Key of a request's seat. Stored on the request: every garbage collection would visit the entry of a WeakMap. */
 const IN_FLIGHT = Symbol('portcullis.inFlight');
-type WatchedRequest = Request & { [BODY]?: Body; [IN_FLIGHT]?: InFlightRequest | null };
+type WatchedRequest = Request & { [BODY]?: Body; [IN_FLIGHT]?: InFlightRequest | undefined };
 type Read = (this: Request | Response) => Promise<unknown>;
 
 /**
@@ -60,9 +57,7 @@ type Read = (this: Request | Response) => Promise<unknown>;
  */
 export function signalOf(request: Request): AbortSignal {
   const inFlight = (request as WatchedRequest)[IN_FLIGHT];
-  return inFlight === undefined || inFlight === null
-    ? request.signal
-    : inFlight.signalWith(ownSignal(request));
+  return inFlight === undefined ? request.signal : inFlight.signalWith(ownSignal(request));
 }
 
 /**
@@ -191,15 +186,7 @@ function watch(
 
 /** Detaches the seat from a request that became a WebSocket, which may keep the request for days. @internal */
 export function unwatch(request: WatchedRequest): void {
-  request[IN_FLIGHT] = null;
-}
-
-/**
- * True for a request that became a WebSocket: nothing waits for its handler any more, whatever promise it has
- * returned. @internal
- */
-export function hasUpgraded(request: WatchedRequest): boolean {
-  return request[IN_FLIGHT] === null;
+  request[IN_FLIGHT] = undefined;
 }
 
 /** Returns the bytes of all headers; 0 where the host's own limit is lower, since it has refused larger ones. */
@@ -268,25 +255,11 @@ export function withinLimits<T>(
     if (response !== undefined) return response;
     throw error;
   }
-  if (!(result instanceof Promise) || hasUpgraded(request)) {
+  if (!(result instanceof Promise)) {
     inFlight.end();
     return refused() ?? finished(result);
   }
   return new Promise<Response | Awaited<T>>((resolve, reject) => {
-    // First: a rejection must be handled whatever happens below.
-    (result as Promise<Awaited<T>>).then(
-      (value) => {
-        inFlight.end();
-        resolve(refused() ?? finished(value));
-      },
-      (error: unknown) => {
-        inFlight.end();
-        rated?.settle(500);
-        const response = refused();
-        if (response === undefined) reject(error);
-        else resolve(response);
-      },
-    );
     inFlight.watchClient(
       () => ownSignal(request).aborted,
       () => {
@@ -301,5 +274,18 @@ export function withinLimits<T>(
       rated?.settle(503);
       resolve(refusalOf(limiter, code, request, respond));
     };
+    (result as Promise<Awaited<T>>).then(
+      (value) => {
+        inFlight.end();
+        resolve(refused() ?? finished(value));
+      },
+      (error: unknown) => {
+        inFlight.end();
+        rated?.settle(500);
+        const response = refused();
+        if (response === undefined) reject(error);
+        else resolve(response);
+      },
+    );
   });
 }

@@ -78,13 +78,7 @@ export function isFailure(code: RequestRefusalCode): boolean {
   return code === 'handler_timeout';
 }
 
-const no = (): boolean => false;
-
-/**
- * One request in flight. Its private methods are those of TypeScript: JavaScriptCore marks every object of a class
- * with a `#method`, which each request would pay for.
- * @internal
- */
+/** One request in flight. @internal */
 export class InFlightRequest extends RunningRequest {
   readonly #limiter: RequestLimiter;
   readonly #timers: TimerManager;
@@ -101,8 +95,8 @@ export class InFlightRequest extends RunningRequest {
   #bytes = 0;
   #isOver = false;
   /** True while the handler waits for a body that has not arrived whole. */
-  waitsForBody: () => boolean = no;
-  #isGone: () => boolean = no;
+  waitsForBody: () => boolean = () => false;
+  #isGone: () => boolean = () => false;
   #onGone: (() => void) | undefined;
   /** Called once, when the request has to end before its handler does. */
   onRefused: ((code: RequestRefusalCode) => void) | undefined;
@@ -125,39 +119,28 @@ export class InFlightRequest extends RunningRequest {
     this.client = client;
     this.#maxBodyBytes = limits.maxPayloadSize;
     this.#leftMs = limits.timeoutMs;
-  }
-
-  /** Starts the timeout; for a request that is answered within its turn there is nothing to wait for. */
-  startTimeout(): void {
-    if (this.#leftMs !== Infinity) this.arm();
+    if (limits.timeoutMs !== Infinity) this.#arm();
   }
 
   /**
-   * Starts the timeout, and ends the request within a second after its client is gone, on hosts that tell only on
-   * demand.
+   * Ends the request within a second after its client is gone, on hosts that tell only on demand.
    * @param isGone returns true if the client is gone
    * @param onGone called once then: no client waits for an answer
    */
   watchClient(isGone: () => boolean, onGone: () => void): void {
     this.#isGone = isGone;
     this.#onGone = onGone;
-    if (this.#timer === undefined && !this.#isOver) this.arm();
+    if (this.#timer === undefined && !this.#isOver) this.#arm();
   }
 
-  private arm(): void {
+  #arm(): void {
     const delayMs = Math.min(this.#leftMs, CLIENT_CHECK_MS);
     this.#leftMs -= delayMs;
-    try {
-      this.#timer = this.#timers.setTimeout(() => this.onTimer(), {
-        delayMs,
-        ref: false,
-        name: 'requests.timeout',
-      });
-    } catch (error) {
-      // Strict timers that are closed throw: the seat must not stay taken.
-      this.end();
-      throw error;
-    }
+    this.#timer = this.#timers.setTimeout(() => this.#onTimer(), {
+      delayMs,
+      ref: false,
+      name: 'requests.timeout',
+    });
   }
 
   get trace(): RequestTrace | undefined {
@@ -191,11 +174,11 @@ export class InFlightRequest extends RunningRequest {
     return false;
   }
 
-  private onTimer(): void {
+  #onTimer(): void {
     if (this.#isGone()) {
       this.abort('The client is gone');
       this.#onGone?.();
-    } else if (this.#leftMs > 0) this.arm();
+    } else if (this.#leftMs > 0) this.#arm();
     else this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
   }
 

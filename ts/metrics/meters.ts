@@ -91,8 +91,7 @@ export class FetchMeter {
       this.#failed(request, metered);
       throw error;
     }
-    // A request that became a WebSocket meanwhile has no answer to wait for.
-    if (result instanceof Promise && !metered.isDropped) {
+    if (result instanceof Promise) {
       return result.then(
         (answer: unknown) => {
           this.#answered(request, metered, answer);
