@@ -1,3 +1,4 @@
+import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Guard } from '../dist/guard/guard.js';
 import { wsSockets } from '../dist/adapters/ws-sockets.js';
@@ -413,6 +414,43 @@ describe('a manager', () => {
       }),
     );
     expect(managerOf(undefined, { name: 'bans' }).reserve('192.0.2.1').success).toBe(true);
+  });
+
+  it('shares its failures and bans with worker threads', async () => {
+    // The host's clock: a worker has it, too.
+    const banAfter = { failures: 3, windowMs: 3_600_000, banMs: 3_600_000 };
+    const own = new ConnectionManager({}, { banAfter, name: 'bans of threads' });
+    ends.push(() => own.close());
+    const entry = JSON.stringify(new URL('../dist/index.js', import.meta.url).href);
+    const worker = new Worker(
+      `import { parentPort } from 'node:worker_threads';
+       import { ConnectionManager } from ${entry};
+       const manager = new ConnectionManager({}, { banAfter: ${JSON.stringify(banAfter)}, name: 'bans of threads' });
+       const seats = () => [1, 2, 3].map((at) => manager.reserve('192.0.2.' + at).code ?? 'a seat');
+       parentPort.on('message', () => parentPort.postMessage([seats(), manager.unban('192.0.2.2')]));
+       manager.failed('192.0.2.1');
+       manager.ban('192.0.2.2', 3_600_000);
+       parentPort.postMessage(seats());`,
+      { eval: true, execArgv: ['--input-type=module'] },
+    );
+    ends.push(() => worker.terminate());
+    const told = (): Promise<unknown> =>
+      new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    const banned = 'banned';
+    expect(await told()).toEqual(['a seat', banned, 'a seat']);
+    expect(own.reserve('192.0.2.2')).toMatchObject({ success: false, code: 'banned' });
+    const [{ until = 0 } = {}] = own.bans();
+    // Times of the worker are those of this thread, to the second.
+    expect(Math.abs(until - Date.now() - 3_600_000)).toBeLessThan(60_000);
+    own.failed('192.0.2.1');
+    expect(own.reserve('192.0.2.1').success).toBe(true);
+    own.failed('192.0.2.1');
+    expect(own.snapshot().bans).toMatchObject({ active: 2, failures: 3 });
+    const answer = told();
+    worker.postMessage('');
+    expect(await answer).toEqual([[banned, banned, 'a seat'], true]);
+    expect(own.reserve('192.0.2.2').success).toBe(true);
+    expect(own.reserve('192.0.2.1').success).toBe(false);
   });
 
   it('holds no more addresses than its table', () => {

@@ -17,6 +17,7 @@ describe.each([
   ['npm run pack:local', 'scripts/pack/local.mjs'],
   ['npm run site', 'site/build.mjs'],
   ['npm start', 'scripts/start.mjs'],
+  ['npm run page:picture', 'scripts/page-picture.mjs'],
   ['npm run timers', 'scripts/timers.mjs'],
   ['npm run rolling', 'scripts/rolling.mjs'],
   ['npm run stalls', 'scripts/stalls.mjs'],

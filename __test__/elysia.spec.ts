@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import type { PageSnapshot } from '../dist/index.js';
 import { SECRET, token } from './fixtures/sign.js';
 import { ask, cleanUp, closeCode, type Server, start, startAlone } from './servers/start.js';
 
@@ -170,6 +171,54 @@ describe('routes', () => {
     expect((await server.handshake({}, '/ws')).status).toBe(401);
     expect(await ask(await server.open('/ws', good), '')).toBe('ann');
     expect(JSON.parse(await server.get('/denials'))).toMatchObject({ ERR_TOKEN_REQUIRED: 3 });
+  });
+
+  it('with a rate count a refusal by it towards a ban, where refusals by rates count', async () => {
+    const server = await app('rated routes', {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET } } },
+      // Loopback is never banned: the clients come through a proxy.
+      trustedProxies: ['127.0.0.1', '::1'],
+      banAfter: { failures: 2, countRateRefusals: true },
+    });
+    const from = async (ip: string): Promise<string> => {
+      const response = await fetch(`http://127.0.0.1:${server.port}/address`, {
+        headers: { 'x-forwarded-for': ip },
+      });
+      const text = await response.text();
+      return response.ok ? text : (JSON.parse(text) as { code: string }).code;
+    };
+    const answers: string[] = [];
+    for (let at = 0; at < 5; at++) answers.push(await from('192.0.2.1'));
+    expect(answers).toEqual([
+      'by address',
+      'route_request_rate',
+      'route_request_rate',
+      'banned',
+      'banned',
+    ]);
+    expect(await from('192.0.2.2')).toBe('by address');
+  });
+
+  it('with a rate are in the metrics and on the page by name, or by the route', async () => {
+    const server = await app('limiters of routes');
+    const url = `http://127.0.0.1:${server.port}`;
+    for (const path of ['/users/1', '/users/2', '/named', '/first', '/second', '/second'])
+      await fetch(url + path);
+    const text = await server.get('/metrics');
+    const refused = text.matchAll(
+      /^portcullis_limiter_costs_total\{limiter="(.*)",outcome="refused"\} (\d+)$/gm,
+    );
+    expect(Object.fromEntries([...refused].map(([, limiter, count]) => [limiter, count]))).toEqual({
+      'GET /users/:id': '1',
+      exports: '0',
+      'GET /first': '2',
+    });
+    const snapshot = JSON.parse(await server.get('/page/snapshot')) as PageSnapshot;
+    expect(snapshot.limiters?.refusedKeys?.map(({ key, limiter }) => [key, limiter])).toEqual([
+      ['127.0.0.0/24', 'GET /first'],
+      ['127.0.0.0/24', 'GET /users/:id'],
+    ]);
   });
 
   it('with a rate refuse requests over it, by address or by user, and list it in the header fields', async () => {

@@ -303,6 +303,66 @@ it('threads that share a name share the rates, until a worker ends', async () =>
   expect(own.snapshot().messageRateKeys).toBe(2);
 });
 
+it('a rate of users follows fake timers, and goes on from their time', () => {
+  using manager = new ConnectionManager<FakeSocket>({
+    messageRatePerUser: { limit: 1, windowMs: 3_600_000, action: 'drop' },
+  });
+  const ann = open(manager, '192.0.2.1', 'ann');
+  expect(outcomes(ann, ann)).toEqual(['ok', 'drop']);
+  vi.useFakeTimers();
+  try {
+    expect(outcomes(ann)).toEqual(['drop']);
+    vi.advanceTimersByTime(3_600_001);
+    expect(outcomes(ann, ann)).toEqual(['ok', 'drop']);
+  } finally {
+    vi.useRealTimers();
+  }
+  expect(outcomes(ann)).toEqual(['drop']);
+});
+
+it('a worker judges by the time of the process, though its own clock began later', async () => {
+  const WINDOW_MS = 300;
+  const limits: ConnectionLimits = {
+    messageRatePerUser: { limit: 1, windowMs: WINDOW_MS, action: 'drop' },
+  };
+  const flag = new Int32Array(new SharedArrayBuffer(4));
+  const entry = JSON.stringify(new URL('../dist/index.js', import.meta.url).href);
+  // Asks from the moment at which the other thread has spent until a message conforms.
+  const worker = new Worker(
+    `import { parentPort, workerData } from 'node:worker_threads';
+     import { ConnectionManager } from ${entry};
+     const manager = new ConnectionManager(${JSON.stringify(limits)}, { name: 'epoch' });
+     const { connection } = manager.addConnection('w', { close() {} }, '192.0.2.1', 'ann');
+     parentPort.postMessage('ready');
+     Atomics.wait(workerData, 0, 0);
+     let dropped = 0n, conformed = 0n;
+     while (conformed === 0n) {
+       const before = process.hrtime.bigint();
+       if (connection.received(1) === 'drop') dropped = before;
+       else conformed = process.hrtime.bigint();
+     }
+     parentPort.postMessage([dropped, conformed]);`,
+    { eval: true, execArgv: ['--input-type=module'], workerData: flag },
+  );
+  const told = (): Promise<unknown> =>
+    new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+  expect(await told()).toBe('ready');
+  using own = new ConnectionManager<FakeSocket>(limits, { name: 'epoch' });
+  const ann = open(own, '192.0.2.2', 'ann');
+  const before = process.hrtime.bigint();
+  expect(outcomes(ann)).toEqual(['ok']);
+  const after = process.hrtime.bigint();
+  const times = told();
+  Atomics.store(flag, 0, 1);
+  Atomics.notify(flag, 0);
+  const [dropped, conformed] = (await times) as [bigint, bigint];
+  // No message was refused after the window, and none admitted before its end, however slow the threads are.
+  const ms = (from: bigint, to: bigint): number => Number(to - from) / 1e6;
+  expect(ms(after, dropped)).toBeLessThan(WINDOW_MS + 20);
+  expect(ms(before, conformed)).toBeGreaterThan(WINDOW_MS - 20);
+  await worker.terminate();
+});
+
 describe('a rate of the messages of one type', () => {
   const say = (payload: unknown): string => JSON.stringify({ type: 'chat', payload });
   const rate = { limit: 2, windowMs: 1000 } as const;

@@ -141,8 +141,21 @@ const flexible: Suite = {
         expect(spentOf(limiter)).toBe(12);
       },
     ],
+    [
+      'a cost after the end of a window begins a new one',
+      () => {
+        const { clock, limiter } = windows();
+        limiter.take('a', 2);
+        clock.advance(7000);
+        expect(limiter.take('a')).toMatchObject({ success: true, remaining: 1, resetMs: 5000 });
+      },
+    ],
   ],
   differs: [
+    [
+      'a delayed cost tells the rest of its time',
+      'nothing waits: `gcra` refuses instead of delaying',
+    ],
     ['costs run evenly, at least 20 ms apart', 'nothing waits: `gcra` refuses instead of delaying'],
     ['costs run evenly over the duration', 'nothing waits: `gcra` refuses instead of delaying'],
     ['a prefix of keys', 'each limiter has its keys to itself'],
@@ -153,6 +166,7 @@ const flexible: Suite = {
     ['a duration of 0 never ends', 'every window ends: the longest is 2^30 ms, twelve days'],
     ['a block of 0 never ends', 'every block ends: the longest is 2^30 ms, twelve days'],
     ['points that are set for ever', 'every window ends: the longest is 2^30 ms, twelve days'],
+    ['a limit of 0 admits nothing', 'a limit is at least 1'],
   ],
 };
 
@@ -244,7 +258,13 @@ const storage: Suite = {
       () => void expect(windows().limiter.reset('a')).toBe(false),
     ],
   ],
-  differs: [['timers without `unref` do', 'a limiter has no timer']],
+  differs: [
+    [
+      'a record without an end is counted on',
+      'every window ends: the longest is 2^30 ms, twelve days',
+    ],
+    ['timers without `unref` do', 'a limiter has no timer'],
+  ],
 };
 
 const store: Suite = {
@@ -298,10 +318,39 @@ const store: Suite = {
         expect(['a', 'b'].map((key) => 100 - limiter.take(key).remaining)).toEqual([1, 1]);
       },
     ],
+    [
+      'count and time of a key can be read: `peek()`',
+      () => {
+        const { clock, limiter } = windows({ limit: 100 });
+        limiter.take('a', 3);
+        clock.advance(1000);
+        expect(limiter.peek('a')).toMatchObject({ remaining: 97, resetMs: 4000 });
+      },
+    ],
+    [
+      'nobody gets back more than was spent',
+      () => {
+        const { limiter } = windows({ limit: 100 });
+        limiter.take('a');
+        for (let i = 0; i < 3; i++) limiter.reward('a');
+        expect(limiter.peek('a').remaining).toBe(100);
+      },
+    ],
+    [
+      'no two keys share a count',
+      () => {
+        const { clock, limiter } = windows({ limit: 100 });
+        for (let at = 0; at < 1000; at++) limiter.take(`${at}`, 1 + (at % 50));
+        clock.advance(100);
+        for (let at = 0; at < 1000; at++) expect(spentOf(limiter, `${at}`)).toBe(1 + (at % 50));
+      },
+    ],
   ],
   differs: [
     ['`shutdown()` clears the timer', 'a limiter has no timer'],
     ['timers that are numbers do', 'a limiter has no timer'],
+    ['earlier timers are cleared', 'a limiter has no timer'],
+    ['clients move to a second table', 'a limiter has one table'],
   ],
 };
 
@@ -313,6 +362,14 @@ const perIp = (limit: number, windowMs = MINUTE): RequestRates<Request> => ({
 const statuses = (send: (path?: string, given?: Sent) => Response, ...sent: Sent[]): number[] =>
   sent.map((one) => send('/', one).status);
 const times = (count: number, sent: Sent = {}): Sent[] => Array.from({ length: count }, () => sent);
+
+/** A request of one client, to be judged and settled by hand. */
+const request = (url: string) => ({
+  request: undefined,
+  method: 'GET',
+  url,
+  clientOf: () => '192.0.2.1',
+});
 
 const middleware: Suite = {
   name: 'express-rate-limit: middleware',
@@ -486,9 +543,36 @@ const middleware: Suite = {
         expect(left[3]!.headers.get('ratelimit')).toMatch(/^"key";r=0;t=\d+, "user";r=1;t=\d+$/);
       },
     ],
+    [
+      'a cost is given back until the end of its window',
+      () => {
+        const { clock, rates } = fetcher({ ...perIp(2), skipSuccessful: true });
+        const slow = rates.judge(request('/'));
+        clock.advance(MINUTE - 1);
+        rates.judge(request('/'));
+        slow?.settle(200);
+        expect(rates.explain({ ip: '192.0.2.1' })[0]?.result.remaining).toBe(1);
+      },
+    ],
+    [
+      'not after it, when it would be the cost of a later request',
+      () => {
+        const { clock, rates } = fetcher({ ...perIp(2), skipSuccessful: true });
+        const slow = rates.judge(request('/'));
+        clock.advance(MINUTE);
+        rates.judge(request('/'));
+        slow?.settle(200);
+        expect(rates.explain({ ip: '192.0.2.1' })[0]?.result.remaining).toBe(1);
+      },
+    ],
   ],
   differs: [
     ['`init()` of the store is called', 'a limiter is the store'],
+    ['`init()` may be asynchronous', 'a limiter is the store'],
+    ['it may reject', 'a limiter is the store'],
+    ['it may throw', 'a limiter is the store'],
+    ['a limit of 0 refuses everybody', 'a limit is at least 1'],
+    ['the text is a promise', 'a refusal is answered at once'],
     ['a request without an address is an error', 'clients without an address share one key'],
     ['`skip` may be asynchronous', 'rates are judged at once, before the body is read'],
     [
@@ -514,6 +598,11 @@ const middleware: Suite = {
       '`explainRates()` tells it, and the header fields',
     ],
     ['under a name of your own', '`explainRates()` tells it, and the header fields'],
+    ['a store that fails refuses', 'a limiter is the store'],
+    ['or lets pass, where that is asked for', 'a limiter is the store'],
+    ['and calls `next()` once', 'a limiter is the store'],
+    ['errors of options go to a logger', 'errors of options are thrown'],
+    ['errors of the store go to a logger', 'a limiter is the store'],
   ],
 };
 
@@ -610,7 +699,7 @@ const keys: Suite = {
       'not an IPv6 address that only ends like one',
       () => {
         const key = clientKeyOf('2001:db8:1234:5678::1.2.3.4', 56);
-        expect(key).toBe('2001:db8:1234:5600');
+        expect(key).toBe('2001:db8:1234:5600::/56');
         expect(key).toBe(clientKeyOf('2001:db8:1234:5678::102:304', 56));
       },
     ],

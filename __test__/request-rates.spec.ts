@@ -140,6 +140,12 @@ describe('rates of requests', () => {
       policy,
       '"ip";r=2;t=1, "key";r=1;t=1, "user";r=0;t=1',
     ]);
+    // A refusal tells what is left after it has spent nothing.
+    const refused = fresh();
+    expect([refused.status, ...headersOf(refused, 'ratelimit')]).toEqual([
+      429,
+      '"ip";r=2;t=1, "key";r=1;t=1, "user";r=0;t=1',
+    ]);
     asked.length = 0;
     for (let i = 0; i < 3; i++) send('/', { ip: '192.0.2.9', headers: { 'x-user': `u${i}` } });
     // The key refuses: no user is asked for.
@@ -299,7 +305,7 @@ describe('rates of requests', () => {
     expect(send('/', { ip: '2001:db8:0:1ff::2' }).status).toBe(429);
     expect(send('/', { ip: '2001:db8:0:200::1' }).status).toBe(200);
     expect(clientKeyOf('2001:db8:1:2:3:4:5:6', 128)).toBe('2001:db8:1:2:3:4:5:6');
-    expect(clientKeyOf('2001:db8:1:2::', 49)).toBe('2001:db8:1:0');
+    expect(clientKeyOf('2001:db8:1:2::', 49)).toBe('2001:db8:1:0::/49');
   });
 
   it('refuse wrong options, naming them', () => {

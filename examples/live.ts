@@ -10,7 +10,10 @@ import {
 import { portcullis } from '../dist/elysia.js';
 
 const timers = new TimerManager({ name: 'server' });
-const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, { timers, log: false });
+const monitor = new ResourceMonitor(
+  { memory: { maxHeapSizeMb: 512 } },
+  { timers, log: false, shedding: { maxEventLoopDelayMs: 1000, maxEventLoopUtilization: 0.98 } },
+);
 const metrics = new ProductionMetrics({ timers, monitor });
 const chain = new PerformantMiddlewareChain<{ path: string }>(
   [
@@ -38,6 +41,15 @@ const guard = portcullis({
   timers,
   monitor,
   metrics,
+  requests: {
+    rate: {
+      perIp: { limit: 1000, windowMs: 10_000 },
+      perRoute: { 'GET /report': { limit: 20, windowMs: 10_000 } },
+    },
+  },
+  // The traffic of the demo comes through a proxy on this machine.
+  trustedProxies: ['127.0.0.1'],
+  banAfter: { failures: 40, windowMs: 20_000, countRateRefusals: true },
   identify: (request) => new URL(request.url).searchParams.get('user') ?? undefined,
   page: {
     path: '/portcullis',

@@ -321,7 +321,7 @@ export declare function createJsonScanner(): { share(scratch: Float64Array, path
  * Creates a rate limiter, or opens the one of that name. `kind` is 0 for GCRA, 1 for sliding
  * windows, 2 for fixed windows; `numbers` are limit, window in ms, burst and most keys.
  */
-export declare function createLimiter(name: string | undefined | null, kind: number, numbers: Array<number>): { share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; processNowMs(): number }
+export declare function createLimiter(name: string | undefined | null, kind: number, numbers: Array<number>): { share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; refusedKeys(rows: Float64Array, nowMs?: number): number; processNowMs(): number }
 
 /** Creates a counter of active users by minute. */
 export declare function createUsers(): { record(id: string, minute: number): number; count(minute: number, window: number): number }

@@ -63,3 +63,15 @@ export function duration(ms: number): string {
   if (hours > 0) return `${hours} h ${minutes} min`;
   return minutes > 0 ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
 }
+
+const UNITS = [
+  [3_600_000, 'h'],
+  [60_000, 'min'],
+  [1000, 's'],
+] as const;
+
+/** Formats the length of a window in its greatest whole unit: `15 min`. */
+export function span(ms: number): string {
+  const [length, unit] = UNITS.find(([length]) => ms % length === 0) ?? [1, 'ms'];
+  return `${number(ms / length)} ${unit}`;
+}

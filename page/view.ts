@@ -4,6 +4,7 @@ import { ClusterCard } from './cluster-card.js';
 import { ConnectionCards } from './connection-cards.js';
 import { byId, say } from './dom.js';
 import { duration, number, time } from './format.js';
+import { RateCards } from './rate-cards.js';
 import { ServerCards } from './server-cards.js';
 import { SheddingCard } from './shedding-card.js';
 import { showAdvice, showParts, showVerdict } from './summary.js';
@@ -14,6 +15,7 @@ export class View {
   readonly #tiles = new Tiles();
   readonly #connections = new ConnectionCards();
   readonly #bans = new BanCard();
+  readonly #rates = new RateCards();
   readonly #cluster = new ClusterCard();
   readonly #shedding = new SheddingCard();
   readonly #server = new ServerCards();
@@ -25,6 +27,7 @@ export class View {
     this.#tiles.show(snapshot);
     this.#connections.show(snapshot);
     this.#bans.show(snapshot);
+    this.#rates.show(snapshot);
     this.#cluster.show(snapshot);
     this.#shedding.show(snapshot);
     this.#server.show(snapshot);

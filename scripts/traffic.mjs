@@ -14,6 +14,12 @@ const PATHS = [
   '/report',
   '/flaky',
 ];
+/** Clients behind the demo's proxy that ask too often, and their requests in a second. */
+const NOISY = [
+  ['203.0.113.5', 3],
+  ['203.0.113.77', 10],
+  ['2001:db8:bad::7', 4],
+];
 const BLOCK_EVERY_MS = 45_000;
 const WAVE_MS = 120_000;
 
@@ -58,9 +64,12 @@ export function startTraffic(base, clients) {
   if (!/^(?:127\.\d+\.\d+\.\d+|localhost)$/.test(hostname))
     throw new Error('traffic goes to this machine only');
   const agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
-  const get = (path) =>
+  // As a proxy on this machine passes them on.
+  const get = (path, client = `198.51.100.${Math.floor(Math.random() * 40)}`) =>
     http
-      .get({ hostname, port, path, agent }, (response) => response.resume())
+      .get({ hostname, port, path, agent, headers: { 'x-forwarded-for': client } }, (response) =>
+        response.resume(),
+      )
       .on('error', () => undefined);
   for (let index = 0; index < clients; index++)
     setTimeout(connect, (index * 2000) / clients, host, index);
@@ -69,5 +78,7 @@ export function startTraffic(base, clients) {
     const count = Math.max(1, (clients / 12) * wave);
     for (let at = 0; at < count; at++) get(PATHS[Math.floor(Math.random() * PATHS.length)]);
   }, 100);
+  for (const [client, perSecond] of NOISY)
+    setInterval(() => get('/report', client), 1000 / perSecond);
   setInterval(() => get('/block'), BLOCK_EVERY_MS);
 }

@@ -21,7 +21,13 @@ export type { ClusterManagerStats, ClusterState, ClusterStats } from './cluster/
 export { CompositeRateLimiter, RateLimiter } from './limiter/limiter.js';
 export type { CompositeRateLimitResult } from './limiter/limiter.js';
 export type { RateAlgorithm, RateLimit, RateLimiterOptions } from './limiter/options.js';
-export type { RateLimiterStats, RateLimitResult } from './limiter/result.js';
+export type { RefusedKey } from './limiter/refused-keys.js';
+export type {
+  RateLimiterEvents,
+  RateLimiterStats,
+  RateLimitRefusal,
+  RateLimitResult,
+} from './limiter/result.js';
 export type {
   RateHeaders,
   RateRefusal,

@@ -258,6 +258,18 @@ Object.assign(APPS, {
         portcullis: { requireToken: true, rate: { limit: 1, windowMs: 60_000, by: 'user' } },
       })
       .get('/free', () => 'free'),
+  'limiters of routes': () => {
+    const metrics = new ProductionMetrics({ timers });
+    const rate = { limit: 1, windowMs: 60_000 };
+    return new Elysia()
+      .use(portcullis({ limits: {}, metrics, timers, page: { path: '/page', access: 'local' } }))
+      .get('/users/:id', () => 'user', { portcullis: { rate } })
+      .get('/named', () => 'named', { portcullis: { rate: { ...rate, name: 'exports' } } })
+      .guard({ portcullis: { rate } }, (app) =>
+        app.get('/first', () => 'first').get('/second', () => 'second'),
+      )
+      .get('/metrics', () => metrics.toPrometheus());
+  },
   'routes with a verifier that fails': () => {
     const errors: string[] = [];
     const fail = (): never => {

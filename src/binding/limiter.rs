@@ -1,14 +1,15 @@
 //! Rate limiters for `ts/limiter`.
 //!
 //! A key is its length in shared memory, or a string. The numbers of an answer cross in an array
-//! that JavaScript shares once: remaining cost, time until the reset, time until a retry.
+//! that JavaScript shares once: remaining cost, time until the reset, time until a retry, and the
+//! place of a refused key.
 
 use super::args::Args;
 use super::bound::{NumberFunction, bind, bound_function};
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{Element, InvalidCall, Memory};
 use crate::clock::process_now_ms;
-use crate::limiter::{Answer, Kind, Limiter, Quota, Reading, Settings};
+use crate::limiter::{Answer, Kind, Limiter, Noted, Quota, Reading, Settings};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -77,6 +78,16 @@ impl Core {
         self.write(answer.reading, answer.retry_after_ms)?;
         Ok(f64::from(u8::from(answer.admitted)))
     }
+
+    fn refusal(&self, answer: Answer, noted: Noted) -> Outcome<f64> {
+        self.write(answer.reading, answer.retry_after_ms)?;
+        if let Some([_, _, _, place, ..]) = self.answer.as_ref().map(Memory::cells) {
+            f64::store(place, noted.place as f64);
+        }
+        Ok(f64::from(
+            2 * u8::from(noted.is_new) + 4 * u8::from(noted.is_told),
+        ))
+    }
 }
 
 /// Returns the time in an argument, or that of the process.
@@ -95,8 +106,28 @@ bound_function!(Share of Core, c"share", |core, args| {
 
 bound_function!(Take of Core, c"take", |core, args| {
     let (cost, now) = (f64::from(args.uint32(1)?), now(args, 2));
-    let answer = core.with_key(args, |limiter, key| limiter.take(key, cost, now))?;
-    core.answer(answer)
+    let taken = core.with_key(args, |limiter, key| limiter.take(key, cost, now))?;
+    match taken.noted {
+        None => core.answer(taken.answer),
+        Some(noted) => core.refusal(taken.answer, noted),
+    }
+});
+
+// Writes the keys that were refused most often, in five numbers each: place, refusals, their error,
+// time since the latest one, pseudonym. Returns the number of keys.
+bound_function!(Refused of Core, c"refusedKeys", |core, args| {
+    let rows = args.memory::<f64>(0)?;
+    let now = now(args, 1);
+    let (rows, _) = rows.cells().as_chunks::<5>();
+    let keys = core.limiter()?.refused_keys(rows.len());
+    for ([place, refused, error, age, pseudonym], key) in rows.iter().zip(&keys) {
+        f64::store(place, key.place as f64);
+        f64::store(refused, key.refused as f64);
+        f64::store(error, key.error as f64);
+        f64::store(age, (now - key.latest).max(0.0));
+        f64::store(pseudonym, f64::from(key.pseudonym));
+    }
+    Ok(keys.len() as f64)
 });
 
 bound_function!(Peek of Core, c"peek", |core, args| {
@@ -152,7 +183,7 @@ bound_function!(ProcessNow of Core, c"processNowMs", |_core, _args| Ok(process_n
 /// windows, 2 for fixed windows; `numbers` are limit, window in ms, burst and most keys.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; processNowMs(): number }"
+    ts_return_type = "{ share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; refusedKeys(rows: Float64Array, nowMs?: number): number; processNowMs(): number }"
 )]
 pub fn create_limiter<'env>(
     env: &'env Env,
@@ -198,6 +229,7 @@ pub fn create_limiter<'env>(
     bind::<Reset>(env, &object, &core)?;
     bind::<Clear>(env, &object, &core)?;
     bind::<Counts>(env, &object, &core)?;
+    bind::<Refused>(env, &object, &core)?;
     bind::<ProcessNow>(env, &object, &core)?;
     Ok(object)
 }

@@ -5,6 +5,7 @@ use super::algorithm::{Answer, Quota, Reading};
 use super::fixed_window::FixedWindow;
 use super::gcra::Gcra;
 use super::key::{KeyHash, Secret};
+use super::refused_keys::{Noted, RefusedKey, RefusedKeys};
 use super::sliding_window::SlidingWindow;
 use super::table::Table;
 use crate::error::Error;
@@ -49,6 +50,15 @@ impl Settings {
         .into_iter()
         .find_map(|(differs, field)| differs.then_some(field))
     }
+}
+
+/// The outcome of `Limiter::take`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Taken {
+    /// The answer.
+    pub answer: Answer,
+    /// The counted refusal.
+    pub noted: Option<Noted>,
 }
 
 /// Counts of a limiter.
@@ -104,14 +114,27 @@ enum Home {
 }
 
 /// A limiter.
-pub struct Limiter(Home);
+pub struct Limiter {
+    home: Home,
+    /// Keys that this limiter refused; those of other threads are not among them.
+    refused: RefusedKeys,
+    window_ms: f64,
+}
 
 impl Limiter {
     /// Creates a limiter of one thread.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let tables = Tables::new(settings, settings.max_keys);
-        Self(Home::Own(Box::new((Secret::default(), tables))))
+        Self::at(Home::Own(Box::new((Secret::default(), tables))), settings)
+    }
+
+    fn at(home: Home, settings: &Settings) -> Self {
+        Self {
+            home,
+            refused: RefusedKeys::default(),
+            window_ms: settings.quota.window_ms,
+        }
     }
 
     /// Opens the limiter of that name, or creates it.
@@ -122,7 +145,7 @@ impl Limiter {
         let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = named.get(name).and_then(Weak::upgrade) {
             return match shared.settings.difference(settings) {
-                None => Ok(Self(Home::Named(shared))),
+                None => Ok(Self::at(Home::Named(shared), settings)),
                 Some(field) => Err(Error::LimiterConflict { field }),
             };
         }
@@ -134,11 +157,11 @@ impl Limiter {
             shards: std::array::from_fn(|_| Mutex::new(Tables::new(settings, most))),
         });
         named.insert(name.to_owned(), Arc::downgrade(&shared));
-        Ok(Self(Home::Named(shared)))
+        Ok(Self::at(Home::Named(shared), settings))
     }
 
     fn with<R>(&mut self, key: &[u16], run: impl FnOnce(&mut Tables, KeyHash) -> R) -> R {
-        match &mut self.0 {
+        match &mut self.home {
             Home::Own(own) => {
                 let (secret, tables) = &mut **own;
                 run(tables, secret.hash(key))
@@ -155,12 +178,22 @@ impl Limiter {
         }
     }
 
-    /// Spends `cost` of a key, if it conforms.
-    pub fn take(&mut self, key: &[u16], cost: f64, now: f64) -> Answer {
-        self.with(
-            key,
-            |tables, key| each!(tables, table => table.take(key, cost, now)),
-        )
+    /// Spends `cost` of a key, if it conforms; counts the refusal, if it does not.
+    pub fn take(&mut self, key: &[u16], cost: f64, now: f64) -> Taken {
+        let (answer, key) = self.with(key, |tables, key| {
+            (each!(tables, table => table.take(key, cost, now)), key)
+        });
+        let window_ms = self.window_ms;
+        Taken {
+            answer,
+            noted: (!answer.admitted).then(|| self.refused.note(key, now, window_ms)),
+        }
+    }
+
+    /// Returns the `most` keys that this limiter refused most often, the first one first.
+    #[must_use]
+    pub fn refused_keys(&self, most: usize) -> Vec<RefusedKey> {
+        self.refused.top(most)
     }
 
     /// Returns the answer of `take`, and spends nothing.
@@ -201,7 +234,7 @@ impl Limiter {
     }
 
     fn for_each(&mut self, mut run: impl FnMut(&mut Tables)) {
-        match &mut self.0 {
+        match &mut self.home {
             Home::Own(own) => run(&mut own.1),
             Home::Named(shared) => {
                 for shard in &shared.shards {

@@ -39,7 +39,7 @@ proptest! {
             bucket = Bucket { level: drained, at: now };
             let wanted = drained + i128::from(cost) * window;
             let admits = wanted <= burst * window;
-            let answer = limiter.take(&[1], f64::from(cost), now as f64);
+            let answer = limiter.take(&[1], f64::from(cost), now as f64).answer;
             prop_assert_eq!(answer.admitted, admits);
             if admits {
                 bucket.level = wanted;
@@ -67,7 +67,7 @@ proptest! {
                 (begun, used) = (None, 0);
             }
             let admits = used + cost <= limit;
-            let answer = limiter.take(&[1], f64::from(cost), f64::from(now));
+            let answer = limiter.take(&[1], f64::from(cost), f64::from(now)).answer;
             prop_assert_eq!(answer.admitted, admits);
             if admits {
                 used += cost;
@@ -95,7 +95,7 @@ proptest! {
                 log.iter().filter(|(at, _)| now - at <= span).map(|(_, cost)| cost).sum()
             };
             let (inner, outer) = (within(f64::from(window)), within(f64::from(window) * 8.0 / 7.0));
-            let answer = limiter.take(&[1], f64::from(cost), now);
+            let answer = limiter.take(&[1], f64::from(cost), now).answer;
             if answer.admitted {
                 prop_assert!(inner + cost <= limit);
                 log.push((now, cost));
@@ -115,14 +115,14 @@ proptest! {
         for now in [now, small] {
             let mut limiter = Limiter::new(&settings(Kind::Gcra, limit, window, limit));
             for left in (0..limit).rev() {
-                let answer = limiter.take(&[1], 1.0, now);
+                let answer = limiter.take(&[1], 1.0, now).answer;
                 prop_assert_eq!((answer.admitted, answer.reading.remaining), (true, f64::from(left)));
             }
-            let refused = limiter.take(&[1], 1.0, now);
+            let refused = limiter.take(&[1], 1.0, now).answer;
             prop_assert!(!refused.admitted);
             prop_assert!(limiter.peek(&[1], 1.0, now + refused.retry_after_ms).admitted);
             limiter.reward(&[1], 1.0, now);
-            prop_assert!(limiter.take(&[1], 1.0, now).admitted);
+            prop_assert!(limiter.take(&[1], 1.0, now).answer.admitted);
         }
     }
 
@@ -140,11 +140,11 @@ proptest! {
             let cost = f64::from(cost);
             let [one, two] = &mut limiters;
             if is_undone {
-                if one.take(&[1], cost, now).admitted {
+                if one.take(&[1], cost, now).answer.admitted {
                     one.reward(&[1], cost, now);
                 }
             } else {
-                prop_assert_eq!(one.take(&[1], cost, now), two.take(&[1], cost, now));
+                prop_assert_eq!(one.take(&[1], cost, now).answer, two.take(&[1], cost, now).answer);
             }
         }
     }
@@ -155,10 +155,10 @@ fn worst_case(kind: Kind) -> usize {
     let mut limiter = Limiter::new(&settings(kind, 10, 1000, 10));
     let mut admitted = Vec::new();
     // One, then a rest of nearly a window, then as many as are admitted at every millisecond.
-    assert!(limiter.take(&[1], 1.0, 0.0).admitted);
+    assert!(limiter.take(&[1], 1.0, 0.0).answer.admitted);
     let first = if kind == Kind::Gcra { 5000 } else { 999 };
     for now in first..first + 3000 {
-        while limiter.take(&[1], 1.0, f64::from(now)).admitted {
+        while limiter.take(&[1], 1.0, f64::from(now)).answer.admitted {
             admitted.push(now);
         }
     }
@@ -182,18 +182,18 @@ fn the_worst_case_of_each_algorithm_is_the_documented_one() {
 fn a_blocked_key_is_refused_until_the_end_and_begins_anew() {
     for kind in [Kind::Gcra, Kind::SlidingWindow, Kind::FixedWindow] {
         let mut limiter = Limiter::new(&settings(kind, 2, 1000, 2));
-        assert!(limiter.take(&[1], 2.0, 0.0).admitted);
+        assert!(limiter.take(&[1], 2.0, 0.0).answer.admitted);
         let reading = limiter.block(&[1], 5000.0, 100.0);
         assert_eq!((reading.remaining, reading.reset_ms), (0.0, 4900.0));
         limiter.reward(&[1], 2.0, 200.0);
         limiter.penalty(&[1], 2.0, 200.0);
-        let refused = limiter.take(&[1], 1.0, 4999.0);
+        let refused = limiter.take(&[1], 1.0, 4999.0).answer;
         assert_eq!((refused.admitted, refused.retry_after_ms), (false, 1.0));
-        let anew = limiter.take(&[1], 2.0, 5000.0);
+        let anew = limiter.take(&[1], 2.0, 5000.0).answer;
         assert_eq!((anew.admitted, anew.reading.remaining), (true, 0.0));
         assert!(limiter.reset(&[1]));
         assert!(!limiter.reset(&[1]));
-        assert!(limiter.take(&[1], 2.0, 5000.0).admitted);
+        assert!(limiter.take(&[1], 2.0, 5000.0).answer.admitted);
     }
 }
 
@@ -229,7 +229,7 @@ fn threads_that_share_a_name_admit_the_limit_together() {
                 scope.spawn(|| {
                     let mut limiter = Limiter::open("threads", &settings).expect("open");
                     (0..4000)
-                        .filter(|at| limiter.take(&[at % 4], 1.0, 0.0).admitted)
+                        .filter(|at| limiter.take(&[at % 4], 1.0, 0.0).answer.admitted)
                         .count()
                 })
             })
@@ -258,13 +258,16 @@ fn keys_of_all_lengths_are_told_apart() {
     let mut limiter = Limiter::new(&settings(Kind::FixedWindow, 1, 1000, 1));
     let long: Vec<u16> = vec![65; 1 << 20];
     for length in [0, 1, 63, 64, 126, 127, 128, 129, 255, 256, 1 << 20] {
-        assert!(limiter.take(&long[..length], 1.0, 0.0).admitted, "{length}");
         assert!(
-            !limiter.take(&long[..length], 1.0, 0.0).admitted,
+            limiter.take(&long[..length], 1.0, 0.0).answer.admitted,
+            "{length}"
+        );
+        assert!(
+            !limiter.take(&long[..length], 1.0, 0.0).answer.admitted,
             "{length}"
         );
     }
     // One unit of two bytes is no two units of one byte.
-    assert!(limiter.take(&[0x4141], 1.0, 0.0).admitted);
-    assert!(limiter.take(&[0x41, 0x41], 1.0, 0.0).admitted);
+    assert!(limiter.take(&[0x4141], 1.0, 0.0).answer.admitted);
+    assert!(limiter.take(&[0x41, 0x41], 1.0, 0.0).answer.admitted);
 }

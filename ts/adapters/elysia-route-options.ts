@@ -79,6 +79,7 @@ export class RouteGuard {
   /** Counts the seats of the route; `undefined` without limits of its own. */
   readonly #manager: ConnectionManager | undefined;
   readonly #guard: Guard<Request>;
+  #isShown = false;
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field */
   constructor(guard: Guard<Request>, options: RouteGuardOptions) {
@@ -118,7 +119,8 @@ export class RouteGuard {
       const rates = this.ratesUsers
         ? { perUser: limit, user: (user: string | undefined) => user }
         : { perRoute: { '/*': limit } };
-      this.#rates = new RequestRateLimiter(rates, guard.manager.timers.driver.clock, guard.tracer);
+      const { clock } = guard.manager.timers.driver;
+      this.#rates = new RequestRateLimiter(rates, clock, guard.tracer, guard.showsClients);
     }
     if (most === Infinity && connectRate === undefined) return;
     this.#manager = guard.routeManager({
@@ -145,6 +147,18 @@ export class RouteGuard {
         route,
         'without rate at a route of .ws(): connectRate limits its sockets',
       );
+  }
+
+  /**
+   * Shows the limiter of the rate in metrics and on the page, by its name or by the route. Of several routes with
+   * these options, whose requests count together, the first one names it.
+   * @param route method and path
+   */
+  stands(route: string): void {
+    if (this.#isShown) return;
+    this.#isShown = true;
+    for (const labelled of this.#rates?.labelled() ?? [])
+      this.#guard.showLimiter({ ...labelled, label: labelled.limiter.name ?? route });
   }
 
   /** Judges a request of the route by its rate; `undefined` without one. */

@@ -271,7 +271,10 @@ class ElysiaAdapter {
     void app.modules.then(() => this.describe());
   }
 
-  /** Adds the guard's answers to the descriptions of routes that it has not seen yet, for documents of OpenAPI. */
+  /**
+   * Adds the guard's answers to the descriptions of routes that it has not seen yet, for documents of OpenAPI, and
+   * names the limiters of routes.
+   */
   describe(): void {
     const routes = this.#scope.routes();
     if (routes.length === this.#described) return;
@@ -279,6 +282,7 @@ class ElysiaAdapter {
     for (const route of routes) {
       const own = functionsOf(route.hooks.beforeHandle).map((hook) => this.routeGuards.get(hook));
       const isGuarded = this.#scope.holds(route) || own.some((guard) => guard !== undefined);
+      for (const guard of own) guard?.stands(`${route.method} ${route.path}`);
       if (!isGuarded) continue;
       describeRoute(route, {
         isLimited: this.#guard.requests !== undefined && this.#scope.isGlobal,

@@ -41,9 +41,26 @@ function lastQuad(groups: readonly number[]): string {
   return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
 }
 
+/** Groups of an IPv6 address that `maskedNetwork` keeps: 48 of 128 bits. */
+const GROUPS_KEPT = 3;
+
+/**
+ * Returns the network that masks an address or a network: `192.0.2.0/24`, `2001:db8:1::/48`. Text that is
+ * neither becomes `''`.
+ * @internal
+ */
+export function maskedNetwork(address: string): string {
+  const parsed = parseAddress(address.replace(/\/\d{1,3}$/, ''));
+  if (parsed === undefined) return '';
+  if (typeof parsed === 'string') return `${parsed.slice(0, parsed.lastIndexOf('.'))}.0/24`;
+  const kept = parsed.slice(0, GROUPS_KEPT).map((group) => group.toString(16));
+  while (kept.at(-1) === '0') kept.pop();
+  return `${kept.join(':')}::/48`;
+}
+
 /**
  * Returns the key under which a client counts: an IPv4 address; of IPv6 the network of 64 bits, which
- * one client owns, or of `prefixBits`. Addresses within a link or a site (`fe80::/10`, `fc00::/7`) count by themselves,
+ * one client owns, or of `prefixBits`, as `2001:db8:0:1::/64`. Addresses within a link or a site (`fe80::/10`, `fc00::/7`) count by themselves,
  * those of NAT64 by the IPv4 address in them. Text that is no address becomes `''`: such clients
  * share one key.
  * @internal
@@ -54,8 +71,11 @@ export function clientKeyOf(address: string, prefixBits = 64): string {
   const [first = 0] = parsed;
   if (NAT64.every((group, at) => parsed[at] === group)) return lastQuad(parsed);
   const isLocal = (first & 0xffc0) === 0xfe80 || (first & 0xfe00) === 0xfc00;
-  const groups = isLocal ? parsed : networkOf(parsed, prefixBits);
-  return groups.map((group) => group.toString(16)).join(':');
+  const bits = isLocal ? 128 : prefixBits;
+  const text = networkOf(parsed, bits)
+    .map((group) => group.toString(16))
+    .join(':');
+  return bits === 128 ? text : `${text}${bits > 112 ? '' : '::'}/${bits}`;
 }
 
 /** Returns the groups of a network of that many bits. */

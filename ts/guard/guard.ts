@@ -14,9 +14,9 @@ import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
 import { type Answer, targetOf } from '../http/answer.js';
 import { isHandshake, isMalformed, type WaitingClient } from '../http/handshake.js';
-import type { RateLimiter } from '../limiter/limiter.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import {
+  type LabelledLimiter,
   type RateExplanation,
   type RateQuestion,
   RequestRateLimiter,
@@ -98,6 +98,8 @@ const isTokenUser = (user: unknown): user is TokenUser =>
 const isDrainingError = (): PortcullisError =>
   new PortcullisError('ERR_CLOSED', 'the server is draining');
 
+/** Characters of a limiter's label. */
+const LABEL_MAX = 128;
 /** Limits of requests that are only counted. */
 const UNLIMITED = Object.freeze({
   maxConcurrent: Infinity,
@@ -147,8 +149,10 @@ export class Guard<R extends object> {
   /** Label of handshakes, for the monitor. */
   readonly #handshakeLabel: number;
   readonly #routeManagers: ConnectionManager[] = [];
-  /** Limiters of requests that this guard made, and that `metrics` knows. */
-  readonly #ownLimiters: readonly RateLimiter[];
+  /** Limiters of requests, those of single routes included. */
+  readonly #limiters: LabelledLimiter[] = [];
+  /** Whether limiters that this guard makes keep the refused keys as they are. */
+  readonly showsClients: boolean;
   /** Options for the managers of routes. */
   readonly #forRoutes: Pick<ConnectionManagerOptions, 'exempt' | 'onRefuse' | 'onObserve'>;
 
@@ -180,7 +184,7 @@ export class Guard<R extends object> {
     // Copied and checked first: a page that fails later would leave the manager's name and timers taken.
     const page =
       options.page === undefined || options.page === null ? options.page : { ...options.page };
-    if (page !== undefined) checkedPage(page);
+    this.showsClients = page !== undefined && checkedPage(page).showClients;
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close')
       throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
@@ -215,7 +219,7 @@ export class Guard<R extends object> {
     const rates =
       rate === undefined
         ? undefined
-        : new RequestRateLimiter(rate, timers.driver.clock, this.tracer);
+        : new RequestRateLimiter(rate, timers.driver.clock, this.tracer, this.showsClients);
     this.#ownsManager = options.manager === undefined;
     this.#ownsTimers = this.#ownsManager && options.timers === undefined;
     const { metrics } = options;
@@ -231,9 +235,7 @@ export class Guard<R extends object> {
     this.#pending = new PendingHandshakes(this.manager, timers, identifyTimeoutMs, maxPending);
     this.#tokens = this.#auth === undefined ? undefined : new TokenWatch(this.#auth, timers);
     metrics?.attach(this.manager);
-    const limiters = metrics === undefined ? [] : (rates?.labelled() ?? []);
-    for (const { limiter, label } of limiters) metrics?.attachLimiter(limiter, label);
-    this.#ownLimiters = limiters.filter(({ isOwn }) => isOwn).map(({ limiter }) => limiter);
+    for (const limiter of rates?.labelled() ?? []) this.showLimiter(limiter);
     this.monitor = this.manager.monitor;
     this.#handshakeLabel = this.monitor?.label('WebSocket handshake') ?? 0;
     const counted = requests ?? (this.monitor === undefined ? undefined : UNLIMITED);
@@ -251,7 +253,12 @@ export class Guard<R extends object> {
         ? undefined
         : new LivePage(
             { monitor: this.monitor, metrics, ...page },
-            { connections: this.manager, timers, stats: () => this.snapshot() },
+            {
+              connections: this.manager,
+              timers,
+              stats: () => this.snapshot(),
+              limiters: () => this.#limiters,
+            },
           );
   }
 
@@ -343,7 +350,8 @@ export class Guard<R extends object> {
       if (this.manager.isOpen) this.manager.close();
       this.metrics?.detach(this.manager);
     }
-    for (const limiter of this.#ownLimiters) this.metrics?.detachLimiter(limiter);
+    for (const { limiter, isOwn } of this.#limiters)
+      if (isOwn) this.metrics?.detachLimiter(limiter);
     for (const manager of this.#routeManagers) if (manager.isOpen) manager.close();
     if (this.#ownsTimers) this.#timers.close();
   }
@@ -356,6 +364,13 @@ export class Guard<R extends object> {
   /** True if handshakes need an identity, or a token. */
   get identifies(): boolean {
     return this.#identify !== undefined || this.#auth !== undefined;
+  }
+
+  /** Shows a limiter of requests in the metrics and on the page; a label is cut to 128 characters. */
+  showLimiter(given: LabelledLimiter): void {
+    const shown = { ...given, label: given.label.slice(0, LABEL_MAX) };
+    this.#limiters.push(shown);
+    this.metrics?.attachLimiter(shown.limiter, shown.label);
   }
 
   /** Returns a manager for the further seats of one route. It ends with the guard. */

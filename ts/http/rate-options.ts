@@ -159,10 +159,16 @@ export function normalizedPath(target: string): string {
   return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
 }
 
+/** Options of all limiters that are made here. */
+interface Made {
+  readonly clock: Clock;
+  readonly showKeys: boolean;
+}
+
 function limiterOf(
   field: string,
   rate: RequestRate | RateLimiter | undefined,
-  clock: Clock,
+  { clock, showKeys }: Made,
 ): RateLimiter | undefined {
   if (rate === undefined || rate instanceof RateLimiter) return rate;
   if (typeof rate !== 'object' || rate === null)
@@ -170,10 +176,10 @@ function limiterOf(
   knownOptions(field, rate, [...RATE_LIMIT_OPTIONS, 'maxKeys', 'name']);
   // Names the field by its whole path; the limiter would name it alone.
   checkedRateLimit(field, rate);
-  return new RateLimiter({ ...rate, clock });
+  return new RateLimiter({ ...rate, clock, showKeys });
 }
 
-function routesOf(rates: RequestRates<never>['perRoute'], clock: Clock): RouteRate[] {
+function routesOf(rates: RequestRates<never>['perRoute'], made: Made): RouteRate[] {
   const field = `${FIELD}.perRoute`;
   if (rates === undefined) return [];
   if (typeof rates !== 'object' || rates === null || Array.isArray(rates))
@@ -186,7 +192,7 @@ function routesOf(rates: RequestRates<never>['perRoute'], clock: Clock): RouteRa
     if (path === '')
       throw outOfRange(field, route, "a method and a path such as 'POST /login', or a path");
     const isPrefix = path.endsWith('/*');
-    const limiter = limiterOf(`${field}['${route}']`, rate, clock);
+    const limiter = limiterOf(`${field}['${route}']`, rate, made);
     if (limiter === undefined)
       throw wrongType(`${field}['${route}']`, rate, 'an object { limit, windowMs }');
     const normal = normalizedPath(isPrefix ? path.slice(0, -2) || '/' : path);
@@ -215,7 +221,11 @@ function checkFunctions(given: RequestRates<never>): void {
  *   ERR_LIMITS_CONFLICT as `RateLimiter`
  * @internal
  */
-export function checkedRates(given: RequestRates<never>, clock: Clock): CheckedRates {
+export function checkedRates(
+  given: RequestRates<never>,
+  clock: Clock,
+  showKeys = false,
+): CheckedRates {
   if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw wrongType(FIELD, given, 'an object such as { perIp: { limit, windowMs } }');
   knownOptions(FIELD, given, NAMES);
@@ -232,11 +242,12 @@ export function checkedRates(given: RequestRates<never>, clock: Clock): CheckedR
         "'ratelimit', 'ratelimit-legacy' or 'x-ratelimit'",
       );
   const ipv6PrefixBits = wholeNumber(`${FIELD}.ipv6PrefixBits`, given.ipv6PrefixBits, 32, 128, 64);
+  const made = { clock, showKeys };
   return {
-    perIp: limiterOf(`${FIELD}.perIp`, given.perIp, clock),
-    perRoute: routesOf(given.perRoute, clock),
-    perKey: limiterOf(`${FIELD}.perKey`, given.perKey, clock),
-    perUser: limiterOf(`${FIELD}.perUser`, given.perUser, clock),
+    perIp: limiterOf(`${FIELD}.perIp`, given.perIp, made),
+    perRoute: routesOf(given.perRoute, made),
+    perKey: limiterOf(`${FIELD}.perKey`, given.perKey, made),
+    perUser: limiterOf(`${FIELD}.perUser`, given.perUser, made),
     options: { ...given },
     ipv6PrefixBits,
     headers: new Set(headers),

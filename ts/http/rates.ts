@@ -82,11 +82,25 @@ export interface RequestRateStats {
   };
 }
 
+/** A limiter of requests, as metrics and the page show it. @internal */
+export interface LabelledLimiter {
+  readonly limiter: RateLimiter;
+  readonly label: string;
+  /** False for one that the application made. */
+  readonly isOwn: boolean;
+}
+
 /** A limit that applies to a request. */
 interface Applied {
   readonly scope: RateScope;
   readonly limiter: RateLimiter;
   readonly key: string;
+}
+
+/** A cost that a request has spent, and may get back. */
+interface Taken extends Applied {
+  /** Time of `limiter.fixedNow()` at which the cost has come back by itself. */
+  readonly until: number;
 }
 
 /** A judged request: its refusal, or the costs that it has spent. @internal */
@@ -95,7 +109,7 @@ export class RatedOutcome {
   readonly headers: Readonly<Record<string, string>>;
   /** Code and answer of the refusal; `undefined` for an admitted request. */
   readonly refusal: { readonly code: RateRefusalCode; readonly answer: Answer } | undefined;
-  private readonly taken: readonly Applied[];
+  private readonly taken: readonly Taken[];
   private readonly cost: number;
   private readonly skips: RequestRates<never>;
   private isSettled = false;
@@ -103,7 +117,7 @@ export class RatedOutcome {
   constructor(
     headers: Readonly<Record<string, string>>,
     refusal: { readonly code: RateRefusalCode; readonly answer: Answer } | undefined,
-    taken: readonly Applied[],
+    taken: readonly Taken[],
     cost: number,
     skips: RequestRates<never>,
   ) {
@@ -114,12 +128,16 @@ export class RatedOutcome {
     this.skips = skips;
   }
 
-  /** Gives the cost back if answers with `status` do not count. May be called again. */
+  /**
+   * Gives the cost back if answers with `status` do not count. May be called again. A cost that has come back by
+   * itself is not given back a second time: that would give back the cost of a later request.
+   */
   settle(status: number): void {
     if (this.isSettled) return;
     this.isSettled = true;
-    if ((status < 400 ? this.skips.skipSuccessful : this.skips.skipFailed) === true)
-      for (const { limiter, key } of this.taken) limiter.reward(key, this.cost);
+    if ((status < 400 ? this.skips.skipSuccessful : this.skips.skipFailed) !== true) return;
+    for (const { limiter, key, until } of this.taken)
+      if (limiter.fixedNow() < until) limiter.reward(key, this.cost);
   }
 
   /** The fields of the draft are lists, to which a route may have added its own limits. */
@@ -158,15 +176,16 @@ export class RequestRateLimiter {
 
   /**
    * @param tracer reads the traces of requests
+   * @param showKeys as the option of `RateLimiter`, for the limiters that are made here
    * @throws as `checkedRates`
    */
-  constructor(given: RequestRates<never>, clock: Clock, tracer?: Tracer) {
+  constructor(given: RequestRates<never>, clock: Clock, tracer?: Tracer, showKeys = false) {
     this.#tracer = tracer;
-    this.#rates = checkedRates(given, clock);
+    this.#rates = checkedRates(given, clock, showKeys);
   }
 
-  /** The limiters, each with a label for metrics; `isOwn` is false for one that the application made. */
-  labelled(): { readonly limiter: RateLimiter; readonly label: string; readonly isOwn: boolean }[] {
+  /** The limiters, each with a label for metrics and the page. */
+  labelled(): LabelledLimiter[] {
     const { perIp, perKey, perUser, perRoute, options } = this.#rates;
     const given = new Set<unknown>([
       options.perIp,
@@ -209,20 +228,23 @@ export class RequestRateLimiter {
       return undefined;
     const cost = options.cost === undefined ? 1 : this.#costOf(request);
     if (cost === 0) return undefined;
-    const taken: Applied[] = [];
+    const givesBack = options.skipSuccessful === true || options.skipFailed === true;
+    const taken: Taken[] = [];
     const results: RateLimitResult[] = [];
     for (const applied of this.#limitsOf(asked)) {
       const result = applied.limiter.take(applied.key, cost);
-      taken.push(applied);
       results.push(result);
-      if (result.success) continue;
-      this.#report(applied, result, asked.traced);
-      if (this.#rates.isObserving) {
-        taken.pop();
+      if (result.success) {
+        const until = givesBack ? applied.limiter.fixedNow() + result.resetMs : 0;
+        taken.push({ ...applied, until });
         continue;
       }
-      taken.pop();
-      for (const { limiter, key } of taken) limiter.reward(key, cost);
+      this.#report(applied, result, asked.traced);
+      if (this.#rates.isObserving) continue;
+      // The answer tells what is left of the others now that it has spent nothing of them.
+      taken.forEach(({ limiter, key }, at) => {
+        results[at] = limiter.reward(key, cost);
+      });
       this.onRefused?.(asked.clientOf);
       return this.#refusalOf(applied, result, taken, results);
     }

@@ -13,9 +13,16 @@ import {
   type CheckedLimiter,
   type RateLimiterOptions,
 } from './options.js';
-import type { RateLimiterStats, RateLimitResult } from './result.js';
+import { RefusedKeys } from './refused-keys.js';
+import type { RateLimiterEvents, RateLimiterStats, RateLimitResult } from './result.js';
 
 const COST_MAX = 2 ** 30;
+/** Bits of the core's answer to a cost: of a refused one, whether its key needs a name and listeners. */
+const ADMITTED = 1;
+const NEW_KEY = 2;
+const TOLD = 4;
+/** Place of a refused key in the shared numbers. */
+const PLACE = 3;
 
 type NativeLimiter = ReturnType<typeof createLimiter>;
 
@@ -44,7 +51,7 @@ function openLimiter({
 
 /**
  * Limits costs by key, such as requests by address or logins by account. It keeps a keyed hash of each
- * key and no text, has no timers, and needs no end.
+ * key and no text unless `showKeys`, has no timers, and needs no end.
  *
  * @example
  * const logins = new RateLimiter({ limit: 5, windowMs: 60_000, algorithm: 'sliding-window' });
@@ -57,13 +64,19 @@ export class RateLimiter {
   readonly limit: number;
   /** Length of the window, ms. */
   readonly windowMs: number;
+  /** Whether `snapshot().refusedKeys` shows keys as they are. */
+  readonly showsKeys: boolean;
   readonly #clock: Clock;
   readonly #native: NativeLimiter;
   readonly #take: NativeLimiter['take'];
   readonly #onRefuse: RateLimiterOptions['onRefuse'];
   readonly #hooks = new Hooks();
-  /** Remaining cost, time until the reset, time until a retry. */
-  readonly #answer = sharedArray(Float64Array, 3);
+  readonly #refusedKeys: RefusedKeys;
+  readonly #listeners = new Set<RateLimiterEvents['refused']>();
+  /** Refusals since the last event. */
+  #untold = 0;
+  /** Remaining cost, time until the reset, time until a retry, place of a refused key. */
+  readonly #answer = sharedArray(Float64Array, 4);
   /** Short keys on their way to the core; see `native/strings.ts`. */
   readonly #text = sharedArray(Uint16Array, TEXT_MAX);
   /** Fake timers that were seen last, and the time of the process at their zero. */
@@ -84,7 +97,9 @@ export class RateLimiter {
     this.windowMs = checked.windowMs;
     this.#clock = checked.clock;
     this.#onRefuse = checked.onRefuse;
+    this.showsKeys = checked.showKeys;
     this.#native = openLimiter(checked);
+    this.#refusedKeys = new RefusedKeys(this.#native, checked.showKeys);
     this.#native.share(this.#answer, this.#text);
     this.#take = this.#native.take;
   }
@@ -117,7 +132,8 @@ export class RateLimiter {
     // Checked here at once: the call of a function that checks costs more than the check.
     if (cost >>> 0 !== cost || cost === 0 || cost > COST_MAX) checkedCost('cost', cost);
     const answer = this.#answer;
-    const success = this.#take(encodeName(key, this.#text), cost, now) === 1;
+    const outcome = this.#take(encodeName(key, this.#text), cost, now);
+    const success = outcome === ADMITTED;
     const result = {
       success,
       remaining: answer[0]!,
@@ -126,12 +142,21 @@ export class RateLimiter {
       retryAfterMs: answer[2]!,
     };
     if (success) this.#admitted++;
-    else {
-      this.#refused++;
-      if (this.#onRefuse !== undefined)
-        this.#hooks.run('onRefuse', () => this.#onRefuse?.(key, result));
-    }
+    else this.#refuses(key, result, outcome);
     return result;
+  }
+
+  #refuses(key: string, result: RateLimitResult, outcome: number): void {
+    this.#refused++;
+    this.#untold++;
+    if ((outcome & NEW_KEY) !== 0) this.#refusedKeys.name(this.#answer[PLACE]!, key);
+    if (this.#onRefuse !== undefined)
+      this.#hooks.run('onRefuse', () => this.#onRefuse?.(key, result));
+    if ((outcome & TOLD) === 0 || this.#listeners.size === 0) return;
+    const refusal = { key, result, refusals: this.#untold };
+    this.#untold = 0;
+    for (const listener of this.#listeners)
+      this.#hooks.run('refusedListener', () => listener(refusal));
   }
 
   /**
@@ -209,8 +234,33 @@ export class RateLimiter {
     this.#native.clear();
   }
 
-  /** Returns the counts of this limiter; with a name, keys and memory are those of all threads. */
+  /**
+   * Calls `listener` after an event; see `RateLimiterEvents`. An error of it is a process warning.
+   * @param event name of the event
+   * @returns a function that removes the listener
+   * @throws ERR_INVALID_ARG_TYPE
+   * @example
+   * logins.on('refused', ({ key, refusals }) => console.warn(key, refusals));
+   */
+  on<E extends keyof RateLimiterEvents>(event: E, listener: RateLimiterEvents[E]): () => void {
+    if (event !== 'refused') throw wrongType('event', event, 'refused');
+    if (typeof listener !== 'function') throw wrongType('listener', listener, 'a function');
+    // Refusals from before the first listener are no news.
+    if (this.#listeners.size === 0) this.#untold = 0;
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /**
+   * Returns the counts of this limiter; with a name, keys and memory are those of all threads, and the refused keys
+   * those of this thread.
+   */
   snapshot(): RateLimiterStats {
+    return { ...this.counts(), refusedKeys: this.#refusedKeys.top(this.now()) };
+  }
+
+  /** Returns the counts alone, which cost less. @internal */
+  counts(): Omit<RateLimiterStats, 'refusedKeys'> {
     this.#native.counts();
     const [keys = 0, evicted = 0, bytes = 0] = this.#answer;
     const [admitted, refused, blocks] = [this.#admitted, this.#refused, this.#blocks];

@@ -43,6 +43,12 @@ export interface RateLimiterOptions extends RateLimit {
    * process warning. Default: none.
    */
   readonly onRefuse?: ((key: string, result: RateLimitResult) => void) | undefined;
+  /**
+   * Whether the keys that are refused most often are kept as they are, for `snapshot().refusedKeys`, and for the
+   * live page with `showClients`. Otherwise an address is kept as its network, and any other key as a
+   * pseudonym. Default `false`.
+   */
+  readonly showKeys?: boolean | undefined;
 }
 
 const ALGORITHMS: readonly RateAlgorithm[] = ['gcra', 'sliding-window', 'fixed-window'];
@@ -63,6 +69,7 @@ export interface CheckedLimiter extends CheckedRateLimit {
   readonly name: string | undefined;
   readonly clock: Clock;
   readonly onRefuse: RateLimiterOptions['onRefuse'];
+  readonly showKeys: boolean;
 }
 
 /**
@@ -99,8 +106,9 @@ export function checkedLimiter(given: RateLimiterOptions): CheckedLimiter {
     'name',
     'clock',
     'onRefuse',
+    'showKeys',
   ]);
-  const { name, clock = hostClock, onRefuse } = given;
+  const { name, clock = hostClock, onRefuse, showKeys = false } = given;
   if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
   if (name !== undefined && (name.length === 0 || name.length > NAME_MAX))
     throw outOfRange('name', name, `1 to ${NAME_MAX} characters`);
@@ -108,8 +116,9 @@ export function checkedLimiter(given: RateLimiterOptions): CheckedLimiter {
     throw wrongType('clock', clock, 'a Clock');
   if (onRefuse !== undefined && typeof onRefuse !== 'function')
     throw wrongType('onRefuse', onRefuse, 'a function');
+  if (typeof showKeys !== 'boolean') throw wrongType('showKeys', showKeys, 'true or false');
   const maxKeys = wholeNumber('maxKeys', given.maxKeys, 1, KEYS_MAX, 2 ** 17);
-  return { ...limit, maxKeys, name, clock, onRefuse };
+  return { ...limit, maxKeys, name, clock, onRefuse, showKeys };
 }
 
 /** Index of an algorithm in the core. @internal */

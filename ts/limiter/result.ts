@@ -1,4 +1,5 @@
 /** Answers of rate limiters, those of one process and those of a cluster. */
+import type { RefusedKey } from './refused-keys.js';
 
 /** Outcome of a cost, and the state of its key afterwards. */
 export interface RateLimitResult {
@@ -28,4 +29,25 @@ export interface RateLimiterStats {
   readonly evicted: number;
   /** Memory of all keys, bytes. */
   readonly bytes: number;
+  /** The ten keys that this limiter refused most often, since it was made, the first one first. */
+  readonly refusedKeys: readonly RefusedKey[];
+}
+
+/** A refusal that listeners are told of. */
+export interface RateLimitRefusal {
+  /** The key, as `take()` got it. */
+  readonly key: string;
+  /** Answer to it. */
+  readonly result: RateLimitResult;
+  /** Refusals of this limiter since the last event, this one included. */
+  readonly refusals: number;
+}
+
+/** Listeners of a limiter, by event. */
+export interface RateLimiterEvents {
+  /**
+   * A key was refused for the first time in a window of the limit, and fewer than ten other keys in this second. A
+   * key among more than 64 refused ones may be told more than once.
+   */
+  refused: (refusal: RateLimitRefusal) => void;
 }

@@ -49,7 +49,7 @@ export class LimiterSources {
     const label = this.#limiters.get(limiter);
     if (label === undefined) return;
     this.#limiters.delete(limiter);
-    const { admitted, refused, blocks, evicted } = limiter.snapshot();
+    const { admitted, refused, blocks, evicted } = limiter.counts();
     const totals = this.#detached.get(label)!;
     totals.admitted += admitted;
     totals.refused += refused;
@@ -59,6 +59,11 @@ export class LimiterSources {
       ([other, at]) => at === label && limiter.name !== undefined && other.name === limiter.name,
     );
     if (isLast) totals.evicted += evicted;
+  }
+
+  /** The limiters, each with its label. */
+  attached(): ReadonlyMap<RateLimiter, string> {
+    return this.#limiters;
   }
 
   /** Counts at this moment, one for each label. */
@@ -72,7 +77,7 @@ export class LimiterSources {
     const seen = new Set<string>();
     for (const [limiter, label] of this.#limiters) {
       const sum = all.get(label)!;
-      const stats = limiter.snapshot();
+      const stats = limiter.counts();
       sum.admitted += stats.admitted;
       sum.refused += stats.refused;
       sum.blocks += stats.blocks;

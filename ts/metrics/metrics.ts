@@ -321,7 +321,8 @@ export class ProductionMetrics {
   /**
    * Exposes the counts of a rate limiter from now on. Guards with the option `metrics` attach the
    * limiters of `requests.rate`, by their name or as `requests.ip`, `requests.route`, `requests.key`
-   * and `requests.user`. Limiters with one label are added up. Repeated calls have no effect.
+   * and `requests.user`, and those of single routes of Elysia, by their name or the route. Limiters with one label
+   * are added up. Repeated calls have no effect.
    * @param limiter the limiter to add
    * @param label value of the label `limiter`: 1 to 128 characters. Default: the limiter's name. From
    *   the hundredth label on, all share `other`
@@ -339,6 +340,11 @@ export class ProductionMetrics {
    */
   detachLimiter(limiter: RateLimiter): void {
     this.#limiters.detach(limiter);
+  }
+
+  /** The attached limiters, each with its label. @internal */
+  attachedLimiters(): ReadonlyMap<RateLimiter, string> {
+    return this.#limiters.attached();
   }
 
   /** Returns true if every target with data is met. */

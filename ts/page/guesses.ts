@@ -1,6 +1,6 @@
 /** Limits wrong tokens: by the client's network, and in all. */
+import { maskedNetwork } from '../base/address.js';
 import { hostClock } from '../base/clock.js';
-import { networkOf } from './mask.js';
 
 const WINDOW_MS = 60_000;
 /** Wrong tokens of one network in a window. */
@@ -37,7 +37,7 @@ export class Guesses {
       this.#wrong.clear();
       this.#total = 0;
     }
-    const network = networkOf(peer);
+    const network = maskedNetwork(peer);
     const isLocked =
       (this.#wrong.get(network) ?? 0) >= MAX_PER_NETWORK ||
       (this.#total >= MAX && !this.#known.has(network));
@@ -46,14 +46,14 @@ export class Guesses {
 
   /** Counts a wrong token. */
   wrong(peer: string): void {
-    const network = networkOf(peer);
+    const network = maskedNetwork(peer);
     this.#total++;
     this.#wrong.set(network, (this.#wrong.get(network) ?? 0) + 1);
   }
 
   /** Notes that a client has presented the token. */
   right(peer: string): void {
-    const network = networkOf(peer);
+    const network = maskedNetwork(peer);
     if (this.#known.has(network)) return;
     if (this.#known.size >= KNOWN_MAX) {
       for (const oldest of this.#known) {

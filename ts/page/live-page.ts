@@ -47,7 +47,8 @@ export interface PageOptions {
   readonly access?: 'token' | 'local' | undefined;
   /**
    * Whether addresses and users are shown as they are. Otherwise the page and its snapshot show the
-   * network of an address (24 bits of IPv4, 48 of IPv6) and a pseudonym of a user. Default `false`.
+   * network of an address (24 bits of IPv4, 48 of IPv6) and a pseudonym of a user; so they do for the keys
+   * that rate limiters refuse. Default `false`.
    */
   readonly showClients?: boolean | undefined;
   /** Heading of the page: 1 to 60 characters. Default `Portcullis`. */
@@ -138,7 +139,7 @@ export class LivePage {
     const { path, title, maxViewers, isLocal, showClients } = checkedPage(options);
     if (typeof sources !== 'object' || sources === null)
       throw wrongType('sources', sources, 'an object');
-    const { connections, timers, stats } = sources;
+    const { connections, timers, stats, limiters } = sources;
     if (!(connections instanceof ConnectionManager))
       throw wrongType('sources.connections', connections, 'a ConnectionManager');
     if (!(timers instanceof TimerManager))
@@ -155,7 +156,7 @@ export class LivePage {
     this.#maxViewers = maxViewers;
     const { monitor, metrics, chain } = options;
     this.#recorder = new Recorder(
-      { connections, timers, stats, monitor, metrics, chain },
+      { connections, timers, stats, limiters, monitor, metrics, chain },
       title,
       maxViewers,
       showClients ? SHOWN : masked(),

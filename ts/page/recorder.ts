@@ -16,6 +16,7 @@ import { bansOf } from './bans.js';
 import { ClusterWatch } from './cluster-watch.js';
 import { ConnectionScan } from './connection-scan.js';
 import { PageEvents } from './events.js';
+import { limitersOf, type PageLimiter } from './limiters.js';
 import type { ClientNames } from './mask.js';
 import { type PageGlance, pageGlanceOf, type PageMetrics, pageMetricsOf } from './metrics.js';
 import {
@@ -42,6 +43,8 @@ export interface PageSources {
   readonly timers: TimerManager;
   /** Returns refusals of requests, sockets and messages. Default: none are shown. */
   readonly stats?: (() => GuardRefusals) | undefined;
+  /** Returns rate limiters to show, beside those that the metrics know. Default: none. */
+  readonly limiters?: (() => readonly PageLimiter[]) | undefined;
 }
 
 /** All sources of a page; absent ones are not in use. @internal */
@@ -181,6 +184,7 @@ export class Recorder {
       messages: figures?.messages ?? null,
       connections: this.#connections(connections, isSeen, wallClockMs()),
       bans: bansOf(this.#sources.connections, connections, isSeen, this.#names),
+      limiters: limitersOf(this.#limiters(), isSeen, wallClockMs(), this.#names),
       cluster: this.#cluster.look(isSeen),
       loop: loopOf(resources),
       shedding: sheddingOf(monitor?.pressure()),
@@ -232,6 +236,12 @@ export class Recorder {
   #connections(stats: ConnectionStats, isSeen: boolean, at: number): PageSnapshot['connections'] {
     const { size } = this.#sources.connections.connections;
     return connectionsOf(stats, size, isSeen ? this.#scan.step(at) : undefined);
+  }
+
+  *#limiters(): Generator<PageLimiter> {
+    const { metrics, limiters } = this.#sources;
+    for (const [limiter, label] of metrics?.attachedLimiters() ?? []) yield { limiter, label };
+    yield* limiters?.() ?? [];
   }
 
   #keep(row: PageRow, metrics: PageGlance | undefined): void {

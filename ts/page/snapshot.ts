@@ -242,6 +242,50 @@ export interface PageSnapshot {
         }[]
       | null;
   } | null;
+  /** Rate limiters, those of requests and those that the metrics know; `null` without one. */
+  readonly limiters: {
+    /** Costs that they admitted, since the start. */
+    readonly admitted: number;
+    /** Costs that they refused, since the start. */
+    readonly refused: number;
+    /** The 32 limiters that refused most; `null` without viewers. */
+    readonly list:
+      | readonly {
+          /** Name of the limiter, as in the metrics. */
+          readonly name: string;
+          /** Cost of a key in each window. */
+          readonly limit: number;
+          /** Length of the window, ms. */
+          readonly windowMs: number;
+          /** Known keys. */
+          readonly keys: number;
+          /** Admitted costs. */
+          readonly admitted: number;
+          /** Refused costs. */
+          readonly refused: number;
+          /** Keys that a full table has forgotten early. */
+          readonly evicted: number;
+        }[]
+      | null;
+    /** The 20 keys that were refused most often; `null` without viewers. */
+    readonly refusedKeys:
+      | readonly {
+          /**
+           * The network of an address, or a pseudonym; with `showClients` the keys of `requests.rate`, and of
+           * limiters with `showKeys`, as they are.
+           */
+          readonly key: string;
+          /** Name of the limiter. */
+          readonly limiter: string;
+          /** Refusals; too high by at most `error`. */
+          readonly refused: number;
+          /** Greatest error of `refused`. */
+          readonly error: number;
+          /** Second of the latest refusal, wall-clock milliseconds. */
+          readonly latest: number;
+        }[]
+      | null;
+  } | null;
   /** The cluster that counts the connections; `null` without one. */
   readonly cluster: {
     /** State of this process in it. */
