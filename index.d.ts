@@ -2137,6 +2137,21 @@ interface RequestTrace {
     readonly traceparent: string | undefined;
 }
 
+/** A key that a limiter refused often. */
+interface RefusedKey {
+    /**
+     * Network of an address (24 bits of IPv4, 48 of IPv6), or a pseudonym, `key 1f2e3d4c`, that stays the same as
+     * long as the limiter lives; with `showKeys` the first 128 characters of the key.
+     */
+    readonly key: string;
+    /** Refused costs; too high by at most `error`. */
+    readonly refused: number;
+    /** Greatest error of `refused`: 0 while at most 64 keys were refused, and at most a 64th of all refusals. */
+    readonly error: number;
+    /** Time since the latest refusal, ms. */
+    readonly ageMs: number;
+}
+
 /** Outcome of a cost, and the state of its key afterwards. */
 interface RateLimitResult {
     /** True if the cost was admitted. A refused cost spends nothing. */
@@ -2164,6 +2179,25 @@ interface RateLimiterStats {
     readonly evicted: number;
     /** Memory of all keys, bytes. */
     readonly bytes: number;
+    /** The ten keys that this limiter refused most often, since it was made, the first one first. */
+    readonly refusedKeys: readonly RefusedKey[];
+}
+/** A refusal that listeners are told of. */
+interface RateLimitRefusal {
+    /** The key, as `take()` got it. */
+    readonly key: string;
+    /** Answer to it. */
+    readonly result: RateLimitResult;
+    /** Refusals of this limiter since the last event, this one included. */
+    readonly refusals: number;
+}
+/** Listeners of a limiter, by event. */
+interface RateLimiterEvents {
+    /**
+     * A key was refused for the first time in a window of the limit, and fewer than ten other keys in this second. A
+     * key among more than 64 refused ones may be told more than once.
+     */
+    refused: (refusal: RateLimitRefusal) => void;
 }
 
 /** Algorithm of a rate limiter. */
@@ -2203,11 +2237,17 @@ interface RateLimiterOptions extends RateLimit {
      * process warning. Default: none.
      */
     readonly onRefuse?: ((key: string, result: RateLimitResult) => void) | undefined;
+    /**
+     * Whether the keys that are refused most often are kept as they are, for `snapshot().refusedKeys`, and for the
+     * live page with `showClients`. Otherwise an address is kept as its network, and any other key as a
+     * pseudonym. Default `false`.
+     */
+    readonly showKeys?: boolean | undefined;
 }
 
 /**
  * Limits costs by key, such as requests by address or logins by account. It keeps a keyed hash of each
- * key and no text, has no timers, and needs no end.
+ * key and no text unless `showKeys`, has no timers, and needs no end.
  *
  * @example
  * const logins = new RateLimiter({ limit: 5, windowMs: 60_000, algorithm: 'sliding-window' });
@@ -2221,6 +2261,8 @@ declare class RateLimiter {
     readonly limit: number;
     /** Length of the window, ms. */
     readonly windowMs: number;
+    /** Whether `snapshot().refusedKeys` shows keys as they are. */
+    readonly showsKeys: boolean;
     /**
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field;
      *   ERR_LIMITS_CONFLICT if `name` is open with other options
@@ -2281,7 +2323,19 @@ declare class RateLimiter {
     reset(key: string): boolean;
     /** Forgets all keys, those of all threads for a limiter with a name. */
     clear(): void;
-    /** Returns the counts of this limiter; with a name, keys and memory are those of all threads. */
+    /**
+     * Calls `listener` after an event; see `RateLimiterEvents`. An error of it is a process warning.
+     * @param event name of the event
+     * @returns a function that removes the listener
+     * @throws ERR_INVALID_ARG_TYPE
+     * @example
+     * logins.on('refused', ({ key, refusals }) => console.warn(key, refusals));
+     */
+    on<E extends keyof RateLimiterEvents>(event: E, listener: RateLimiterEvents[E]): () => void;
+    /**
+     * Returns the counts of this limiter; with a name, keys and memory are those of all threads, and the refused keys
+     * those of this thread.
+     */
     snapshot(): RateLimiterStats;
 }
 /** Outcome of a cost that several limiters have to admit. */
@@ -3523,7 +3577,8 @@ declare class ProductionMetrics {
     /**
      * Exposes the counts of a rate limiter from now on. Guards with the option `metrics` attach the
      * limiters of `requests.rate`, by their name or as `requests.ip`, `requests.route`, `requests.key`
-     * and `requests.user`. Limiters with one label are added up. Repeated calls have no effect.
+     * and `requests.user`, and those of single routes of Elysia, by their name or the route. Limiters with one label
+     * are added up. Repeated calls have no effect.
      * @param limiter the limiter to add
      * @param label value of the label `limiter`: 1 to 128 characters. Default: the limiter's name. From
      *   the hundredth label on, all share `other`
@@ -3653,6 +3708,14 @@ declare class ProductionMetrics {
     [Symbol.dispose](): void;
 }
 
+/** A rate limiter with its name on the page. */
+interface PageLimiter {
+    /** Limiter to show. */
+    readonly limiter: RateLimiter;
+    /** Its name. */
+    readonly label: string;
+}
+
 /** Counts of a guard's WebSockets. */
 interface WebSocketStats {
     /** Open sockets. */
@@ -3699,6 +3762,8 @@ interface PageSources {
     readonly timers: TimerManager;
     /** Returns refusals of requests, sockets and messages. Default: none are shown. */
     readonly stats?: (() => GuardRefusals) | undefined;
+    /** Returns rate limiters to show, beside those that the metrics know. Default: none. */
+    readonly limiters?: (() => readonly PageLimiter[]) | undefined;
 }
 
 /** State of the server in one word; `unknown` without a monitor and metrics. */
@@ -3929,6 +3994,46 @@ interface PageSnapshot {
             readonly bans: number;
         }[] | null;
     } | null;
+    /** Rate limiters, those of requests and those that the metrics know; `null` without one. */
+    readonly limiters: {
+        /** Costs that they admitted, since the start. */
+        readonly admitted: number;
+        /** Costs that they refused, since the start. */
+        readonly refused: number;
+        /** The 32 limiters that refused most; `null` without viewers. */
+        readonly list: readonly {
+            /** Name of the limiter, as in the metrics. */
+            readonly name: string;
+            /** Cost of a key in each window. */
+            readonly limit: number;
+            /** Length of the window, ms. */
+            readonly windowMs: number;
+            /** Known keys. */
+            readonly keys: number;
+            /** Admitted costs. */
+            readonly admitted: number;
+            /** Refused costs. */
+            readonly refused: number;
+            /** Keys that a full table has forgotten early. */
+            readonly evicted: number;
+        }[] | null;
+        /** The 20 keys that were refused most often; `null` without viewers. */
+        readonly refusedKeys: readonly {
+            /**
+             * The network of an address, or a pseudonym; with `showClients` the keys of `requests.rate`, and of
+             * limiters with `showKeys`, as they are.
+             */
+            readonly key: string;
+            /** Name of the limiter. */
+            readonly limiter: string;
+            /** Refusals; too high by at most `error`. */
+            readonly refused: number;
+            /** Greatest error of `refused`. */
+            readonly error: number;
+            /** Second of the latest refusal, wall-clock milliseconds. */
+            readonly latest: number;
+        }[] | null;
+    } | null;
     /** The cluster that counts the connections; `null` without one. */
     readonly cluster: {
         /** State of this process in it. */
@@ -4112,7 +4217,8 @@ interface PageOptions {
     readonly access?: 'token' | 'local' | undefined;
     /**
      * Whether addresses and users are shown as they are. Otherwise the page and its snapshot show the
-     * network of an address (24 bits of IPv4, 48 of IPv6) and a pseudonym of a user. Default `false`.
+     * network of an address (24 bits of IPv4, 48 of IPv6) and a pseudonym of a user; so they do for the keys
+     * that rate limiters refuse. Default `false`.
      */
     readonly showClients?: boolean | undefined;
     /** Heading of the page: 1 to 60 characters. Default `Portcullis`. */
@@ -5831,4 +5937,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { Cluster, ClusterLimiter, CompositeRateLimiter, ConnectionManager, Counter, CounterSeries, Gauge, GaugeSeries, GracefulShutdown, Histogram, HistogramSeries, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RateLimiter, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Ban, BanCause, BanOptions, BanStats, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerEvents, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExceededTypeRate, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, HostCounts, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRateKey, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MessageTypeOptions, MessageTypeRate, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OnlineUsers, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureLimit, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitResult, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, RequestTrace, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StalledRequest, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TracedRefusal, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, Ban, BanCause, BanOptions, BanStats, BreakerOptions, ChainSnapshot, CheckOutcome, ClaimMatcher, CleanupResult, Clock, ClockAlarm, ClusterEvents, ClusterLimiterOptions, ClusterLimiterResult, ClusterManagerStats, ClusterMember, ClusterNode, ClusterOptions, ClusterState, ClusterStats, ClusterTlsOptions, CollectionRecord, CompiledChain, CompositeRateLimitResult, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerEvents, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExceededTypeRate, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, HighResolutionTime, HistogramOptions, HistogramValue, HostCounts, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, InstrumentOptions, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksFetch, JwksSnapshot, LabelValue, LabelValues, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MergeOptions, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRateKey, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MessageTypeOptions, MessageTypeRate, MetadataInput, MetricPoint, MetricRegistry, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, OnlineUsers, OpenTelemetryProducer, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureLimit, PressureStall, ProblemDetails, ProducedMetric, ProducedMetrics, ProducedResource, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, RateAlgorithm, RateExplanation, RateHeaders, RateLimit, RateLimitRefusal, RateLimitResult, RateLimiterEvents, RateLimiterOptions, RateLimiterStats, RateQuestion, RateRefusal, RateRefusalCode, RateScope, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RefusedKey, RemoteJwks, ReplayOptions, ReportsClusterState, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, RequestLimitsInput, RequestRate, RequestRateStats, RequestRates, RequestTrace, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StalledRequest, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenRefresh, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TracedRefusal, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, UserNode, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
