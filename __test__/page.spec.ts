@@ -17,7 +17,8 @@ import {
 import { Journal } from '../dist/page/journal.js';
 import { ConnectionScan } from '../dist/page/connection-scan.js';
 import { Guesses } from '../dist/page/guesses.js';
-import { masked, networkOf, SHOWN } from '../dist/page/mask.js';
+import { maskedNetwork } from '../dist/base/address.js';
+import { masked, SHOWN } from '../dist/page/mask.js';
 import { madeToken } from '../dist/page/token.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
@@ -410,7 +411,7 @@ describe('clients', () => {
       ['a socket', ''],
       ['1.2.3', ''],
     ] as const)
-      expect([address, networkOf(address)]).toEqual([address, network]);
+      expect([address, maskedNetwork(address)]).toEqual([address, network]);
     const names = masked();
     expect(names.user('ada')).toBe(names.user('ada'));
     expect(names.user('ada')).not.toBe(names.user('bob'));

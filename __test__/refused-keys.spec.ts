@@ -202,7 +202,9 @@ describe('the live page', () => {
         { connections: manager, timers, limiters },
       );
       expect(page.snapshot().limiters).toMatchObject({ refused: 6, list: null, refusedKeys: null });
-      const request = new Request('http://localhost/p/snapshot');
+      const request = new Request('http://localhost/p/snapshot', {
+        headers: { host: 'localhost' },
+      });
       expect(page.fetch(request, '127.0.0.1')?.status).toBe(200);
       const { limiters: found } = page.snapshot();
       page.close();

@@ -398,7 +398,7 @@ function checkRate<S extends ManagedSocket>(
 ): ReceiveOutcome {
   const { owner } = segment;
   // The real clock: by loop time, which stands still within a tick, a tick's burst would pass.
-  const now = limiter.hasOwnRates ? owner.nowMs() : owner.sharedNowMs();
+  const now = owner.nowMs();
   const at = 2 * (slot & PLACE_MASK);
   const exceeded = limiter.check(segment.arrivals(), at, bytes, now, owner, slot);
   return exceeded === undefined ? 'ok' : exceeds(connection, owner, exceeded, limiter);

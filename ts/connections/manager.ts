@@ -130,7 +130,6 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       controlRate: new MessageRateLimiter(ratesOf({}), false),
       loopNow: () => loop.now(),
       nowMs: () => driver.now(),
-      sharedNowMs: () => this.#seats.sharedNowMs(),
       spendShared: (slot, nowMs) => this.#seats.spendMessage(slot, nowMs),
       idMade: (connection, slot) => {
         if (slot >= 0) this.#live.addId(connection.id, slot);

@@ -24,7 +24,7 @@ export const RATE_REASONS: Readonly<Record<ExceededRate, string>> = {
 export interface SharedRates {
   /**
    * Spends one message of the connection's user and address, or of neither.
-   * @param nowMs milliseconds of the timers' clock; NaN for the time of the process
+   * @param nowMs milliseconds of the timers' clock
    * @returns 0, 1 if the rate of the user is exceeded, 2 if that of the address is
    */
   spendShared(slot: number, nowMs: number): number;
@@ -64,8 +64,6 @@ const ROUNDING_MS = 1e-6;
 
 /** Limits the messages and bytes of every connection of a manager. @internal */
 export class MessageRateLimiter {
-  /** True if a connection has rates of its own, for which the time is read here. */
-  readonly hasOwnRates: boolean;
   readonly #rates: CheckedMessageRates;
   readonly #messages: Rate | undefined;
   readonly #bytes: Rate | undefined;
@@ -79,7 +77,6 @@ export class MessageRateLimiter {
     this.#messages = rates.messages;
     this.#bytes = rates.bytes;
     this.#control = rates.control;
-    this.hasOwnRates = rates.messages !== undefined || rates.bytes !== undefined;
     this.#isShared = rates.perUser !== undefined || rates.perIp !== undefined;
     this.#isObserving = isObserving;
   }
@@ -89,7 +86,7 @@ export class MessageRateLimiter {
    * @param arrivals arrival times of messages and of bytes, in pairs
    * @param at index of the connection's pair
    * @param bytes size of the message
-   * @param now milliseconds of the timers' clock; without rates of its own also NaN, for `spendShared`
+   * @param now milliseconds of the timers' clock
    * @param slot of the connection
    * @returns the rate that the message exceeds, or `undefined` if it conforms
    */
@@ -118,7 +115,7 @@ export class MessageRateLimiter {
 
   /** True if messages have a rate. */
   get limitsMessages(): boolean {
-    return this.hasOwnRates || this.#isShared;
+    return this.#messages !== undefined || this.#bytes !== undefined || this.#isShared;
   }
 
   /**

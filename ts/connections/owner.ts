@@ -19,8 +19,6 @@ export interface ConnectionOwner<C> extends SharedRates {
   loopNow(): number;
   /** Returns the time of the timers' clock, ms. */
   nowMs(): number;
-  /** Returns the time for `spendShared`, where no other rate needs it: NaN lets the core read its own clock. */
-  sharedNowMs(): number;
   /** Moves the seat of `connection` to `userId`; a refusal leaves it where it was. */
   bindConnection(connection: C, slot: number, userId: string): { readonly success: true } | Refusal;
   /** The same, once the cluster has agreed, if there is one. */

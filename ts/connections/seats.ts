@@ -356,19 +356,11 @@ export class Seats<C> {
 
   /**
    * Spends one message of the user and of the network of an open slot, or of neither.
-   * @param nowMs of the timers' clock, or NaN, as `sharedNowMs` gives it
+   * @param nowMs of the timers' clock
    * @returns 0, or the number of the exceeded rate, as `ConnectionOwner.spendShared`
    */
   spendMessage(slot: number, nowMs: number): number {
     return this.#hot.message(slot, nowMs + this.#epochMs);
-  }
-
-  /**
-   * Returns the time for `spendMessage`. With the host's own clock it is NaN: the core reads that clock for half
-   * of what it costs here.
-   */
-  sharedNowMs(): number {
-    return this.#driver.isHostTime ? NaN : this.#driver.now();
   }
 
   /** Moves a seat to `user`. @returns 1, or an answer for `refusalCodeOf` */

@@ -105,7 +105,6 @@ export class Driver {
    */
   #offset = 0;
   #last = 0;
-  #hasResumed = false;
 
   constructor(clock: Clock) {
     this.clock = clock;
@@ -123,14 +122,6 @@ export class Driver {
   }
 
   /**
-   * True while driver time runs as the host's clock does, from which it differs by a constant: fake timers were never
-   * seen. The core may then read that clock itself, for half of what `now()` costs.
-   */
-  get isHostTime(): boolean {
-    return this.clock === hostClock && !this.#hasResumed && !hasFakeTimers();
-  }
-
-  /**
    * Goes on from the last time with a clock that was changed or set back, and returns the time.
    *
    * Fake clocks show whole milliseconds. Driver time is whole then, too: with the fraction of the
@@ -139,7 +130,6 @@ export class Driver {
   #resume(identity: unknown): number {
     const now = this.clock.now();
     this.#identity = identity;
-    this.#hasResumed = true;
     if (Number.isInteger(now)) this.#last = wholeAbove(this.#last);
     this.#offset = this.#last - now;
     this.#disarm();
