@@ -45,6 +45,9 @@ export class Redis {
       } catch (error) {
         // It is there, and wants a password.
         if (error.message.startsWith('NOAUTH')) return this;
+        const { exitCode } = this.process;
+        if (exitCode !== null)
+          throw new Error(`${SERVER} has ended with ${exitCode}`, { cause: error });
         if (left === 0) throw error;
         await sleep(50);
       }
@@ -57,12 +60,14 @@ export class Redis {
 
   /** Ends the process; what it held is lost. */
   async kill() {
-    if (this.process === undefined) return;
-    const ended = new Promise((done) => this.process.once('exit', done));
-    this.process.kill('SIGCONT');
-    this.process.kill('SIGKILL');
-    await ended;
+    const { process } = this;
     this.process = undefined;
+    // One that has ended by itself tells of it no more.
+    if (process === undefined || process.exitCode !== null || process.signalCode !== null) return;
+    const ended = new Promise((done) => process.once('exit', done));
+    process.kill('SIGCONT');
+    process.kill('SIGKILL');
+    await ended;
   }
 
   async remove() {

@@ -209,7 +209,7 @@ impl Connector {
         let info: Result<String, RedisError> =
             redis::cmd("INFO").query_async(&mut connection).await;
         let info = info.map_err(|error| describe(&error))?;
-        let redirect = if field(&info, "redis_mode") == "cluster" {
+        let redirect = if is_of_cluster(&info) {
             redirection(&mut connection, &self.key, is_asking).await?
         } else {
             None
@@ -348,6 +348,13 @@ fn field<'a>(info: &'a str, name: &str) -> &'a str {
         .map_or("", str::trim)
 }
 
+/// True for a server of a Redis Cluster. Valkey names the field anew.
+fn is_of_cluster(info: &str) -> bool {
+    ["redis_mode", "server_mode"]
+        .iter()
+        .any(|name| field(info, name) == "cluster")
+}
+
 /// Checks the server; returns the identity of its process.
 fn check_server(info: &str, allow_eviction: bool) -> Result<String, String> {
     let version = field(info, "redis_version");
@@ -429,6 +436,18 @@ mod tests {
         }
         assert!(elsewhere(&asked, "nowhere").is_err());
         assert!(elsewhere(&asked, "host:port").is_err());
+    }
+
+    #[test]
+    fn a_server_of_a_cluster_is_known_by_the_field_of_redis_and_of_valkey() {
+        assert!(is_of_cluster(
+            "redis_version:7.0.15\r\nredis_mode:cluster\r\n"
+        ));
+        assert!(is_of_cluster(
+            "redis_version:7.2.4\r\nserver_mode:cluster\r\n"
+        ));
+        assert!(!is_of_cluster("redis_mode:standalone\r\n"));
+        assert!(!is_of_cluster("server_mode:sentinel\r\n"));
     }
 
     #[test]
