@@ -1,5 +1,6 @@
 // One process of the trial of a host, on Node or Bun: clients of many users and addresses come and go. Writes each seat
-// into its log: `+` after it was granted, `-` before it is given back. Commands come on the standard input.
+// into its log, in the form of `node.mjs`: `+` after it was granted, `-` before it is given back. Commands come on the
+// standard input.
 import { openSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConnectionManager } from '../dist/index.js';
@@ -9,8 +10,7 @@ const { name, label, log, seed, limits, users, addresses, target } = JSON.parse(
 );
 const file = openSync(log, 'a');
 // The one clock that all processes of the host share.
-const write = (sign, user, address) =>
-  writeSync(file, `${sign} ${Date.now()} ${user} ${address}\n`);
+const write = (line) => writeSync(file, `${line}\n`);
 
 let random = (seed * 2654435761) >>> 0 || 1;
 const below = (n) => {
@@ -28,8 +28,8 @@ let ids = 0;
 const outcomes = {};
 
 function release() {
-  const [{ connection, user, address }] = held.splice(below(held.length), 1);
-  write('-', user, address);
+  const [connection] = held.splice(below(held.length), 1);
+  write(`- ${Date.now()} ${connection.id}`);
   manager.release(connection);
 }
 
@@ -38,12 +38,14 @@ function admit() {
   const host = below(addresses);
   const address = `i${host}`;
   const ip = `192.0.2.${host}`;
-  const result = manager.addConnection(`${label}.${++ids}`, socket, ip, user);
+  const id = `${label}.${++ids}`;
+  const asked = Date.now();
+  const result = manager.addConnection(id, socket, ip, user);
   const code = result.success ? 'granted' : result.code;
   outcomes[code] = (outcomes[code] ?? 0) + 1;
   if (!result.success) return;
-  write('+', user, address);
-  held.push({ connection: result.connection, user, address });
+  write(`+ ${Date.now()} ${id} ${user} ${address} ${name} ${asked}`);
+  held.push(result.connection);
 }
 
 async function work() {

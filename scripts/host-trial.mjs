@@ -153,7 +153,7 @@ try {
   const rate = { limit: 1, windowMs: 1 };
   const seen = replay(folder, ended, LIMITS, rate);
   const { total, user, address } = seen.over;
-  if (seen.isOver)
+  if (!(Math.max(total, user, address) <= 0))
     problems.push(`over the limit: total ${total}, user ${user}, address ${address}`);
   const worst = Math.max(...reclaimedMs);
   const mean = reclaimedMs.reduce((all, ms) => all + ms, 0) / reclaimedMs.length;
