@@ -23,6 +23,9 @@ async function redis(...args: unknown[]): Promise<{ port: number; server: Redis;
   return { port, server, url: `redis://127.0.0.1:${port}` };
 }
 
+/** For tests of outcomes: a busy machine may answer late. */
+const CALM = { leaseMs: 4000, admitTimeoutMs: 400 };
+
 function clusterOf(url: string, options: Partial<ClusterOptions> = {}): Cluster {
   const cluster = new Cluster({ url, leaseMs: LEASE_MS, onUnreachable: 'closed', ...options });
   ends.push(() => cluster.close());
@@ -433,7 +436,7 @@ describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => 
 describe.skipIf(SERVER === undefined || 'bun' in process.versions)('the guard of ws', () => {
   it('asks the cluster before the upgrade, and refuses with 429 or 503', async () => {
     const { url, server: database } = await redis();
-    const cluster = clusterOf(url);
+    const cluster = clusterOf(url, CALM);
     const guard = portcullis({
       limits: { maxConnectionsPerUser: 1 },
       identify: (request) => request.url?.slice(1),

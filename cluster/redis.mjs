@@ -14,13 +14,23 @@ if (CLUSTER_SERVER && !works(CLUSTER_SERVER))
 /** The server's command: `CLUSTER_SERVER`, or one from the PATH; `undefined` if there is none. */
 export const SERVER = CLUSTER_SERVER || ['redis-server', 'valkey-server'].find(works);
 
+/** Ports below those that a system gives out by itself: a server of another test may get such a one at any moment. */
+const PORTS_FROM = 12_000;
+const PORTS = 20_000;
+
 /** Returns a free port. */
 export async function freePort() {
-  const server = net.createServer();
-  await new Promise((done) => server.listen(0, '127.0.0.1', done));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
+  for (;;) {
+    const port = PORTS_FROM + Math.floor(Math.random() * PORTS);
+    const server = net.createServer();
+    const isFree = await new Promise((done) => {
+      server.once('error', () => done(false));
+      server.listen(port, '127.0.0.1', () => done(true));
+    });
+    if (!isFree) continue;
+    await new Promise((done) => server.close(done));
+    return port;
+  }
 }
 
 /** A server process. */

@@ -16,7 +16,7 @@ function bansTable({ latest, active }: Bans): HTMLElement {
   if (active === 0) return none('Nobody is banned.');
   return table(
     'Bans, the latest first',
-    ['address', 'since', 'until', 'failures', 'bans in a row'],
+    ['address', 'since', 'until', 'failures', 'bans'],
     latest.map(({ key, since, until, failures, bans }) => [
       [key, 'key'],
       time(since),
@@ -28,7 +28,7 @@ function bansTable({ latest, active }: Bans): HTMLElement {
 }
 
 export class BanCard {
-  readonly #card = new Card('bans', 'Bans');
+  readonly #card = new Card('bans', 'Bans', 'wide');
 
   show({ bans }: PageSnapshot): void {
     this.#card.show(bans, aside(bans), () =>

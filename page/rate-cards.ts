@@ -33,7 +33,7 @@ function keysTable({ refusedKeys }: Limiters): HTMLElement {
     'Keys that were refused most often',
     ['key', 'limiter', 'refused', 'latest'],
     refusedKeys.map(({ key, limiter, refused, error, latest }) => [
-      key,
+      [key, 'key'],
       limiter,
       // A count that may be too high says by how much.
       error === 0 ? number(refused) : `${number(refused - error)} to ${number(refused)}`,

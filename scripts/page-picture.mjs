@@ -1,5 +1,5 @@
 // npm run page:picture: starts the demo with traffic, looks at its page in Chromium once its charts are filled,
-// and writes docs/page.png. With --all also the page at 1280 and 390 pixels, light and dark, to a folder.
+// and writes docs/page.png, its upper part. With --all also the whole page at 1280 and 390 pixels, light and dark, to a folder.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync } from 'node:fs';
@@ -43,18 +43,19 @@ const browser = await chromium.launch({
   executablePath: browserPath,
   args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'],
 });
-/** Writes a picture of the whole page. */
-async function picture(path, width, colorScheme) {
-  const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme });
+/** Writes a picture of the page. @param height in pixels; without it the whole page */
+async function picture(path, width, colorScheme, height) {
+  const viewport = { width, height: height ?? 900 };
+  const page = await browser.newPage({ viewport, colorScheme });
   await page.goto(`${origin}/portcullis?token=${TOKEN}`);
   await page.waitForSelector('body[data-link="live"]');
   // The lists are complete with the second figures.
   await page.waitForSelector('#list-refused-keys table');
   await page.waitForTimeout(2500);
-  await page.screenshot({ path, fullPage: true });
+  await page.screenshot({ path, fullPage: height === undefined });
   await page.close();
 }
-await picture(join(root, 'docs/page.png'), 1400, 'light');
+await picture(join(root, 'docs/page.png'), 1400, 'light', 1000);
 if (all !== '') {
   mkdirSync(all, { recursive: true });
   for (const width of [1280, 390])

@@ -5,7 +5,9 @@ import { Cluster } from '../../dist/index.js';
 
 const cluster = new Cluster({
   url: process.env['REDIS'] ?? '',
-  leaseMs: 1000,
+  // A busy machine may answer late.
+  leaseMs: 4000,
+  admitTimeoutMs: 400,
   onUnreachable: 'closed',
 });
 const app = new Elysia()
