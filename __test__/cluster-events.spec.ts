@@ -75,7 +75,7 @@ async function open(manager: ConnectionManager, user: string): Promise<FakeSocke
 
 describe.skipIf(SERVER === undefined)('events of a cluster', () => {
   it('closeUser() closes the sockets of a user in all processes, and in no other', async () => {
-    const { peer, manager, cluster } = await pair();
+    const { peer, manager, cluster } = await pair({}, CALM);
     const mine = (await open(manager, 'ada')) as FakeSocket;
     const other = (await open(manager, 'bob')) as FakeSocket;
     expect(await peer.run('return open("192.0.2.2", "ada", "a")')).toBe('granted');
