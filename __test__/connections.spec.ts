@@ -134,6 +134,40 @@ describe('limits', () => {
     expect(manager.snapshot().totalConnections).toBe(1);
   });
 
+  // The core learns of ended connections with the next call that may need to know.
+  it.each([
+    ['the limit of an address', { maxConnectionsPerIp: 1 }],
+    ['that of a user', { maxConnectionsPerUser: 1 }],
+    ['the total', { maxTotalConnections: 1 }],
+    ['a limit of many seats', { maxConnectionsPerIp: 100 }],
+  ])('admit in the place of one that has just ended: %s', (_, own: ConnectionLimits) => {
+    const { maxConnectionsPerIp: seats = 1 } = own;
+    using small = new ConnectionManager<FakeSocket>(own, { timers });
+    const take = (id: string): ManagedConnection<FakeSocket> | undefined => {
+      const result = small.addConnection(id, new FakeSocket(), '192.0.2.1', 'ada');
+      return result.connection;
+    };
+    const open = Array.from({ length: seats }, (_one, at) => take(`first-${at}`));
+    for (let round = 0; round < 200; round++) {
+      expect(take(`more-${round}`)).toBeUndefined();
+      const ended = open[round % seats];
+      expect(ended !== undefined && small.release(ended)).toBe(true);
+      open[round % seats] = take(`next-${round}`);
+      expect(open[round % seats]).toBeDefined();
+      // A lease that was aborted, or opened and released.
+      const last = open[round % seats] as ManagedConnection<FakeSocket>;
+      small.release(last);
+      const lease = small.reserve('192.0.2.1', 'ada') as Lease;
+      expect(lease.success).toBe(true);
+      if (round % 2 === 0) {
+        small.abort(lease);
+        open[round % seats] = take(`again-${round}`);
+      } else
+        open[round % seats] = small.commit(lease, `again-${round}`, new FakeSocket()).connection;
+      expect(open[round % seats]).toBeDefined();
+    }
+  });
+
   it('notations of one address share its limit', () => {
     manager.updateLimits({ maxConnectionsPerIp: 1 });
     add('a', '1.2.3.4');

@@ -49,8 +49,8 @@ function pagesOf(root) {
 const LINK = /(!?)\[((?:[^[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)/g;
 
 /**
- * Calls `change` for the target of each link outside of code blocks. Without a new target, only the
- * text of the link stays.
+ * Calls `change` for the target of each link outside of code blocks, with true for an image. Without a new
+ * target, only the text of the link stays.
  */
 const eachLink = (text, change) =>
   text
@@ -59,7 +59,7 @@ const eachLink = (text, change) =>
       at % 2 === 1
         ? part
         : part.replaceAll(LINK, (_all, image, label, target) => {
-            const changed = change(target);
+            const changed = change(target, image !== '');
             return changed === undefined ? label : `${image}[${label}](${changed})`;
           }),
     )
@@ -72,10 +72,11 @@ const eachLink = (text, change) =>
 export function gather(root, content) {
   const pages = pagesOf(root);
   const stray = [];
-  const assets = new Set();
+  const shown = new Set();
+  const linked = new Set();
   for (const [path, text] of pages) {
     const place = placeOf(path);
-    const written = eachLink(text, (target) => {
+    const written = eachLink(text, (target, isShown) => {
       if (/^(?:https?:|#)/.test(target)) return target;
       const [file, anchor] = target.split('#');
       const wanted = posix.join(posix.dirname(path), file).replace(/\/$/, '');
@@ -87,16 +88,14 @@ export function gather(root, content) {
       if (!existsSync(join(root, wanted))) stray.push(`${path}: ${target}`);
       // Other files of the repository, such as tests, are not on the site.
       else if (!ASSET.test(wanted)) return undefined;
-      else assets.add(wanted);
+      else (isShown ? shown : linked).add(wanted);
       return target;
     });
     mkdirSync(dirname(join(content, place)), { recursive: true });
     writeFileSync(join(content, place), written);
   }
-  for (const asset of assets) {
-    // VitePress bundles shown images; linked files it copies from its public folder only.
-    const into = asset.endsWith('.png') ? content : join(content, 'public');
-    cpSync(join(root, asset), join(into, asset));
-  }
+  // VitePress bundles shown images; linked files it copies from its public folder only.
+  for (const asset of shown) cpSync(join(root, asset), join(content, asset));
+  for (const asset of linked) cpSync(join(root, asset), join(content, 'public', asset));
   return stray;
 }
