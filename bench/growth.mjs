@@ -45,7 +45,7 @@ const MOST = 0.4;
 const USAGE = `npm run bench:growth -- [options]
   --host node|bun    one of the two hosts only
   --only A,B         some subjects only: ${Object.keys(SUBJECTS).join(', ')}
-  --quick            small sizes and few calls: finds what grows far too fast, and is no measurement
+  --quick            small sizes and few calls, without a verdict: shows that the command works
   --write            puts the table into docs/growth.md, the plot into bench/results/growth.svg`;
 const { host, only, quick, write } = readOptions(USAGE, {
   host: { type: 'string', of: Object.keys(HOSTS) },
@@ -111,4 +111,6 @@ if (write) {
   const caption = `CPU time, ns; lower is better. ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}`;
   writeFileSync(join(root, 'bench/results/growth.svg'), plotOf(measured, caption));
 }
-if (tooFast.length > 0) fail(`grows faster than size^${MOST.toFixed(2)}: ${tooFast.join('; ')}`);
+// So few calls are cold code and the machine's load.
+if (tooFast.length > 0 && !quick)
+  fail(`grows faster than size^${MOST.toFixed(2)}: ${tooFast.join('; ')}`);
