@@ -4,7 +4,7 @@ import { portcullis } from '../dist/elysia.js';
 import { everything } from './everything.mjs';
 import { NpmGuard } from './npm.mjs';
 import { report } from './report.mjs';
-import { answer, limitsFor, REFUSAL, REFUSING_PATH } from './settings.mjs';
+import { answer, BAN_MS, limitsFor, REFUSAL, REFUSING_PATH } from './settings.mjs';
 import { TwinGuard } from './twin.mjs';
 
 type Message = Parameters<typeof answer>[0];
@@ -89,7 +89,7 @@ function everythingOn(): void {
   listen(
     app,
     () => manager.snapshot().totalConnections,
-    (address) => manager.ban(address),
+    (address) => manager.ban(address, BAN_MS),
   );
 }
 

@@ -6,7 +6,7 @@ import { portcullis } from '../dist/ws.js';
 import { everything } from './everything.mjs';
 import { NpmGuard } from './npm.mjs';
 import { report } from './report.mjs';
-import { answer, limitsFor, REFUSAL, REFUSING_PATH } from './settings.mjs';
+import { answer, BAN_MS, limitsFor, REFUSAL, REFUSING_PATH } from './settings.mjs';
 import { TwinGuard } from './twin.mjs';
 
 const [, , contestant, connections, ...without] = process.argv;
@@ -90,7 +90,7 @@ function everythingOn() {
   sockets.on('connection', answerAll);
   guard.attach(server, sockets);
   const seats = () => guard.manager.snapshot().totalConnections;
-  return { server, seats, ban: (address) => guard.manager.ban(address) };
+  return { server, seats, ban: (address) => guard.manager.ban(address, BAN_MS) };
 }
 
 const make = {

@@ -10,6 +10,8 @@ export const AUDIENCE = 'load';
 
 /** Path of the bare servers that refuses every handshake, and the text of that. */
 export const REFUSING_PATH = '/full';
+/** Longer than any run: a ban of the default length would end within one. */
+export const BAN_MS = 86_400_000;
 export const REFUSAL = '{"code":"full","message":"The server is full","retryAfterMs":1000}';
 
 // Linux has all of 127.0.0.0/8 on its loopback interface; other systems have one address.
