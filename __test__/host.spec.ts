@@ -126,7 +126,7 @@ describe.runIf(isLinux)('one limit over the processes of a host', () => {
       const { host } = await peer.stats();
       expect(host).toEqual({ totalConnections: 4, anonymousConnections: 1, processes: 3 });
     }
-    // What is given back in one process is free in all at once.
+    // A seat that one process gives back is free in all of them at once.
     await all[1]!.run('manager.close()');
     expect(await all[0]!.open('192.0.2.4', 'ada')).toBe('granted');
     expect(await all[2]!.open('192.0.2.4', 'ada')).toBe('total_limit');

@@ -4,7 +4,7 @@ import { cpus } from 'node:os';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readOptions } from '../scripts/lib/options.mjs';
-import { build, fail, root, run } from '../scripts/lib/project.mjs';
+import { build, fail, root, run, tool } from '../scripts/lib/project.mjs';
 import { plotOf } from './growth/plot.mjs';
 import { HOSTS } from './subjects.mjs';
 
@@ -108,6 +108,7 @@ if (write) {
   const MARKS = /(<!-- growth -->\n)[\s\S]*(<!-- end -->)/;
   if (!MARKS.test(text)) fail('docs/growth.md has no place for the tables.');
   writeFileSync(page, text.replace(MARKS, `$1\n${table.join('\n\n')}\n\n$2`));
+  run(tool('prettier'), ['--log-level', 'warn', '--write', page]);
   const caption = `CPU time, ns; lower is better. ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}`;
   writeFileSync(join(root, 'bench/results/growth.svg'), plotOf(measured, caption));
 }

@@ -1,4 +1,4 @@
-// What `cluster: 'host'` costs beside the index of one process, in CPU time of the thread.
+// The cost of `cluster: 'host'` beside the index of one process, in CPU time of the thread.
 // Run: npm run bench -- --only host, or: node bench/host.mjs [live]
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ if (process.platform !== 'linux') {
   process.exit(0);
 }
 const live = Number(process.argv[2] ?? 10_000);
-/** Of the default size, unless more is live. */
+/** Keys that the file has room for: the default, unless more are live. */
 const CAPACITY = Math.max(65_536, 4 * live);
 const NAME = `bench-${process.ppid}`;
 const managerOf = (options) => new ConnectionManager(LIMITS, new TimerManager(), options);

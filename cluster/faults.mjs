@@ -131,7 +131,7 @@ async function loseBurst(world) {
 }
 
 const BACK_MS = 400;
-/** What may have been spent in the time that is lost, and until the next beat finds that it is. */
+/** Units that may have been spent in the time that is lost, and until the next beat finds the loss. */
 const lostUnits = () => RATE.burst + Math.ceil(((BACK_MS + BEAT_MS) * RATE.limit) / RATE.windowMs);
 const settle = () => sleep(LEASE_MS + 3 * BEAT_MS);
 

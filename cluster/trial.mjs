@@ -281,7 +281,7 @@ export class World {
       if (!isWhole) since ??= now();
       else if (since !== undefined) {
         const strikes = this.events.map(([at]) => at);
-        // What begins later than a lease after the last one is the machine's.
+        // A hiccup that begins later than a lease after the last strike comes from the machine.
         const from =
           strikes.find((at) => at >= since) ?? strikes.findLast((at) => at > since - LEASE_MS);
         if (from !== undefined) this.backMs = Math.max(this.backMs, now() - from);

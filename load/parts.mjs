@@ -1,4 +1,4 @@
-// What each feature of portcullis adds to a connect: servers with everything on but one feature,
+// The cost that each feature of portcullis adds to a connect: servers with everything on but one feature,
 // beside one with everything and a bare one, all live, in slices in turn.
 import { PARTS } from './everything.mjs';
 import { interval } from './interval.mjs';

@@ -140,7 +140,7 @@ const isGuarded = (name) => name !== 'bare';
 const SLICES = [
   ['connect', (rival) => rival.connect()],
   ['messages', (rival) => rival.messages()],
-  // What the host takes to accept a connection, to answer it and to close it: the floor.
+  // The host itself accepts a connection, answers it and closes it: the floor.
   ['refused', (rival) => rival.refusals(503, refusing), isBare],
   ['full', (rival) => rival.refusals(429), isGuarded],
   ['forged', (rival) => rival.refusals(401, { strangers: STRANGERS }), isGuarded],

@@ -68,7 +68,7 @@ async function flood(ms, clients, hold, most = Infinity) {
         granted++;
         held.push(lease);
         if (held.length - gone > hold) manager.abort(held[gone++]);
-        // What has gone must not stay in the memory of a long run.
+        // Seats that are gone must not stay in the memory of a long run.
         if (gone > FORGOTTEN_MAX) {
           held.splice(0, gone);
           gone = 0;
