@@ -37,14 +37,15 @@ export class Rival {
   }
 
   /** @param without features of portcullis to leave out */
-  static async start(host, contestant, settings, without) {
+  static async start(host, contestant, settings, without = []) {
     const server = startServer(host, contestant, settings.connections, without);
     let clients;
     try {
       const { port } = await server.hello;
       clients = startClients(port, settings.connections);
       await clients.hello;
-      if (contestant !== 'bare' && BANNED !== undefined) await server.ask({ banned: BANNED });
+      if (contestant !== 'bare' && !without.includes('bans') && BANNED !== undefined)
+        await server.ask({ banned: BANNED });
       return new Rival(server, port, clients, settings);
     } catch (error) {
       await clients?.end();
