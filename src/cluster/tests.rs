@@ -1,5 +1,5 @@
 //! Several members (`world`) against a naive server in memory (`server`); time, losses and delays are random.
-//! Nobody is admitted over a limit, everybody is answered in time, and at rest all counts agree.
+//! The members admit no client over a limit, and answer each one in time. At rest all counts agree.
 
 use super::code::{CLOSED, CONFLICT, DONE, DRAINING, UNREACHABLE};
 use super::core::Client;

@@ -189,7 +189,7 @@ impl HostFile {
         if is_alone {
             check_left(path, &file)?;
             if let Err(error) = fill(&file, layout) {
-                // Nobody may find half a file, and its memory is needed.
+                // The next process must not find half a file, and the system needs the memory.
                 let _ = file.set_len(0);
                 let _ = std::fs::remove_file(path);
                 return Err(problem(path, error));

@@ -7,7 +7,7 @@ use super::layout::{LIMITS, Layout, MAGIC, VERSION, word};
 use super::seats::HostSeats;
 use super::table::{Claim, Count, HostTable, Refused};
 use crate::connections::{
-    Address, Admission, Holder, Limits, NO_LIMIT, Rate, RefusalCode, UserKey,
+    Address, Admission, Holder, Limits, NO_LIMIT, Rate, Refusal, RefusalCode, UserKey,
 };
 use proptest::prelude::*;
 use std::fs::{self, File, Permissions};
@@ -612,7 +612,7 @@ fn refuses_a_file_that_running_processes_use_otherwise() {
 fn replaces_a_file_that_nobody_uses() {
     let folder = Folder::new();
     let path = folder.file();
-    // What a process leaves that was killed: another version, other sizes, or half a file.
+    // Files of processes that were killed: of another version, of other sizes, or half of one.
     for (version, bytes) in [
         (VERSION + 1, 4096),
         (VERSION, 300),
@@ -683,4 +683,122 @@ fn other_limits_than_those_of_running_processes_are_a_conflict() {
         }),
         None
     );
+}
+
+#[test]
+fn a_full_table_leaves_nothing_behind_in_any_step() {
+    let folder = Folder::new();
+    let limits = Limits {
+        per_ip: 1000,
+        per_user: 1000,
+        ..Limits::default()
+    };
+    let seats = HostSeats::open(&folder.file(), SMALL, limits).expect("a file");
+    let code = |verdict: Result<_, Refusal>| verdict.err().map(|refusal| refusal.code);
+    let full = Some(RefusalCode::HostFull);
+    assert!(seats.arrive(address(0), 0.0).is_ok());
+    let mut users = Vec::new();
+    let mut refused = [0; 4];
+    for number in 0..400 {
+        let user = name(&seats, number);
+        let before = (seats.counts(), seats.host());
+        let verdicts = [
+            seats.add_user(user),
+            seats.reserve(address(0), Some(user), 0.0, None, false),
+            seats.identify(address(0), Some(user), 0.0, false),
+        ];
+        let [added, reserved, identified] = verdicts.map(|verdict| match code(verdict) {
+            None => true,
+            found => {
+                assert_eq!(found, full);
+                false
+            }
+        });
+        refused[0] += u32::from(!added);
+        refused[1] += u32::from(!reserved);
+        refused[2] += u32::from(!identified);
+        if added {
+            seats.leave_user(Address::UNKNOWN, Some(user));
+        }
+        if reserved {
+            seats.release(address(0), Holder::User(user));
+        }
+        if identified {
+            users.push(user);
+            // The next client of this address.
+            assert!(seats.arrive(address(0), 0.0).is_ok());
+        } else {
+            assert_eq!((seats.counts(), seats.host()), before);
+        }
+    }
+    for number in 1000..1400 {
+        let before = (seats.counts(), seats.host());
+        match code(seats.arrive(address(number), 0.0)) {
+            None => seats.release(address(number), Holder::Pending),
+            found => {
+                assert_eq!(found, full);
+                refused[3] += 1;
+            }
+        }
+        assert_eq!((seats.counts(), seats.host()), before);
+    }
+    assert!(refused.iter().all(|count| *count >= 200), "{refused:?}");
+    for user in users {
+        seats.release(address(0), Holder::User(user));
+    }
+    seats.release(address(0), Holder::Pending);
+    assert_eq!((seats.counts(), seats.host()), ([0; 4], Some([0, 0, 1])));
+}
+
+#[test]
+fn a_refusal_by_a_limit_spends_no_rate() {
+    let folder = Folder::new();
+    let rate = Some(Rate {
+        interval_ms: 1e6,
+        burst: 3.0,
+    });
+    let limits = Limits {
+        per_ip: 1,
+        per_user: 1,
+        ip_rate: rate,
+        user_rate: rate,
+        ..Limits::default()
+    };
+    let open = || HostSeats::open(&folder.file(), SMALL, limits).expect("a file");
+    let (seats, other) = (open(), open());
+    let user = name(&seats, 1);
+    let reserve = |number| {
+        let verdict = seats.reserve(address(number), Some(user), 1.0, None, false);
+        verdict.err().map(|refusal| refusal.code)
+    };
+    assert!(other.reserve(address(1), None, 1.0, None, false).is_ok());
+    for _ in 0..10 {
+        assert_eq!(reserve(1), Some(RefusalCode::Ip));
+        let arrived = seats.arrive(address(1), 1.0);
+        assert_eq!(
+            arrived.err().map(|refusal| refusal.code),
+            Some(RefusalCode::Ip)
+        );
+    }
+    other.release(address(1), Holder::Anonymous);
+    assert!(
+        other
+            .reserve(address(2), Some(user), 1.0, None, false)
+            .is_ok()
+    );
+    assert!(seats.arrive(address(3), 1.0).is_ok());
+    for _ in 0..10 {
+        let identified = seats.identify(address(3), Some(user), 1.0, false);
+        assert_eq!(
+            identified.err().map(|refusal| refusal.code),
+            Some(RefusalCode::User)
+        );
+    }
+    other.release(address(2), Holder::User(user));
+    // All three of the address, of which the refusals have spent none.
+    for _ in 0..3 {
+        assert_eq!(reserve(1), None);
+        seats.release(address(1), Holder::User(user));
+    }
+    assert_eq!(reserve(1), Some(RefusalCode::IpRate));
 }

@@ -69,6 +69,8 @@ export class PlainRoutes {
     if (this.#paths.size === 0) return false;
     // As Elysia finds the path; another spelling of the path or of the header is left to its router.
     const start = url.indexOf('/', PATH_FROM);
+    // Bun leaves the URL of a request without a valid `Host` relative.
+    if (start === -1) return false;
     const query = url.indexOf('?', start + 1);
     const path = query === -1 ? url.slice(start) : url.slice(start, query);
     return this.#paths.has(path) && headers.get('upgrade') === 'websocket';
