@@ -333,6 +333,19 @@ describe.skipIf(SERVER === undefined)('the threads of a process', () => {
     });
   });
 
+  it('tell the listeners of a state before ready() returns, even after a blocked loop', async () => {
+    const { url } = await redis();
+    const cluster = clusterOf(url);
+    const states: string[] = [];
+    cluster.on('state', (state) => states.push(state));
+    managerOf(cluster, {});
+    // The network has a thread of its own: the figures go on, and the events wait for the loop.
+    while (cluster.snapshot().state !== 'up');
+    expect(states).toEqual([]);
+    await cluster.ready();
+    expect(states).toEqual(['settling', 'up']);
+  });
+
   it('need the same options', async () => {
     const { url } = await redis();
     managerOf(clusterOf(url), {});

@@ -229,6 +229,28 @@ describe('rates of requests', () => {
     expect(judged.rates.explain({ ip: '192.0.2.1' })[0]?.result.remaining).toBe(7);
   });
 
+  it.each(['gcra', 'sliding-window', 'fixed-window'] as const)(
+    'by %s give no cost back that has come back by itself: it would be that of a later request',
+    (algorithm) => {
+      const { send, rates, clock } = fetcher({
+        perIp: { limit: 2, windowMs: 1000, algorithm },
+        skipFailed: true,
+      });
+      const asked = { request: {}, method: 'GET', url: '/', clientOf: () => '192.0.2.1' };
+      const left = (): number | undefined =>
+        rates.explain({ ip: '192.0.2.1' })[0]?.result.remaining;
+      const [late, soon] = [rates.judge(asked)!, rates.judge(asked)!];
+      expect(left()).toBe(0);
+      soon.settle(500);
+      expect(left()).toBe(1);
+      clock.advance(2000);
+      send();
+      expect(left()).toBe(1);
+      late.settle(500);
+      expect(left()).toBe(1);
+    },
+  );
+
   it('take a status of 400 as failed, and of 399 as successful', () => {
     const counts = (option: 'skipFailed' | 'skipSuccessful', status: number): boolean => {
       const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, [option]: true });

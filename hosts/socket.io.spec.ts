@@ -115,15 +115,28 @@ async function session(server: ServerProcess, init: RequestInit = {}): Promise<s
   return (JSON.parse(text.slice(1)) as { sid: string }).sid;
 }
 
-/** Opens a WebSocket by hand. */
-async function upgrade(server: ServerProcess, query = '', headers = {}): Promise<WebSocket> {
+function webSocket(server: ServerProcess, query: string, headers: object): WebSocket {
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}${ENGINE}websocket${query}`, {
     headers,
   });
   sockets.push(socket);
   socket.on('error', () => undefined);
+  return socket;
+}
+
+/** Opens a WebSocket by hand. */
+async function upgrade(server: ServerProcess, query = '', headers = {}): Promise<WebSocket> {
+  const socket = webSocket(server, query, headers);
   await once(socket, 'open');
   return socket;
+}
+
+/** Opens a session over a WebSocket: the socket, and the id that its first packet tells. */
+async function socketSession(server: ServerProcess): Promise<[WebSocket, string]> {
+  const socket = webSocket(server, '', {});
+  // From the start: the packet may come with the end of the handshake.
+  const [first] = (await once(socket, 'message')) as [Buffer];
+  return [socket, (JSON.parse(first.toString().slice(1)) as { sid: string }).sid];
 }
 
 describe('socket.io', () => {
@@ -294,9 +307,7 @@ describe('socket.io', () => {
         { limits: { maxConnectionsPerIp: 2 } },
         { upgradeTimeout: 3000 },
       );
-      const socket = await upgrade(server);
-      const [first] = (await once(socket, 'message')) as [Buffer];
-      const { sid } = JSON.parse(first.toString().slice(1)) as { sid: string };
+      const [socket, sid] = await socketSession(server);
       const taken = await server.handshake({}, `${ENGINE}websocket&sid=${sid}`);
       expect([taken.status, JSON.parse(taken.body)]).toEqual([
         400,

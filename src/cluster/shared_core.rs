@@ -154,16 +154,17 @@ impl SharedCore {
             return result;
         }
         let threads = guarded.threads.clone();
+        if has_changed {
+            // Under the lock: whoever reads a state in the figures finds its event in the port.
+            for thread in &threads {
+                thread.port.push(thread.member, 0, state as i32);
+            }
+        }
         drop(guarded);
         deliver(&threads, outcomes, &notices);
         for Answer { port, ticket, code } in answers {
             if let Some(thread) = threads.iter().find(|thread| thread.id == port) {
                 thread.port.push(thread.member, ticket, code);
-            }
-        }
-        if has_changed {
-            for thread in &threads {
-                thread.port.push(thread.member, 0, state as i32);
             }
         }
         result

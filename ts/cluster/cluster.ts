@@ -289,12 +289,20 @@ export class Cluster {
         else return false;
         return true;
       };
+      this.#drain();
       if (look()) return;
       const stop = this.on('state', () => {
         if (look()) end();
       });
       // Closing tells nobody, and a problem may come without a change of state.
-      const interval = timers.setInterval(() => look() && end(), { delayMs: 50 });
+      const interval = timers.setInterval(
+        () => {
+          // The figures may be ahead of the events: the listeners learn of a state before the caller does.
+          this.#drain();
+          if (look()) end();
+        },
+        { delayMs: 50 },
+      );
       const timer = timers.setTimeout(
         () => {
           end();

@@ -243,7 +243,7 @@ export class RateLimiter {
    * logins.on('refused', ({ key, refusals }) => console.warn(key, refusals));
    */
   on<E extends keyof RateLimiterEvents>(event: E, listener: RateLimiterEvents[E]): () => void {
-    if (event !== 'refused') throw wrongType('event', event, 'refused');
+    if (event !== 'refused') throw wrongType('event', event, "'refused'");
     if (typeof listener !== 'function') throw wrongType('listener', listener, 'a function');
     // Refusals from before the first listener are no news.
     if (this.#listeners.size === 0) this.#untold = 0;
