@@ -312,6 +312,7 @@ describe.skipIf(isBun)('the request of a handshake', () => {
     const webSocketServer = new WebSocketServer({ noServer: true });
     guard.attach(server, webSocketServer);
     const clients = Array.from({ length: 3 }, () => new WebSocket(url));
+    await Promise.all(clients.map((client) => once(client, 'open')));
     await until(() => webSocketServer.clients.size === clients.length);
     await until(() => {
       collect();
