@@ -490,6 +490,97 @@ describe('refusals', () => {
   });
 });
 
+/** A request by hand, and the status of its answer. */
+async function statusOf(server: Server, request: string): Promise<number> {
+  const { socket, seen } = server.raw(request);
+  await expect.poll(seen).toContain('\r\n\r\n');
+  socket.destroy();
+  return Number(seen().split(' ')[1]);
+}
+
+const UPGRADE = 'Upgrade: websocket\r\n';
+const HANDSHAKE = `${UPGRADE}Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n`;
+const get = (path: string, lines = '', host = '127.0.0.1'): string =>
+  `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${lines}\r\n`;
+
+describe('a request that asks for a WebSocket, or whose path is read in two ways', () => {
+  const guarded = (options: object, http: unknown = true): Promise<Server> =>
+    app('routes before and behind a guard with tokens', {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET } }, http },
+      ...options,
+    });
+
+  it.each(['http', 'close'])(
+    'runs no handler without a token: refused by %s',
+    async (refuseWith) => {
+      const server = await guarded({ refuseWith });
+      for (const path of ['/before', '/after', '/token', '/x/deep'])
+        for (const lines of ['', UPGRADE, HANDSHAKE]) {
+          const status = await statusOf(server, get(path, lines));
+          expect([path, lines, [101, 400, 401].includes(status)]).toEqual([path, lines, true]);
+          expect(status === 101 && (refuseWith === 'http' || lines !== HANDSHAKE)).toBe(false);
+        }
+      const client = await server.open('/ws', { authorization: `Bearer ${token()}` });
+      expect(await ask(client, 'in')).toBe('in');
+    },
+  );
+
+  it('verifies a token once: `replay` takes it of a handshake behind routes without a hook', async () => {
+    const server = await app('routes before and behind a guard with tokens', {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET }, replay: { maxEntries: 10 } }, http: true },
+    });
+    const headers = { authorization: `Bearer ${token({ jti: 'one' })}` };
+    expect(await ask(await server.open('/ws', headers), 'in')).toBe('in');
+    expect((await server.handshake(headers)).status).toBe(401);
+  });
+
+  it.each([
+    ['/x/deep', '/x/deep', '127.0.0.1'],
+    ['/after', '/xx/after', 'a'],
+    ['/after', '/x/after', 'ab'],
+    ['/after', '/aaaaaaaaaa/after', 'a b'],
+    ['/after', '/healthz?ab/after', 'a b'],
+    ['/after', '/healthz?a/after', 'a'],
+  ])('needs a token for %s, asked as %s of the host %s', async (path, asked, host) => {
+    const server = await guarded({ exemptPaths: ['/healthz'] }, [path]);
+    expect(await statusOf(server, get(asked, '', host))).not.toBe(200);
+    const all = await guarded({ exemptPaths: ['/healthz'] });
+    expect(await statusOf(all, get(asked, '', host))).not.toBe(200);
+  });
+
+  it('spends the rate of the route that the router serves, and the rate of a route by a handshake', async () => {
+    const requests = { rate: { perRoute: { 'GET /after': { limit: 2, windowMs: 60_000 } } } };
+    const rated = await guarded({ requests }, ['/nothing']);
+    const authorization = `Authorization: Bearer ${token()}\r\n`;
+    const statuses: number[] = [];
+    for (let i = 0; i < 4; i++)
+      statuses.push(await statusOf(rated, get('/xx/after', authorization, 'a')));
+    expect(statuses).toEqual([200, 200, 429, 429]);
+    for (const lines of [UPGRADE, HANDSHAKE]) {
+      const all: number[] = [];
+      for (let i = 0; i < 4; i++)
+        all.push(await statusOf(rated, get('/rated', lines + authorization)));
+      expect(all.filter((status) => status === 200).length).toBeLessThanOrEqual(2);
+    }
+  });
+
+  it('is judged on an early route of a part, however the path is written', async () => {
+    const server = await app('early routes of a part');
+    for (const path of ['/part', '/part/', '/part/plain', '/part/opt', '/part/opt/1'])
+      for (const host of ['127.0.0.1', 'a']) {
+        const asked = host === 'a' ? `/xx${path}` : path;
+        await statusOf(server, get(asked, HANDSHAKE, host));
+      }
+    for (const path of ['/part/caf%C3%A9', '/part/v2', '/part/all/x/y'])
+      await statusOf(server, get(path, HANDSHAKE));
+    expect(await server.get('/opened')).toBe('0');
+    for (const path of ['/other', '/other/1']) await server.open(path);
+    expect(await server.get('/opened')).toBe('2');
+  });
+});
+
 describe('other ways to a server', () => {
   const LIMITS = { limits: { maxConnectionsPerIp: 1 }, requests: { maxPayloadSize: 4 } };
   const host = (kind: string): Promise<Server> =>
@@ -508,6 +599,20 @@ describe('other ways to a server', () => {
     for (let i = 0; i < 5; i++) expect((await server.handshake()).status).toBe(400);
     expect([await post(server.port), await server.total()]).toEqual([413, 0]);
   });
+
+  it.each(['Bun.serve with websocket', 'a mounted app'])(
+    '%s: auth.http holds for a request that asks for a WebSocket',
+    async (kind) => {
+      const server = await start(['node_modules/.bin/bun', '__test__/servers/elysia-hosts.ts'], {
+        kind,
+        limits: {},
+        auth: { policy: { keys: { secret: SECRET } }, http: true },
+      });
+      const path = kind === 'a mounted app' ? '/api/stats' : '/stats';
+      for (const lines of ['', UPGRADE, HANDSHAKE])
+        expect(await statusOf(server, get(path, lines))).toBe(401);
+    },
+  );
 
   it('a mounted app guards its requests; Elysia refuses WebSockets there, and no seat leaks', async () => {
     const server = await host('a mounted app');

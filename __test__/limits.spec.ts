@@ -2,13 +2,35 @@ import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SECRET, token } from './fixtures/sign.js';
 import { until } from './fixtures/until.js';
-import { SERVERS, ask, cleanUp, closeCode, start, startAlone } from './servers/start.js';
+import {
+  SERVERS,
+  type Server,
+  ask,
+  cleanUp,
+  closeCode,
+  start,
+  startAlone,
+} from './servers/start.js';
 
 // The limits of requests and WebSockets, checked on a real server of each adapter.
 afterEach(cleanUp);
 
 const HANDSHAKE =
   'GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
+/** Requests of an ordinary path that ask for a WebSocket: by a whole handshake, and by its one header. */
+const ASKING = [
+  HANDSHAKE.replace('/ws', '/length'),
+  'GET /length HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: close\r\n\r\n',
+];
+/** Returns what a server answers first, and leaves. */
+async function firstAnswer(server: Server, request: string): Promise<string> {
+  const { socket, seen, closed } = server.raw(request);
+  let isClosed = false;
+  void closed.then(() => (isClosed = true));
+  await until(() => isClosed || seen().includes('\r\n\r\n'));
+  socket.destroy();
+  return seen();
+}
 const statusOf = (text: string): number => Number(text.split(' ')[1]);
 const codeOf = (text: string): unknown =>
   (JSON.parse(text.slice(text.indexOf('{'))) as { code: unknown }).code;
@@ -31,6 +53,36 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await ask('/length', token())).toEqual([403, 'Bearer error="insufficient_scope"']);
     expect(await ask('/length', token({ scope: 'a chat' }))).toEqual([200, undefined]);
     expect((await ask('/guard'))[0]).toBe(200);
+  });
+
+  it.each(['http', 'close'] as const)(
+    'serves no request without a token because it asks for a WebSocket: refused by %s',
+    async (refuseWith) => {
+      const server = await start(command, {
+        limits: {},
+        refuseWith,
+        auth: { policy: { keys: { secret: SECRET } }, http: ['/length'] },
+      });
+      for (const handshake of ASKING) {
+        const status = statusOf(await firstAnswer(server, handshake));
+        expect([101, 400, 401, 426]).toContain(status);
+      }
+      await server.until(({ websockets }) => (websockets?.open ?? 0) === 0);
+      expect(await server.total()).toBe(0);
+    },
+  );
+
+  it('spends the rate of requests on what asks for a WebSocket and gets a response', async () => {
+    for (const handshake of ASKING) {
+      const server = await start(command, {
+        limits: {},
+        requests: { rate: { perIp: { limit: 2, windowMs: 60_000 } } },
+        exemptPaths: ['/guard', '/stats'],
+      });
+      const statuses: number[] = [];
+      for (let i = 0; i < 5; i++) statuses.push(statusOf(await firstAnswer(server, handshake)));
+      expect(statuses.filter((status) => status === 200).length).toBeLessThanOrEqual(2);
+    }
   });
 
   it('refuses the request above maxConcurrent with 503 and Retry-After, and accepts the next', async () => {

@@ -35,6 +35,32 @@ const seen: Record<string, number> = {};
 const note = (name: string) => (): undefined => void (seen[name] = (seen[name] ?? 0) + 1);
 
 const APPS: Record<string, () => AnyElysia> = {
+  'routes before and behind a guard with tokens': () =>
+    new Elysia()
+      .get('/before', () => 'secret')
+      .use(portcullis({ ...rest, timers }))
+      .get('/after', () => 'secret')
+      .get('/:name/deep', () => 'secret')
+      .get('/token', () => 'secret', { portcullis: { requireToken: true } })
+      .get('/rated', () => 'secret', {
+        portcullis: { requireToken: true, rate: { limit: 2, windowMs: 60_000 } },
+      })
+      .ws('/ws', echo) as AnyElysia,
+  'early routes of a part': () =>
+    new Elysia()
+      .use(
+        new Elysia({ prefix: '/part' })
+          .ws('/', echo)
+          .ws('/plain', echo)
+          .ws('/opt/:id?', echo)
+          .ws('/caf\u00e9', echo)
+          .ws('/v:version', echo)
+          .ws('/all/*', echo)
+          .use(scoped(0)),
+      )
+      .ws('/other', echo)
+      .ws('/other/:id', echo)
+      .get('/opened', () => String(opened)) as AnyElysia,
   'routes with hooks, and one without': () => {
     const guard = portcullis({ limits: { maxConnectionsPerIp: 1 }, timers });
     return new Elysia()

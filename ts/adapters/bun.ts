@@ -9,7 +9,9 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';
 import {
   asksForWebSocket,
+  HANDSHAKE,
   lastAnswer,
+  PLAIN,
   responseOf,
   unwatch,
   waitingOn,
@@ -124,6 +126,7 @@ class BunAdapter {
         request,
         server,
         isHandshake ? () => this.upgrade(request, server, handle) : handle,
+        isHandshake,
       );
     const isUncounted =
       meter === undefined ||
@@ -135,33 +138,38 @@ class BunAdapter {
   }
 
   /** A request, within the limits of requests: it is one until the host has upgraded it. */
-  request(request: Request, server: RawServer, handle: () => unknown): unknown {
+  request(
+    request: Request,
+    server: RawServer,
+    handle: () => unknown,
+    isHandshake: boolean,
+  ): unknown {
     const { requests, page } = this.guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, server.requestIP(request)?.address ?? '');
-    const banned = this.#refusesBanned(request, server);
-    if (banned !== undefined)
-      return markRefused(responseOf(asksForWebSocket(request) ? lastOf(banned) : banned));
-    const run = this.guard.needsToken(request.method, request.url)
-      ? () => this.#withToken(request, server, handle)
-      : handle;
-    return requests === undefined || this.guard.isExempt(request.method, request.url)
-      ? run()
-      : withinLimits(requests, request, () => this.#clientOf(request, server), run);
+    const banned = this.#refusesBanned(request, server, isHandshake);
+    if (banned !== undefined) return markRefused(responseOf(isHandshake ? lastOf(banned) : banned));
+    // The admission of a handshake judges its token.
+    const run =
+      !isHandshake && this.guard.needsToken(request.method, request.url)
+        ? () => this.#withToken(request, server, handle)
+        : handle;
+    if (requests === undefined || this.guard.isExempt(request.method, request.url)) return run();
+    const clientOf = (): string => this.#clientOf(request, server);
+    const passing = isHandshake ? HANDSHAKE : PLAIN;
+    return withinLimits(requests, request, clientOf, run, responseOf, passing);
   }
 
   /** Returns the answer to a banned client. */
-  #refusesBanned(request: Request, server: RawServer): Answer | undefined {
+  #refusesBanned(request: Request, server: RawServer, isUpgrade: boolean): Answer | undefined {
     const { guard } = this;
-    const isUpgrade = asksForWebSocket(request);
     if (!guard.manager.hasBans || (!isUpgrade && guard.isExempt(request.method, request.url)))
       return undefined;
     return guard.refusesBanned(request, bunPeer(server, request), headerOf(request), isUpgrade);
   }
 
-  /** Runs a handler for a request with a valid token. A handshake is judged by its admission. */
+  /** Runs a handler for a request with a valid token. */
   #withToken(request: Request, server: RawServer, handle: () => unknown): unknown {
-    if (asksForWebSocket(request)) return handle();
     const judged = this.guard.judgeToken(
       bunPeer(server, request),
       headerOf(request),
@@ -183,15 +191,29 @@ class BunAdapter {
     const peer = bunPeer(server, request);
     const header = headerOf(request);
     if (!guard.isAsync)
-      return this.#admitted(guard.admit(peer, header, request.url, request), request, handle);
+      return this.#judged(guard.admit(peer, header, request.url, request), request, server, handle);
     return guard
       .identify(request, peer, header, request.url, waitingOn(request))
-      .then((pending) => this.#admitted(pending, request, handle));
+      .then((pending) => this.#judged(pending, request, server, handle));
+  }
+
+  #judged(pending: Admission, request: Request, server: RawServer, handle: () => unknown): unknown {
+    return pending.isRefused
+      ? this.#refuse(pending, request, server)
+      : this.#admitted(pending, request, handle);
+  }
+
+  /** Refuses a handshake, by status or by close code. No handler of the application runs for it. */
+  #refuse(refused: Admission, request: Request, server: RawServer): Response | undefined {
+    this.#pending.set(request, refused);
+    if (refused.answer === undefined && server.upgrade(request)) return undefined;
+    unwatch(request);
+    const answer = refused.answer ?? this.guard.statusAnswerOf(refused, request);
+    return markRefused(responseOf(lastOf(answer)));
   }
 
   /** Runs the handler of an admitted handshake; the seat is free again unless a socket opens. */
   #admitted(pending: Admission, request: Request, handle: () => unknown): unknown {
-    if (pending.answer !== undefined) return markRefused(responseOf(lastOf(pending.answer)));
     this.#pending.set(request, pending);
     let result: unknown;
     try {

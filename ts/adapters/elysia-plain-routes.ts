@@ -52,6 +52,7 @@ export class PlainRoutes {
   /** Number of routes from which `#paths` was made. */
   #routes = -1;
   readonly #paths = new Set<string>();
+  #hasStrangers = true;
 
   /** Notes the guard's own hooks of a route. */
   follow(transform: unknown, beforeHandle: unknown): void {
@@ -64,8 +65,7 @@ export class PlainRoutes {
     const { event, extender, router } = app as PlainApp;
     // More than the guard's own wrapper: another one would see a refusal, or answer in its place.
     if (extender.higherOrderFunctions.length !== 1 || !isEmpty(event.trace)) return false;
-    const { history } = router;
-    if (this.#app !== app || this.#routes !== history.length) this.#learn(app);
+    this.#look(app, router.history.length);
     if (this.#paths.size === 0) return false;
     // As Elysia finds the path; another spelling of the path or of the header is left to its router.
     const start = url.indexOf('/', PATH_FROM);
@@ -76,6 +76,16 @@ export class PlainRoutes {
     return this.#paths.has(path) && headers.get('upgrade') === 'websocket';
   }
 
+  /** True if an app has routes without the guard's hook, such as those that were registered before it. */
+  hasStrangers(app: ScopedApp): boolean {
+    this.#look(app, app.router.history.length);
+    return this.#hasStrangers;
+  }
+
+  #look(app: ScopedApp, routes: number): void {
+    if (this.#app !== app || this.#routes !== routes) this.#learn(app);
+  }
+
   #learn(app: ScopedApp): void {
     const { history } = app.router;
     this.#app = app;
@@ -84,6 +94,9 @@ export class PlainRoutes {
     for (const route of history) if (this.#isPlain(route)) this.#paths.add(route.path);
     // A path may have several routes, such as one for GET.
     for (const route of history) if (!this.#isPlain(route)) this.#paths.delete(route.path);
+    this.#hasStrangers = history.some(
+      ({ hooks }) => !functionsOf(hooks.beforeHandle).includes(this.#beforeHandle),
+    );
   }
 
   #isPlain({ method, path, hooks }: AppRoute): boolean {

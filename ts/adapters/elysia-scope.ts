@@ -1,6 +1,5 @@
 /** The routes that a plugin of Elysia guards: those of the server, of the instance that uses it, or its own. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { targetOf } from '../http/answer.js';
 import { followParents } from './elysia-parents.js';
 
 /** Routes that a plugin guards, as `as` of Elysia's hooks. */
@@ -22,7 +21,13 @@ export interface AppRoute {
 /** The part of an Elysia app that Elysia's types hide. @internal */
 export interface ScopedApp {
   getParent(): ScopedApp | null;
-  readonly router: { readonly history: readonly AppRoute[] };
+  readonly router: {
+    readonly history: readonly AppRoute[];
+    /** Routes without parameters: indices of `history`, by path and method. */
+    readonly static?: Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>;
+    /** Routes with parameters. */
+    readonly http?: { find?(method: string, path: string): { readonly store: unknown } | null };
+  };
 }
 
 /** An app that listens. @internal */
@@ -63,14 +68,34 @@ function rootOf(app: ScopedApp): ScopedApp {
   return root;
 }
 
-/** Returns the pattern of a route's path. */
-function patternOf(path: string): RegExp {
-  const parts = path.split('/').map((part) => {
-    if (part === '*') return '.*';
-    if (part.startsWith(':')) return part.endsWith('?') ? '[^/]*' : '[^/]+';
-    return part.replaceAll(/[^\w-]/g, (sign) => `\\${sign}`);
-  });
-  return new RegExp(`^${parts.join('/')}/?$`);
+/** The lowest index from which Elysia searches a URL for its path. */
+const PATH_FROM = 11;
+
+/** Finds the WebSocket routes of an app as Elysia does, by Elysia's own router. */
+class SocketRoutes {
+  /** Routes by their entry in the router: an index of the app's routes, or an object of the router. */
+  readonly #found = new Map<unknown, AppRoute>();
+
+  constructor(readonly app: ScopedApp) {
+    for (const route of app.router.history)
+      if (route.method === 'WS') this.#found.set(this.#entryOf(route.path), route);
+  }
+
+  /** Returns the route of a URL; `undefined` if there is none, or if Elysia's router is not as it was. */
+  of(url: string): AppRoute | undefined {
+    const start = url.indexOf('/', PATH_FROM);
+    const query = url.indexOf('?', start + 1);
+    // As Elysia reads it: from the beginning, where there is no slash.
+    return this.#found.get(
+      this.#entryOf(url.slice(Math.max(0, start), query < 0 ? undefined : query)),
+    );
+  }
+
+  #entryOf(path: string): unknown {
+    const { http, static: fixed } = this.app.router;
+    const index = Object.hasOwn(fixed ?? {}, path) ? fixed?.[path]?.['WS'] : undefined;
+    return index ?? http?.find?.('WS', path)?.store;
+  }
 }
 
 /** The scope of one plugin. @internal */
@@ -79,9 +104,11 @@ export class RouteScope {
   readonly #key = Symbol('portcullis.scope');
   /** Instances that use the plugin. */
   readonly #parents = new Set<ScopedApp>();
-  /** WebSocket routes of these instances that were registered before the plugin. */
-  #early: readonly RegExp[] = [];
-  /** Number of routes from which `#early` was made. */
+  /** Handlers of these instances' WebSocket routes that were registered before the plugin. */
+  #early: ReadonlySet<unknown> = new Set();
+  /** The WebSocket routes of the servers with such routes. */
+  #sockets: readonly SocketRoutes[] = [];
+  /** Number of routes from which both were made. */
   #routes = -1;
   #hook: unknown;
 
@@ -125,11 +152,28 @@ export class RouteScope {
     );
     if (routes !== this.#routes) {
       this.#routes = routes;
-      this.#early = [...this.#parents].flatMap((parent) => this.#earlyOf(parent));
+      this.#learn();
     }
-    if (this.#early.length === 0) return false;
-    const [path = ''] = targetOf(request.url).split('?', 1);
-    return this.#early.some((pattern) => pattern.test(path));
+    // A socket whose route is not found may be anybody's: what was not judged is refused.
+    return this.#sockets.some((sockets) => {
+      const route = sockets.of(request.url);
+      return route === undefined || this.#early.has(route.handler);
+    });
+  }
+
+  /** Learns which WebSocket routes of the instances were registered before the plugin. */
+  #learn(): void {
+    const isEarly = ({ method, hooks }: AppRoute): boolean =>
+      method === 'WS' && !functionsOf(hooks.transform).includes(this.#hook);
+    const parents = [...this.#parents];
+    this.#early = new Set(
+      parents.flatMap((parent) => parent.router.history.filter(isEarly).map((one) => one.handler)),
+    );
+    // A parent's prefix is part of the path in the server's own app only.
+    const roots = new Set(parents.map(rootOf));
+    this.#sockets = [...roots]
+      .filter((root) => root.router.history.some(({ handler }) => this.#early.has(handler)))
+      .map((root) => new SocketRoutes(root));
   }
 
   /** The app of the server that has used the plugin last. */
@@ -144,24 +188,15 @@ export class RouteScope {
     return [...roots].flatMap((root) => root.router.history);
   }
 
+  /** True if the routes of that pattern are WebSockets only. */
+  isSocketRoute(path: string): boolean {
+    const found = this.routes().filter((route) => route.path === path);
+    return found.length > 0 && found.every(({ method }) => method === 'WS');
+  }
+
   /** True for a route that the plugin guards. */
   holds({ hooks }: AppRoute): boolean {
     return this.isGlobal || functionsOf(hooks.transform).includes(this.#hook);
-  }
-
-  #earlyOf(parent: ScopedApp): RegExp[] {
-    const early = new Set(
-      parent.router.history
-        .filter(
-          ({ method, hooks }) =>
-            method === 'WS' && !functionsOf(hooks.transform).includes(this.#hook),
-        )
-        .map(({ handler }) => handler),
-    );
-    // A parent's prefix is part of the path in the server's own app only.
-    return rootOf(parent)
-      .router.history.filter(({ handler }) => early.has(handler))
-      .map(({ path }) => patternOf(path));
   }
 }
 

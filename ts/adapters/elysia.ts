@@ -11,7 +11,10 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import {
   asksForWebSocket,
+  HANDSHAKE,
   lastAnswer,
+  type Passing,
+  PLAIN,
   type Respond,
   responseOf,
   unwatch,
@@ -118,9 +121,6 @@ type GuardedUpgrade = RawServer['upgrade'] & {
   [GUARDED]?: { readonly upgrade: RawServer['upgrade']; appOf(): object | undefined };
 };
 
-/** The lowest index from which Elysia searches a URL for its path: the length of `http://`. */
-const SHORTEST_ORIGIN = 7;
-
 /** Interval of the look for the server of an app that has taken the plugin's routes only, ms. */
 const LOOK_MS = 1;
 
@@ -128,18 +128,22 @@ const LOOK_MS = 1;
  * Runs `handle` for a request, within the limits. Upgrades pass it too.
  * @param clientOf returns the address of the client
  * @param respond answers a refused request
+ * @param passing what is known of the request before it is served
  */
 type Around = (
   request: Request,
   clientOf: () => string,
   handle: () => unknown,
   respond: Respond,
+  passing: Passing,
 ) => unknown;
 
 /** The context of a hook, as far as it is read. */
 interface HookContext {
   readonly request: Request;
   readonly server: object | null;
+  /** Pattern of the route. */
+  readonly route: string;
 }
 
 /** Names `set`: Elysia leaves the headers out where no hook reads it. */
@@ -222,12 +226,12 @@ class ElysiaAdapter {
     this.#around =
       meter === undefined
         ? limits
-        : (request, clientOf, handle, respond) =>
+        : (request, clientOf, handle, respond, passing) =>
             meter.around(
               request,
               limits === undefined
                 ? () => this.#metered(request, handle())
-                : () => limits(request, clientOf, handle, respond),
+                : () => limits(request, clientOf, handle, respond, passing),
             );
   }
 
@@ -327,40 +331,72 @@ class ElysiaAdapter {
     const { page } = this.#guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
-    const banned = this.#refusesBanned(request);
-    const isUpgrade = asksForWebSocket(request);
+    const isUpgrade = this.#isHandshake(request);
+    const banned = this.#refusesBanned(request, isUpgrade);
     if (banned !== undefined) {
       const answer = isUpgrade && isBun ? lastOf(banned) : banned;
       return this.#pacer.answer(this.answers.answer(answer, request, handle));
     }
-    if (!isUpgrade) {
-      const run = this.#guard.needsToken(request.method, request.url)
-        ? () => this.#withToken(request, handle)
-        : () => handle(request);
-      return this.#within(request, handle, run);
-    }
-    return this.#pacer.answer(this.#within(request, handle, () => this.upgrade(request, handle)));
+    const run = isUpgrade ? () => this.upgrade(request, handle) : () => handle(request);
+    const answer = this.#within(
+      request,
+      handle,
+      isUpgrade,
+      this.#needsToken(request, isUpgrade) ? () => this.#withToken(request, handle, run) : run,
+    );
+    return isUpgrade ? this.#pacer.answer(answer) : answer;
+  }
+
+  /**
+   * True for a request that may become a WebSocket: on Node one whose upgrade the host has seen, on Bun one of a server
+   * that listens. An app that another server calls by its `fetch` has none.
+   */
+  #isHandshake(request: Request): boolean {
+    if (!asksForWebSocket(request)) return false;
+    return isBun ? this.#server !== undefined : upgradeSocketOf(request) !== undefined;
+  }
+
+  /**
+   * True if a request needs a token before it is served. The admission of a handshake judges its token, unless the
+   * route may be one that has no hook of the guard. A path that Elysia may read otherwise may be any path.
+   */
+  #needsToken(request: Request, isUpgrade: boolean): boolean {
+    const guard = this.#guard;
+    if (!guard.judgesRequests) return false;
+    const app = this.#app;
+    if (isUpgrade && app !== undefined && !this.plainRoutes.hasStrangers(app)) return false;
+    const { method, url } = request;
+    return guard.needsToken(method, url) || (method !== 'OPTIONS' && isMisread(url));
   }
 
   /** Returns the answer to a banned client. In a scope it is the admission of a handshake that refuses. */
-  #refusesBanned(request: Request): Answer | undefined {
+  #refusesBanned(request: Request, isUpgrade: boolean): Answer | undefined {
     const guard = this.#guard;
     if (!guard.manager.hasBans || !this.#scope.isGlobal) return undefined;
-    const isUpgrade = asksForWebSocket(request);
     if (!isUpgrade && this.#isExempt(request)) return undefined;
     return guard.refusesBanned(request, this.#peerOf(request), headerOf(request), isUpgrade);
   }
 
-  /** Serves a request with a valid token, and answers the others. */
-  #withToken(request: Request, handle: (request: Request) => unknown): unknown {
+  /**
+   * Runs `run` for a request with a valid token, and answers the others.
+   * @param handle serves the request by the app
+   */
+  #withToken(request: Request, handle: (request: Request) => unknown, run: () => unknown): unknown {
     const judged = this.#guard.judgeToken(
       this.#peerOf(request),
       headerOf(request),
       request.url,
       request,
     );
-    const after = ({ answer }: TokenJudgement): unknown =>
-      answer === undefined ? handle(request) : this.answers.answer(answer, request, handle);
+    const after = (judgement: TokenJudgement): unknown => {
+      const { answer } = judgement;
+      if (answer !== undefined) {
+        unwatch(request);
+        return this.answers.answer(answer, request, handle);
+      }
+      this.#guard.hasToken(request, judgement);
+      return run();
+    };
     return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
@@ -368,7 +404,12 @@ class ElysiaAdapter {
    * Runs `run` within the limits of requests.
    * @param handle serves the request by the app
    */
-  #within(request: Request, handle: (request: Request) => unknown, run: () => unknown): unknown {
+  #within(
+    request: Request,
+    handle: (request: Request) => unknown,
+    isUpgrade: boolean,
+    run: () => unknown,
+  ): unknown {
     const around = this.#around;
     return around === undefined || this.#isExempt(request)
       ? run()
@@ -377,13 +418,19 @@ class ElysiaAdapter {
           () => this.#clientOf(request),
           run,
           (answer) => this.answers.answer(answer, request, handle),
+          passingOf(request, isUpgrade),
         );
   }
 
-  #peerOf(request: Request): string {
+  /** The server of the app; `undefined` before it listens. */
+  get #server(): RawServer | undefined {
     // The first request of a test server comes before any hook has shown the server.
     const running = (this.#app as Partial<ListeningElysia> | undefined)?.server ?? undefined;
-    const server = this.#listening ?? (running as RawServer | undefined);
+    return this.#listening ?? (running as RawServer | undefined);
+  }
+
+  #peerOf(request: Request): string {
+    const server = this.#server;
     return server === undefined ? '' : bunPeer(server, request);
   }
 
@@ -391,13 +438,9 @@ class ElysiaAdapter {
     return this.#guard.clientOf(request, this.#peerOf(request), headerOf(request));
   }
 
-  /**
-   * True if no limit holds a request. Bun leaves the URL of a request without a valid `Host` relative, and
-   * Elysia takes the path of such a URL from a later slash: `/healthz?ab/users` is `/users` to its router.
-   */
+  /** True if no limit holds a request. */
   #isExempt({ method, url }: Request): boolean {
-    const isMisread = url.startsWith('/') && url.indexOf('/', SHORTEST_ORIGIN) !== -1;
-    return !isMisread && this.#guard.isExempt(method, url);
+    return !isMisread(url) && this.#guard.isExempt(method, url);
   }
 
   /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
@@ -438,6 +481,7 @@ class ElysiaAdapter {
       return undefined;
     }
     this.#meter?.drop(request);
+    unwatch(request);
     return responseOf(lastOf(answer));
   }
 
@@ -461,6 +505,7 @@ class ElysiaAdapter {
     request: Request,
     given: object,
     context: RouteContext,
+    route: string,
   ): undefined | Promise<undefined> {
     const server = given as RawServer;
     const guard = this.#guard;
@@ -473,12 +518,12 @@ class ElysiaAdapter {
     const peer = bunPeer(server, request);
     const header = headerOf(request);
     if (!guard.isAsync)
-      return this.#answer(guard.admit(peer, header, request.url, request), request, context);
+      return this.#answer(guard.admit(peer, header, request.url, request), request, context, route);
     const socket = upgradeSocketOf(request);
     const client = socket === undefined ? waitingOn(request) : waitingOnSocket(socket);
     return guard
       .identify(request, peer, header, request.url, client)
-      .then((pending) => this.#answer(pending, request, context));
+      .then((pending) => this.#answer(pending, request, context, route));
   }
 
   /** A request of a route with options of its own. */
@@ -488,30 +533,38 @@ class ElysiaAdapter {
     server: object | null,
     context: RouteContext,
     set: AnswerContext['set'],
+    path: string,
   ): undefined | Promise<undefined> {
     if (!isForGuard(request, server)) return this.#judgeRequest(route, request, context, set);
-    if (this.#pendingOf(request)[this.#key] !== undefined)
-      return this.#seat(route, request, context);
+    // A route with a rate is none of `.ws()`: whoever asks it for a socket may get a response.
+    const rate = (): undefined => this.#rate(route, request, context, set);
+    const early = route.ratesUsers === false ? rate() : undefined;
+    if (early !== undefined) return early;
+    const seat = (): undefined =>
+      this.#seat(route, request, context, path) ?? (route.ratesUsers === true ? rate() : undefined);
+    if (this.#pendingOf(request)[this.#key] !== undefined) return seat();
     // The route lies beyond the scope of the guard: its own options bring it in.
     this.#scope.enter(request);
-    const answer = this.beforeHandle(request, server, context);
+    const answer = this.beforeHandle(request, server, context, path);
     return answer instanceof Promise
-      ? answer.then((response) => response ?? this.#seat(route, request, context))
-      : (answer ?? this.#seat(route, request, context));
+      ? answer.then((response) => response ?? seat())
+      : (answer ?? seat());
   }
 
   /** Takes the seat of a route; gives that of the guard back if there is none. */
-  #seat(route: RouteGuard, request: Request, context: RouteContext): undefined {
+  #seat(route: RouteGuard, request: Request, context: RouteContext, path: string): undefined {
     const pending = this.#pendingOf(request);
     const admitted = pending[this.#key];
     const further = admitted === undefined ? undefined : route.seat(admitted, request);
-    if (further?.answer === undefined) {
+    if (further?.isRefused !== true) {
       pending[this.#routeKey] = further;
       upgradeSocketOf(request)?.once('close', () => void further?.end('reset'));
       return undefined;
     }
-    admitted?.end('refusal');
-    return this.#refusedHandshake(further.answer, request, context);
+    // By close code the guard's own manager refuses, which counts the closing sockets.
+    if (further.answer === undefined) pending[this.#routeKey] = further;
+    else admitted?.end('refusal');
+    return this.#refuse(further, request, context, path);
   }
 
   /** A request of a route with options: the rate of its client, its token, the rate of its user. */
@@ -591,9 +644,8 @@ class ElysiaAdapter {
   }
 
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
-  #answer(pending: Admission, request: Request, context: RouteContext): undefined {
-    const { answer } = pending;
-    if (answer !== undefined) return this.#refusedHandshake(answer, request, context);
+  #answer(pending: Admission, request: Request, context: RouteContext, route: string): undefined {
+    if (pending.isRefused) return this.#refuse(pending, request, context, route);
     this.#pendingOf(request)[this.#key] = pending;
     // On Node a handshake that fails closes its socket.
     upgradeSocketOf(request)?.once('close', () => void pending.end('reset'));
@@ -601,9 +653,20 @@ class ElysiaAdapter {
     return undefined;
   }
 
-  /** On Node the answer to a handshake ends its connection anyway. */
-  #refusedHandshake(answer: Answer, request: Request, context: RouteContext): undefined {
-    return this.#refused(isBun ? lastOf(answer) : answer, request, context);
+  /** Refuses a handshake, by status or by close code. No handler of the application runs for it. */
+  #refuse(refused: Admission, request: Request, context: RouteContext, route: string): undefined {
+    const { answer } = refused;
+    if (answer === undefined) {
+      this.#pendingOf(request)[this.#key] ??= refused;
+      if (isBun) {
+        // Elysia answers with what its hook returns, and Bun ignores that once the socket is open.
+        if (this.#server?.upgrade(request) === true) return new Response() as unknown as undefined;
+      } else if (this.#scope.isSocketRoute(route)) return undefined;
+    }
+    unwatch(request);
+    const given = answer ?? this.#guard.statusAnswerOf(refused, request);
+    // On Node the answer to a handshake ends its connection anyway.
+    return this.#refused(isBun ? lastOf(given) : given, request, context);
   }
 
   #refused(answer: Answer, request: Request, context: RouteContext): undefined {
@@ -709,13 +772,34 @@ export function portcullis<C extends TokenClaims = TokenClaims>(options: ElysiaG
     guard,
     requests === undefined || scoping !== 'global'
       ? undefined
-      : (request, clientOf, handle, respond) =>
-          withinLimits(requests, request, clientOf, handle, respond),
+      : (request, clientOf, handle, respond, passing) =>
+          withinLimits(requests, request, clientOf, handle, respond, passing),
     scoping,
   );
 }
 
 const isBun = process.versions['bun'] !== undefined;
+
+/** The lowest index from which Elysia searches a URL for its path. */
+const PATH_FROM = 11;
+/** The lowest index at which the path of an absolute URL begins: that of `http://h`. */
+const SHORTEST_ORIGIN = 8;
+
+/**
+ * True if Elysia may take the path of a URL from another slash than the server: of one whose host is short, and of
+ * one that Bun leaves relative, for want of a valid `Host`. `/healthz?ab/users` is `/users` to its router.
+ */
+function isMisread(url: string): boolean {
+  return url.startsWith('/')
+    ? url.indexOf('/', SHORTEST_ORIGIN - 1) !== -1
+    : url.indexOf('/', SHORTEST_ORIGIN) !== url.indexOf('/', PATH_FROM);
+}
+
+function passingOf({ url }: Request, isHandshake: boolean): Passing {
+  if (!isMisread(url)) return isHandshake ? HANDSHAKE : PLAIN;
+  const at = url.indexOf('/', PATH_FROM);
+  return { isHandshake, routedUrl: at === -1 ? undefined : url.slice(at) };
+}
 
 /** True for a request that can become a WebSocket: on Node only one whose upgrade the host has seen. */
 const isForGuard = (request: Request, server: object | null): server is object =>
@@ -729,12 +813,19 @@ function routeHook(
 ): () => undefined {
   const hook = isAsync
     ? async function (context: RouteHookContext): Promise<undefined> {
-        const { request, server, set } = context;
-        return await adapter.routeBeforeHandle(route, request, server, arguments[0], set);
+        const { request, server, set, route: path } = context;
+        return await adapter.routeBeforeHandle(route, request, server, arguments[0], set, path);
       }
     : function (context: RouteHookContext): undefined {
-        const { request, server, set } = context;
-        return adapter.routeBeforeHandle(route, request, server, arguments[0], set) as undefined;
+        const { request, server, set, route: path } = context;
+        return adapter.routeBeforeHandle(
+          route,
+          request,
+          server,
+          arguments[0],
+          set,
+          path,
+        ) as undefined;
       };
   adapter.routeGuards.set(hook, route);
   return hook as () => undefined;
@@ -821,22 +912,22 @@ export function pluginOf<C extends Claims = Claims>(
   };
   plugin.onRequest(onRequest as () => undefined);
   adapter.answers.follow(onRequest);
-  const beforeHandle = function (context: HookContext): undefined {
-    const { request, server } = context;
-    return isForGuard(request, server)
-      ? (adapter.beforeHandle(request, server, arguments[0]) as undefined)
-      : undefined;
-  };
-  adapter.plainRoutes.follow(transform, beforeHandle);
   // Elysia awaits a hook that is declared `async`, and no other. It does not look into `arguments`.
-  const guarded = guard.isAsync
-    ? plugin.onBeforeHandle({ as }, async function (context): Promise<undefined> {
-        const { request, server } = context;
+  const beforeHandle = guard.isAsync
+    ? async function (context: HookContext): Promise<undefined> {
+        const { request, server, route } = context;
         return isForGuard(request, server)
-          ? await adapter.beforeHandle(request, server, arguments[0])
+          ? await adapter.beforeHandle(request, server, arguments[0], route)
           : undefined;
-      })
-    : plugin.onBeforeHandle({ as }, beforeHandle);
+      }
+    : function (context: HookContext): undefined {
+        const { request, server, route } = context;
+        return isForGuard(request, server)
+          ? (adapter.beforeHandle(request, server, arguments[0], route) as undefined)
+          : undefined;
+      };
+  adapter.plainRoutes.follow(transform, beforeHandle);
+  const guarded = plugin.onBeforeHandle({ as }, beforeHandle as () => undefined);
   guarded.onStart((app) => {
     // Without AOT compilation Elysia silently skips `wrap` and `beforeHandle`: refuse to start.
     if ((app as { config?: { aot?: boolean } }).config?.aot === false) {

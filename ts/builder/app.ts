@@ -50,7 +50,8 @@ export function baseApp(inner: object, options: ServerOptions) {
     .use(
       pluginOf(
         parts.guard,
-        (request, clientOf, handle, respond) => parts.around(request, clientOf, handle, respond),
+        (request, clientOf, handle, respond, passing) =>
+          parts.around(request, clientOf, handle, respond, passing),
         'global',
         1,
       ),

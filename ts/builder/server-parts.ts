@@ -7,7 +7,7 @@ import type { ConnectionStats } from '../connections/stats.js';
 import { authOptions } from '../guard/bearer.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import { LIMITS_ONLY } from '../guard/json-filter.js';
-import { type Respond, withinLimits } from '../http/fetch.js';
+import { type Passing, type Respond, withinLimits } from '../http/fetch.js';
 import { REFUSAL_OPTIONS } from '../http/refusal-shape.js';
 import type { MessageRouter, MessageStats } from '../messages/router.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
@@ -136,11 +136,13 @@ export class ServerParts {
     clientOf: () => string,
     handle: () => unknown,
     respond: Respond,
+    passing: Passing,
   ): unknown {
     const { requests: gate } = this.guard;
+    const run = (): unknown => this.#layers(request, handle);
     return gate === undefined
       ? handle()
-      : withinLimits(gate, request, clientOf, () => this.#layers(request, handle), respond);
+      : withinLimits(gate, request, clientOf, run, respond, passing);
   }
 
   #layers(request: Request, handle: () => unknown): unknown {

@@ -264,10 +264,18 @@ export class Admission {
 
   /** HTTP answer in the place of the upgrade; `undefined` to upgrade. */
   get answer(): Answer | undefined {
-    // An admission that ended without a denial has lost its client: its handler must not run.
-    return this.#state === 'gone' && this.#refuseWith === 'http'
-      ? (this.#answer ??= answerOf(this.#denial ?? NOT_JUDGED))
-      : undefined;
+    return this.isRefused && this.#refuseWith === 'http' ? this.statusAnswer : undefined;
+  }
+
+  /** HTTP answer to a refused client, also of a guard that refuses by close code: not every handshake can be completed. */
+  get statusAnswer(): Answer {
+    // An admission that ended without a denial has lost its client.
+    return (this.#answer ??= answerOf(this.#denial ?? NOT_JUDGED));
+  }
+
+  /** True for a denied client, and for one that has left: no handler of the application is to run for it. */
+  get isRefused(): boolean {
+    return this.#state === 'gone';
   }
 
   /** Answers a denied client in the application's own words. */

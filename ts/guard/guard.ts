@@ -109,6 +109,11 @@ const UNLIMITED = Object.freeze({
   maxHeaderSize: Infinity,
 });
 
+/** A request with the good tokens that guards have found. */
+interface JudgedRequest {
+  [key: symbol]: TokenUser | undefined;
+}
+
 /** The guard of one server. `R` is the request of its adapter. @internal */
 export class Guard<R extends object> {
   readonly manager: ConnectionManager;
@@ -141,6 +146,8 @@ export class Guard<R extends object> {
   readonly monitor: ResourceMonitor | undefined;
   readonly metrics: ProductionMetrics | undefined;
   readonly #auth: CheckedAuth | undefined;
+  /** Key of a request's good token: of this guard alone, since another one has another verifier. */
+  readonly #tokenKey = Symbol('portcullis.token');
   /** Ends sockets with their tokens; `undefined` without `auth`. */
   readonly #tokens: TokenWatch | undefined;
   readonly page: LivePage | undefined;
@@ -503,7 +510,10 @@ export class Guard<R extends object> {
         admission.seat();
         if (admission.isSeated) {
           const { token } = this.#tokenOf(auth, header, url, request);
-          this.#grant(admission, userOf(auth.verifier.safeVerify(token), auth.rights));
+          this.#grant(
+            admission,
+            this.#judgedOf(request) ?? userOf(auth.verifier.safeVerify(token), auth.rights),
+          );
         }
       }
     } catch (error) {
@@ -554,9 +564,7 @@ export class Guard<R extends object> {
       const answer: unknown =
         auth === undefined
           ? this.#identify?.(request)
-          : auth.verifier
-              .authenticate(this.#tokenOf(auth, header, url, request).token)
-              .then((result) => userOf(result, auth.rights));
+          : this.#authenticated(auth, this.#tokenOf(auth, header, url, request).token, request);
       const user: unknown = isThenable(answer)
         ? await this.#pending.wait(admission, client, answer)
         : answer;
@@ -566,6 +574,24 @@ export class Guard<R extends object> {
       this.#failed(admission, error, request);
     }
     return this.#shaped(admission, request);
+  }
+
+  /** Returns what is known of the token of a request that `hasToken` was called for. */
+  #judgedOf(request: R | undefined): TokenUser | undefined {
+    return request === undefined
+      ? undefined
+      : (request as unknown as JudgedRequest)[this.#tokenKey];
+  }
+
+  #authenticated(
+    { verifier, rights }: CheckedAuth,
+    token: string | undefined,
+    request: R,
+  ): TokenUser | Promise<TokenUser | ValidationFailure> {
+    return (
+      this.#judgedOf(request) ??
+      verifier.authenticate(token).then((result) => userOf(result, rights))
+    );
   }
 
   /** Finds the token of a handshake, and takes it out of the subprotocols. */
@@ -578,6 +604,22 @@ export class Guard<R extends object> {
     const found = findToken(places, header, url);
     if (found.subprotocol !== undefined) offerOnly(request, found.subprotocol);
     return found;
+  }
+
+  /**
+   * Returns the HTTP answer to a client that was to be refused by close code, and whose handshake the host could
+   * not complete.
+   */
+  statusAnswerOf(admission: Admission, request: R): Answer {
+    const { statusAnswer } = admission;
+    return this.shape?.shaped(statusAnswer, request) ?? statusAnswer;
+  }
+
+  /** Notes the good token of a request, so that its admission does not verify it once more. */
+  hasToken(request: R, judgement: TokenJudgement): void {
+    if (judgement.answer !== undefined) return;
+    const { user, claims } = judgement;
+    (request as unknown as JudgedRequest)[this.#tokenKey] = { user, claims };
   }
 
   /** Gives a denied admission the answer that the application wants. */

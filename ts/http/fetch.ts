@@ -4,6 +4,7 @@ import { ArgumentRangeError } from '../base/errors.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
 import { isHandshake, lengthOf, type WaitingClient } from './handshake.js';
+import type { RatedOutcome } from './rates.js';
 import {
   codeOfRefusal,
   isFailure,
@@ -18,6 +19,19 @@ const http = lazily(() => process.getBuiltinModule('node:http'));
 export function responseOf(answer: Answer): Response {
   return new Response(answer.body, { status: answer.status, headers: answer.headers });
 }
+
+/** What a host knows of a request before it is served. @internal */
+export interface Passing {
+  /** True for a request that the host may upgrade. Only its answer shows that it was none. */
+  readonly isHandshake: boolean;
+  /** URL of the request as the host's router reads it, where a server could read it otherwise. */
+  readonly routedUrl?: string | undefined;
+}
+
+/** A request that cannot become a WebSocket. @internal */
+export const PLAIN: Passing = Object.freeze({ isHandshake: false });
+/** A request that the host may upgrade. @internal */
+export const HANDSHAKE: Passing = Object.freeze({ isHandshake: true });
 
 /** Answers a refused request: a host may pass the answer through hooks of its own. @internal */
 export type Respond = (answer: Answer) => Response | Promise<Response>;
@@ -159,10 +173,11 @@ function watch(
   inFlight: InFlightRequest,
   hasBody: boolean,
   isCounted: boolean,
+  { isHandshake }: Passing,
 ): void {
   request[IN_FLIGHT] = inFlight;
   // Upgrades keep the host's signal (refusals come in floods, sockets live long); `signalOf` returns the combined one.
-  if (asksForWebSocket(request)) return;
+  if (isHandshake) return;
   Object.defineProperty(request, 'signal', SIGNAL);
   if (!hasBody) return;
   let response: Response | undefined;
@@ -184,7 +199,11 @@ function watch(
   Object.assign(request, READERS);
 }
 
-/** Detaches the seat from a request that became a WebSocket, which may keep the request for days. @internal */
+/**
+ * Detaches the seat from a handshake that the guard has decided: it became a WebSocket, which may keep the request
+ * for days, or was refused. Any other one was a request, and spends the rates of requests.
+ * @internal
+ */
 export function unwatch(request: WatchedRequest): void {
   request[IN_FLIGHT] = undefined;
 }
@@ -201,6 +220,7 @@ function headerBytes(request: Request, maxBytes: number): number {
  * Runs `handle` within the limits. Answers after the timeout are dropped.
  * @param clientOf returns the address of the client
  * @param respond answers a refused request
+ * @param passing what the host knows of the request
  *
  * Beyond forty lines, since a synchronous and an asynchronous handler share the refusal and the seat.
  * @internal
@@ -211,34 +231,47 @@ export function withinLimits<T>(
   clientOf: () => string,
   handle: () => T,
   respond: Respond = responseOf,
+  passing: Passing = asksForWebSocket(request) ? HANDSHAKE : PLAIN,
 ): T | Response | Promise<Response | Awaited<T>> {
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const contentLength = hasBody ? request.headers.get('content-length') : null;
   const length = lengthOf(contentLength);
+  const asked = limiter.rates && {
+    request,
+    method: request.method,
+    url: request.url,
+    routedUrl: passing.routedUrl,
+    clientOf,
+    traced: request,
+  };
   // Shedding an upgrade is the manager's decision; it may refuse by close code.
   const admitted = limiter.admit(
     headerBytes(request, limiter.limits.maxHeaderSize),
     length,
     clientOf,
-    limiter.rates && {
-      request,
-      method: request.method,
-      url: request.url,
-      clientOf,
-      traced: request,
-    },
-    () => asksForWebSocket(request),
+    asked,
+    passing.isHandshake,
     request,
   );
   if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted, request, respond);
   const inFlight = admitted;
-  const { rated } = inFlight;
+  // A handshake is rated once its answer shows that it was a request: a socket has rates of its own.
+  const ratedLate = (): RatedOutcome | undefined =>
+    passing.isHandshake && (request as WatchedRequest)[IN_FLIGHT] === inFlight
+      ? limiter.rateLate(asked)
+      : inFlight.rated;
+  const failed = (): void => ratedLate()?.settle(500);
   const refused = (): Response | Promise<Response> | undefined =>
     inFlight.refusal === undefined
       ? undefined
       : refusalOf(limiter, inFlight.refusal, request, respond);
-  const finished = <V>(value: V): V | Response =>
-    rated === undefined ? value : rated.finish(value);
+  const finished = <V>(value: V): V | Response | Promise<Response> => {
+    const rated = ratedLate();
+    if (rated === undefined) return value;
+    return rated.refusal === undefined
+      ? rated.finish(value)
+      : refusalOf(limiter, rated.refusal, request, respond);
+  };
   let result: T;
   try {
     watch(
@@ -246,11 +279,12 @@ export function withinLimits<T>(
       inFlight,
       hasBody && (contentLength !== null || request.headers.has('transfer-encoding')),
       length === undefined,
+      passing,
     );
     result = handle();
   } catch (error) {
     inFlight.end();
-    rated?.settle(500);
+    failed();
     const response = refused();
     if (response !== undefined) return response;
     throw error;
@@ -264,14 +298,14 @@ export function withinLimits<T>(
       () => ownSignal(request).aborted,
       () => {
         inFlight.end();
-        rated?.settle(503);
+        inFlight.rated?.settle(503);
         resolve(markRefused(new Response(null, { status: 503 })));
       },
     );
     inFlight.onRefused = (code) => {
       // Frees the seat now: a handler that never ends would keep it.
       inFlight.end();
-      rated?.settle(503);
+      inFlight.rated?.settle(503);
       resolve(refusalOf(limiter, code, request, respond));
     };
     (result as Promise<Awaited<T>>).then(
@@ -281,7 +315,7 @@ export function withinLimits<T>(
       },
       (error: unknown) => {
         inFlight.end();
-        rated?.settle(500);
+        failed();
         const response = refused();
         if (response === undefined) reject(error);
         else resolve(response);

@@ -269,7 +269,7 @@ export class RequestLimiter {
    * @param bodyBytes length of the body, if a header says so
    * @param clientOf returns the address of the client; called where addresses are limited
    * @param rated the request, where there are rates
-   * @param isJudgedLater true for an upgrade: draining, shedding and rates are the manager's decisions, which must not be made twice
+   * @param isHandshake true for an upgrade: draining, shedding and rates are the manager's decisions, which must not be made twice
    * @param request of the adapter, for its trace
    */
   admit(
@@ -277,19 +277,18 @@ export class RequestLimiter {
     bodyBytes: number | undefined,
     clientOf: () => string,
     rated: RatedRequest | undefined,
-    isJudgedLater?: () => boolean,
+    isHandshake = false,
     request?: object,
   ): InFlightRequest | RequestRefusal {
     const isLimited = this.#limits.maxConcurrentPerIp !== Infinity;
     const client = isLimited ? clientKeyOf(clientOf()) : undefined;
-    const code = this.#judge(headerBytes, bodyBytes, client, isJudgedLater);
+    const code = this.#judge(headerBytes, bodyBytes, client, isHandshake);
     if (code !== undefined) {
       this.count(code);
       return code;
     }
     // Last: a request that the server cannot serve spends nothing.
-    const outcome =
-      rated === undefined || isJudgedLater?.() === true ? undefined : this.rates?.judge(rated);
+    const outcome = rated === undefined || isHandshake ? undefined : this.rates?.judge(rated);
     if (outcome?.refusal !== undefined) {
       this.count(outcome.refusal.code);
       return outcome.refusal;
@@ -302,6 +301,13 @@ export class RequestLimiter {
     return inFlight;
   }
 
+  /** Judges the rates of a handshake that was answered in the place of a socket, and counts a refusal. */
+  rateLate(rated: RatedRequest | undefined): RatedOutcome | undefined {
+    const outcome = rated === undefined ? undefined : this.rates?.judge(rated);
+    if (outcome?.refusal !== undefined) this.count(outcome.refusal.code);
+    return outcome;
+  }
+
   #of(client: string): number {
     return this.#byClient.get(client) ?? 0;
   }
@@ -310,10 +316,10 @@ export class RequestLimiter {
     headerBytes: number,
     bodyBytes: number | undefined,
     client: string | undefined,
-    isJudgedLater?: () => boolean,
+    isHandshake: boolean,
   ): RequestRefusalCode | undefined {
     // The manager of a guard refuses handshakes while it drains, by status or by close code.
-    if (this.#isDraining && isJudgedLater?.() !== true) return 'draining';
+    if (this.#isDraining && !isHandshake) return 'draining';
     if (headerBytes > this.#limits.maxHeaderSize) return 'headers_too_large';
     if (bodyBytes !== undefined && bodyBytes > this.#limits.maxPayloadSize)
       return 'payload_too_large';
@@ -321,11 +327,7 @@ export class RequestLimiter {
     if (client !== undefined && this.#of(client) >= this.#limits.maxConcurrentPerIp)
       return 'too_many_requests_of_ip';
     // Last: a request that another limit refuses is no part of the share that is shed.
-    if (
-      this.#monitor === undefined ||
-      this.#monitor.isPressed === false ||
-      isJudgedLater?.() === true
-    )
+    if (this.#monitor === undefined || this.#monitor.isPressed === false || isHandshake)
       return undefined;
     this.#shedMs = this.#monitor.shedMs();
     this.#shedCause = this.#monitor.shedCause;

@@ -40,6 +40,8 @@ export interface RatedRequest {
   readonly method: string;
   /** URL, or target of the request. */
   readonly url: string;
+  /** URL as the router of the host reads it, where a server could read it otherwise. */
+  readonly routedUrl?: string | undefined;
   /** Returns the client's address. */
   readonly clientOf: () => string;
   /** Request whose trace the hook is told; it need not be `request`. */
@@ -259,8 +261,13 @@ export class RequestRateLimiter {
     let client: string | undefined;
     const clientKey = (): string => (client ??= clientKeyOf(asked.clientOf(), ipv6PrefixBits));
     if (perIp !== undefined) yield { scope: 'ip', limiter: perIp, key: clientKey() };
-    const route = perRoute.length === 0 ? undefined : this.#routeOf(asked.method, asked.url);
+    const { method, url, routedUrl } = asked;
+    const route = perRoute.length === 0 ? undefined : this.#routeOf(method, url);
     if (route !== undefined) yield { scope: 'route', limiter: route, key: clientKey() };
+    // The router may serve another route than the URL names: both have to admit it.
+    const routed = routedUrl === undefined ? undefined : this.#routeOf(method, routedUrl);
+    if (routed !== undefined && routed !== route)
+      yield { scope: 'route', limiter: routed, key: clientKey() };
     if (perKey !== undefined) {
       const key = this.#ask('key', () => options.key?.(request));
       if (typeof key === 'string') yield { scope: 'key', limiter: perKey, key };
