@@ -98,7 +98,8 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
   readonly requestIdHeader?: string | false | undefined;
   /**
    * How clients are refused. `http`: by status, before the upgrade. `close`: by close code, right after it,
-   * since browsers cannot read the status of a failed upgrade. Default `http`.
+   * since browsers cannot read the status of a failed upgrade. A handshake that cannot be completed gets the status
+   * all the same. The handler of the application never runs for a refused client. Default `http`.
    */
   readonly refuseWith?: 'http' | 'close';
   /** Limits of HTTP requests, and their rates; missing limits have their defaults. Default: no limits. */
