@@ -689,9 +689,9 @@ describe('docs/memory.md', () => {
   });
 
   it('draws a slot of the core with its fields', () => {
-    expect(read('src/connections/table.rs')).toContain('assert!(size_of::<Slot>() == 32)');
+    expect(read('src/connections/slot.rs')).toContain('assert!(size_of::<Slot>() == 32)');
     expect(page).toContain('slots: Vec<Slot>, 32 bytes each');
-    expect(read('src/connections/table.rs')).toContain('generation << 2 | state as u32');
+    expect(read('src/connections/slot.rs')).toContain('generation << 2 | state as u32');
   });
 });
 
