@@ -531,9 +531,11 @@ describe('a request that asks for a WebSocket, or whose path is read in two ways
       limits: {},
       auth: { policy: { keys: { secret: SECRET }, replay: { maxEntries: 10 } }, http: true },
     });
-    const headers = { authorization: `Bearer ${token({ jti: 'one' })}` };
-    expect(await ask(await server.open('/ws', headers), 'in')).toBe('in');
-    expect((await server.handshake(headers)).status).toBe(401);
+    for (const path of ['/ws', '/early']) {
+      const headers = { authorization: `Bearer ${token({ jti: path })}` };
+      expect(await ask(await server.open(path, headers), 'in')).toBe('in');
+      expect((await server.handshake(headers, path)).status).toBe(401);
+    }
   });
 
   it.each([

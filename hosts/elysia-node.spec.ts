@@ -36,6 +36,38 @@ describe('elysia on Node: what its adapter hides', () => {
     },
   );
 
+  it.each(['http', 'close'])(
+    'serves no request without a token because it asks for a WebSocket: refused by %s',
+    async (refuseWith) => {
+      const server = await on('tokens', {
+        limits: {},
+        refuseWith,
+        auth: { policy: { keys: { secret: SECRET } }, http: true },
+      });
+      for (const path of ['/before', '/after', '/token'])
+        for (const lines of [{}, { Connection: 'close' }]) {
+          const { status } = await server.handshake(lines, path);
+          expect([path, lines, status]).toEqual([path, lines, 401]);
+        }
+      const client = await server.open('/ws', { authorization: `Bearer ${token()}` });
+      expect(await ask(client, 'in')).toBe('in');
+      if (refuseWith === 'close') expect(await refusedByCode(server)).toBe(1008);
+      else expect((await server.handshake()).status).toBe(401);
+    },
+  );
+
+  it('spends the rates of requests on what only asks for a WebSocket', async () => {
+    const server = await on('tokens', {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET } } },
+      requests: { rate: { perIp: { limit: 2, windowMs: 60_000 } } },
+    });
+    const statuses = [];
+    for (let i = 0; i < 4; i++)
+      statuses.push((await server.handshake({ Connection: 'close' }, '/after')).status);
+    expect(statuses).toEqual([200, 200, 429, 429]);
+  });
+
   it('guards the routes of its scope only', async () => {
     const server = await on('scoped', { limits: { maxConnectionsPerIp: 2 }, scoping: 'scoped' });
     for (const [path, most] of [

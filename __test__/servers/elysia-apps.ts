@@ -38,6 +38,7 @@ const APPS: Record<string, () => AnyElysia> = {
   'routes before and behind a guard with tokens': () =>
     new Elysia()
       .get('/before', () => 'secret')
+      .ws('/early', echo)
       .use(portcullis({ ...rest, timers }))
       .get('/after', () => 'secret')
       .get('/:name/deep', () => 'secret')

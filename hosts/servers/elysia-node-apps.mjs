@@ -60,6 +60,13 @@ const APPS = {
         ),
       );
   },
+  tokens: () =>
+    new Elysia({ adapter: node() })
+      .get('/before', () => 'secret')
+      .use(plugin)
+      .get('/after', () => 'secret')
+      .get('/token', () => 'secret', { portcullis: { requireToken: true } })
+      .ws('/ws', echo),
   refusing: () =>
     new Elysia({ adapter: node() })
       .use(plugin)

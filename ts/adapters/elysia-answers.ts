@@ -5,7 +5,7 @@
  */
 import type { Answer } from '../http/answer.js';
 import { responseOf } from '../http/fetch.js';
-import { functionsOf, type ScopedApp } from './elysia-scope.js';
+import { functionsOf, type ScopedApp } from './elysia-app-routes.js';
 
 /** The context of a request, as far as answers need it. */
 export interface AnswerContext {

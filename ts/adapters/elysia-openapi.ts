@@ -1,5 +1,5 @@
 /** The answers of a guard in the documents that plugins of OpenAPI make of an app's routes. */
-import type { AppRoute } from './elysia-scope.js';
+import type { AppRoute } from './elysia-app-routes.js';
 
 /** Answers of the guard to a route. @internal */
 export interface RouteAnswers {

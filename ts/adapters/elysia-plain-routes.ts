@@ -3,7 +3,7 @@
  * request (cookies, headers, the context, promises) costs more than the refusal itself, so the handshakes of
  * these routes are judged before it.
  */
-import { type AppRoute, functionsOf, type ScopedApp } from './elysia-scope.js';
+import { type AppRoute, functionsOf, type ScopedApp, SocketRoutes } from './elysia-app-routes.js';
 
 /** An app, as far as Elysia's types hide it. */
 interface PlainApp extends ScopedApp {
@@ -53,6 +53,7 @@ export class PlainRoutes {
   #routes = -1;
   readonly #paths = new Set<string>();
   #hasStrangers = true;
+  #sockets: SocketRoutes | undefined;
 
   /** Notes the guard's own hooks of a route. */
   follow(transform: unknown, beforeHandle: unknown): void {
@@ -76,10 +77,20 @@ export class PlainRoutes {
     return this.#paths.has(path) && headers.get('upgrade') === 'websocket';
   }
 
-  /** True if an app has routes without the guard's hook, such as those that were registered before it. */
-  hasStrangers(app: ScopedApp): boolean {
+  /**
+   * True if a handshake may reach a route without the guard's hook, such as one that was registered before the
+   * plugin. Elysia takes only the exact header for one: any other may reach a route of GET.
+   */
+  mayMissHook(app: ScopedApp, { url, headers }: Request): boolean {
     this.#look(app, app.router.history.length);
-    return this.#hasStrangers;
+    if (!this.#hasStrangers) return false;
+    if (headers.get('upgrade') !== 'websocket') return true;
+    const route = (this.#sockets ??= new SocketRoutes(app)).of(url);
+    return route === undefined || !this.#isHooked(route);
+  }
+
+  #isHooked({ hooks }: AppRoute): boolean {
+    return functionsOf(hooks.beforeHandle).includes(this.#beforeHandle);
   }
 
   #look(app: ScopedApp, routes: number): void {
@@ -94,9 +105,8 @@ export class PlainRoutes {
     for (const route of history) if (this.#isPlain(route)) this.#paths.add(route.path);
     // A path may have several routes, such as one for GET.
     for (const route of history) if (!this.#isPlain(route)) this.#paths.delete(route.path);
-    this.#hasStrangers = history.some(
-      ({ hooks }) => !functionsOf(hooks.beforeHandle).includes(this.#beforeHandle),
-    );
+    this.#hasStrangers = !history.every((route) => this.#isHooked(route));
+    this.#sockets = undefined;
   }
 
   #isPlain({ method, path, hooks }: AppRoute): boolean {

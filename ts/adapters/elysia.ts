@@ -34,13 +34,12 @@ import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
 import { type AnswerContext, AppAnswers } from './elysia-answers.js';
 import { describeRoute } from './elysia-openapi.js';
 import { PlainRoutes } from './elysia-plain-routes.js';
+import { functionsOf, type ScopedApp } from './elysia-app-routes.js';
 import {
   checkedScoping,
-  functionsOf,
   type GuardScoping,
   type ListeningElysia,
   RouteScope,
-  type ScopedApp,
 } from './elysia-scope.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
@@ -364,7 +363,7 @@ class ElysiaAdapter {
     const guard = this.#guard;
     if (!guard.judgesRequests) return false;
     const app = this.#app;
-    if (isUpgrade && app !== undefined && !this.plainRoutes.hasStrangers(app)) return false;
+    if (isUpgrade && app !== undefined && !this.plainRoutes.mayMissHook(app, request)) return false;
     const { method, url } = request;
     return guard.needsToken(method, url) || (method !== 'OPTIONS' && isMisread(url));
   }
