@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { PageSnapshot } from '../dist/index.js';
+import { checkedScoping } from '../dist/adapters/elysia-scope.js';
+import type { PageSnapshot, PortcullisError } from '../dist/index.js';
 import { SECRET, token } from './fixtures/sign.js';
 import { ask, cleanUp, closeCode, type Server, start, startAlone } from './servers/start.js';
 
@@ -76,6 +77,34 @@ describe('scoping', () => {
     await server.get('/in/1');
     await server.get('/out');
     await expect.poll(() => server.get('/requests')).toBe('/in/:id');
+  });
+
+  it('other than global refuses options that hold for requests of the whole server', () => {
+    const errorOf = (options: object): unknown => {
+      try {
+        return checkedScoping(options);
+      } catch (error) {
+        const { code, field, message } = error as PortcullisError;
+        return [code, field, /absent with scoping '\w+'/.exec(message)?.[0]];
+      }
+    };
+    for (const scoping of ['scoped', 'local']) {
+      const absent = `absent with scoping '${scoping}'`;
+      expect(errorOf({ scoping, requests: {} })).toEqual([
+        'ERR_INVALID_ARG_TYPE',
+        'requests',
+        absent,
+      ]);
+      for (const http of [true, ['/x']])
+        expect(errorOf({ scoping, auth: { http } })).toEqual([
+          'ERR_INVALID_ARG_TYPE',
+          'auth.http',
+          absent,
+        ]);
+      for (const http of [undefined, false, []])
+        expect(errorOf({ scoping, auth: { http } })).toBe(scoping);
+    }
+    expect(errorOf({ auth: { http: true }, requests: {} })).toBe('global');
   });
 });
 
