@@ -73,6 +73,21 @@ it('gives the seats of sockets back that a former guard of a reloaded Bun server
   await server.becomes(0);
 });
 
+it('takes no seat of a former guard for the sockets of a reloaded Bun server', async () => {
+  const server = await start(['node_modules/.bin/bun', '__test__/servers/reload.ts'], {});
+  const first = await server.open();
+  const totals = async (): Promise<unknown> => JSON.parse(await server.get('/totals'));
+  await server.get('/reload');
+  const second = await server.open();
+  expect(await ask(second, 'here')).toBe('here');
+  expect(await totals()).toEqual([1, 1]);
+  await server.get('/reload');
+  const third = await server.open();
+  expect(await totals()).toEqual([1, 1, 1]);
+  for (const client of [first, second, third]) client.close();
+  await expect.poll(totals).toEqual([0, 0, 0]);
+});
+
 describe.each(Object.entries(SERVERS))('the adapter for %s', (name, command) => {
   it('asks for no more identities at once than an address has seats', async () => {
     const server = await start(command, { limits: { maxConnectionsPerIp: 2 }, whoAmI: 'header' });
