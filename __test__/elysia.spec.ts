@@ -349,6 +349,55 @@ describe('routes', () => {
   });
 });
 
+describe('a route that upgrades by hand', () => {
+  it.each(['shared', 'frozen', 'class', 'text', 'nothing'])(
+    'gives the seats of its sockets back, and leaves the data as it was: %s',
+    async (data) => {
+      const server = await app('routes that upgrade by hand', {
+        limits: { maxConnectionsPerIp: 5 },
+        whoAmI: 'header',
+      });
+      for (const path of [`/hand/${data}`, `/hand/${data}`]) {
+        const clients = await Promise.all(
+          ['ann', 'bob', 'cay'].map((name) => server.open(path, { 'X-User': name })),
+        );
+        await server.becomes(3);
+        expect(new Set(JSON.parse(await server.get('/ids'))).size).toBe(3);
+        if (data !== 'text' && data !== 'nothing')
+          expect(await Promise.all(clients.map((client) => ask(client, 'hello')))).toEqual([
+            'hello of ann in lobby',
+            'hello of bob in lobby',
+            'hello of cay in lobby',
+          ]);
+        for (const client of clients) client.close();
+        await server.becomes(0);
+      }
+      expect(await server.get('/same')).toBe('true');
+    },
+  );
+
+  it.each(['shared', 'frozen'])(
+    'and is judged when it upgrades, does so, too: %s',
+    async (data) => {
+      const server = await app('routes that upgrade by hand', {
+        limits: { maxConnectionsPerIp: 2 },
+      });
+      const clients = [await server.open(`/late/${data}`), await server.open(`/late/${data}`)];
+      expect(await closeCode(await server.open(`/late/${data}`))).toBe(1008);
+      expect(await ask(clients[0]!, 'hello')).toBe('hello of undefined in lobby');
+      for (const client of clients) client.close();
+      await server.becomes(0);
+      expect(await server.get('/same')).toBe('true');
+    },
+  );
+
+  it('has no seat when its upgrade throws', async () => {
+    const server = await app('routes that upgrade by hand', { limits: {} });
+    expect((await server.handshake({}, '/bad')).body).toContain('0 after the error');
+    expect(await server.total()).toBe(0);
+  });
+});
+
 describe('a document of OpenAPI', () => {
   type Operation = { responses?: Record<string, { content?: unknown }>; summary?: string };
   const pathsOf = async (server: Server): Promise<Record<string, Record<string, Operation>>> =>

@@ -631,10 +631,9 @@ class ElysiaAdapter {
         admitted ??
         this.#guard.admitLate(bunPeer(server, request), headerOf(request), request.url, request);
       const further = this.#pendingOf(request)[this.#routeKey];
-      const data = given?.data ?? {};
-      this.#guardRoute(pending, further, data);
       let isUpgraded = false;
       try {
+        const data = this.#guardRoute(pending, further, given?.data, request);
         isUpgraded = upgrade(request, { ...given, data });
       } finally {
         // Bun throws for bad options.
