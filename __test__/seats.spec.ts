@@ -29,6 +29,12 @@ const HANDSHAKE = (lines: readonly string[] = []): string =>
     ...lines,
   ].join('\r\n') + '\r\n\r\n';
 
+/** A masked ping without a payload. */
+const PING = Buffer.from([0x89, 0x80, 0, 0, 0, 0]);
+/** A masked text frame. */
+const textFrame = (text: string): Buffer =>
+  Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)]);
+
 interface Client {
   readonly socket: Socket;
   seen(): string;
@@ -145,6 +151,38 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (name, command) => 
     await server.get('/release');
     await until(() => counted(next, 101) === 1);
     expect(await server.total()).toBe(1);
+  });
+
+  it('has the seat back as soon as a waiting client ends its side, whatever it has sent before', async () => {
+    const server = await start(command, {
+      limits: { maxConnectionsPerIp: 3 },
+      whoAmI: 'header',
+      identifyTimeoutMs: 600_000,
+    });
+    for (const early of [PING, Buffer.alloc(70_000, PING)]) {
+      const clients = crowd(server, 3, ['X-User: waits']);
+      await server.becomes(3);
+      for (const { socket } of clients) socket.write(early);
+      await server.total();
+      for (const { socket } of clients) socket.end();
+      await server.becomes(0);
+    }
+  });
+
+  // Bun.serve itself drops them.
+  const readsEarly = name.startsWith('ws');
+  it.runIf(readsEarly)('hands the bytes of a client that does not wait to its socket', async () => {
+    const server = await start(command, { limits: {}, whoAmI: 'header' });
+    const [client] = crowd(server, 1, ['X-User: waits']);
+    await server.becomes(1);
+    for (const message of ['one', 'two']) {
+      client!.socket.write(textFrame(message));
+      await server.total();
+    }
+    await server.get('/release');
+    await until(() => /^HTTP\/1\.1 101 [^]*one[^]*two/.test(client!.seen()));
+    client!.socket.write(textFrame('three'));
+    await until(() => client!.seen().endsWith('three'));
   });
 
   it('has the seat back when an identity takes too long', async () => {
