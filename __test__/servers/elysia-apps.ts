@@ -63,7 +63,9 @@ const GIVEN: Record<string, unknown> = {
 
 const APPS: Record<string, () => AnyElysia> = {
   'routes that upgrade by hand': () => {
-    const before = JSON.stringify(Object.values(GIVEN).map((data) => Reflect.ownKeys(Object(data))));
+    const before = JSON.stringify(
+      Object.values(GIVEN).map((data) => Reflect.ownKeys(Object(data))),
+    );
     const upgrade = ({ request, server, params }: HandContext): string | undefined =>
       server?.upgrade(request, { data: GIVEN[params.data] } as never) === true
         ? undefined

@@ -60,7 +60,16 @@ class RouteSocket {
 const ignore = (): undefined => undefined;
 
 /** What the guard writes on the data of a socket. */
-const WRITTEN = ['connection', 'user', 'open', 'message', 'drain', 'ping', 'pong', 'close'] as const;
+const WRITTEN = [
+  'connection',
+  'user',
+  'open',
+  'message',
+  'drain',
+  'ping',
+  'pong',
+  'close',
+] as const;
 
 /**
  * True for data that belongs to one socket and takes the guard's state: Elysia's own, which names its request. Data
@@ -175,11 +184,7 @@ export function guardRoutes(
     const { message } = data;
     data.user ??= pending.userId;
     const routeSocket = new RouteSocket(pending, further, isOwn, data);
-    Object.assign(
-      data,
-      { [SOCKET]: routeSocket, [OWN]: undefined, [MESSAGE]: message },
-      events,
-    );
+    Object.assign(data, { [SOCKET]: routeSocket, [OWN]: undefined, [MESSAGE]: message }, events);
     return data;
   };
 }
