@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { PageSnapshot } from '../dist/index.js';
+import { checkedScoping } from '../dist/adapters/elysia-scope.js';
+import type { PageSnapshot, PortcullisError } from '../dist/index.js';
 import { SECRET, token } from './fixtures/sign.js';
 import { ask, cleanUp, closeCode, type Server, start, startAlone } from './servers/start.js';
 
@@ -76,6 +77,34 @@ describe('scoping', () => {
     await server.get('/in/1');
     await server.get('/out');
     await expect.poll(() => server.get('/requests')).toBe('/in/:id');
+  });
+
+  it('other than global refuses options that hold for requests of the whole server', () => {
+    const errorOf = (options: object): unknown => {
+      try {
+        return checkedScoping(options);
+      } catch (error) {
+        const { code, field, message } = error as PortcullisError;
+        return [code, field, /absent with scoping '\w+'/.exec(message)?.[0]];
+      }
+    };
+    for (const scoping of ['scoped', 'local']) {
+      const absent = `absent with scoping '${scoping}'`;
+      expect(errorOf({ scoping, requests: {} })).toEqual([
+        'ERR_INVALID_ARG_TYPE',
+        'requests',
+        absent,
+      ]);
+      for (const http of [true, ['/x']])
+        expect(errorOf({ scoping, auth: { http } })).toEqual([
+          'ERR_INVALID_ARG_TYPE',
+          'auth.http',
+          absent,
+        ]);
+      for (const http of [undefined, false, []])
+        expect(errorOf({ scoping, auth: { http } })).toBe(scoping);
+    }
+    expect(errorOf({ auth: { http: true }, requests: {} })).toBe('global');
   });
 });
 
@@ -317,6 +346,55 @@ describe('routes', () => {
       ['ERR_INVALID_ARG_TYPE', 'portcullis.rate.by'],
       ['ERR_INVALID_ARG_TYPE', 'portcullis'],
     ]);
+  });
+});
+
+describe('a route that upgrades by hand', () => {
+  it.each(['shared', 'frozen', 'class', 'text', 'nothing'])(
+    'gives the seats of its sockets back, and leaves the data as it was: %s',
+    async (data) => {
+      const server = await app('routes that upgrade by hand', {
+        limits: { maxConnectionsPerIp: 5 },
+        whoAmI: 'header',
+      });
+      for (const path of [`/hand/${data}`, `/hand/${data}`]) {
+        const clients = await Promise.all(
+          ['ann', 'bob', 'cay'].map((name) => server.open(path, { 'X-User': name })),
+        );
+        await server.becomes(3);
+        expect(new Set(JSON.parse(await server.get('/ids'))).size).toBe(3);
+        if (data !== 'text' && data !== 'nothing')
+          expect(await Promise.all(clients.map((client) => ask(client, 'hello')))).toEqual([
+            'hello of ann in lobby',
+            'hello of bob in lobby',
+            'hello of cay in lobby',
+          ]);
+        for (const client of clients) client.close();
+        await server.becomes(0);
+      }
+      expect(await server.get('/same')).toBe('true');
+    },
+  );
+
+  it.each(['shared', 'frozen'])(
+    'and is judged when it upgrades, does so, too: %s',
+    async (data) => {
+      const server = await app('routes that upgrade by hand', {
+        limits: { maxConnectionsPerIp: 2 },
+      });
+      const clients = [await server.open(`/late/${data}`), await server.open(`/late/${data}`)];
+      expect(await closeCode(await server.open(`/late/${data}`))).toBe(1008);
+      expect(await ask(clients[0]!, 'hello')).toBe('hello of undefined in lobby');
+      for (const client of clients) client.close();
+      await server.becomes(0);
+      expect(await server.get('/same')).toBe('true');
+    },
+  );
+
+  it('has no seat when its upgrade throws', async () => {
+    const server = await app('routes that upgrade by hand', { limits: {} });
+    expect((await server.handshake({}, '/bad')).body).toContain('0 after the error');
+    expect(await server.total()).toBe(0);
   });
 });
 

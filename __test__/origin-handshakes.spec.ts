@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { SECRET } from './fixtures/sign.js';
+import { SECRET, token } from './fixtures/sign.js';
 import { SERVERS, type Server, cleanUp, refusedByCode, start } from './servers/start.js';
 
 // Origins of handshakes, byte by byte, on every adapter and host. `origins.spec.ts` has the rules.
@@ -136,6 +136,29 @@ describe.each(Object.entries(SERVERS))('origins at the adapter for %s', (_name, 
       expect(await statusOf(server, [...lines, 'X-Forwarded-Host: a.example'])).toBe(101);
       expect(await statusOf(server, [...lines, 'X-Forwarded-Host: b.example'])).toBe(403);
       expect(await statusOf(server, lines)).toBe(403);
+    });
+
+    it('by the X-Forwarded-Host of a trusted proxy, of a request with its token in a cookie, too', async () => {
+      const server = await start(command, {
+        limits: {},
+        trustedProxies: ['127.0.0.1'],
+        auth: { policy: { keys: { secret: SECRET } }, cookie: 'session', http: ['/length'] },
+      });
+      const post = async (host: string): Promise<number> => {
+        const lines = [
+          'POST /length HTTP/1.1',
+          'Host: internal:3000',
+          'Connection: close',
+          'Content-Length: 2',
+          A,
+          `Cookie: session=${token({ sub: 'ada' })}`,
+          ...(host === '' ? [] : [`X-Forwarded-Host: ${host}`]),
+        ];
+        return Number((await server.raw(`${lines.join('\r\n')}\r\n\r\nhi`).closed).split(' ')[1]);
+      };
+      expect(await post('a.example')).toBe(200);
+      expect(await post('b.example')).toBe(403);
+      expect(await post('')).toBe(403);
     });
   });
 });

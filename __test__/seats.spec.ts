@@ -29,6 +29,12 @@ const HANDSHAKE = (lines: readonly string[] = []): string =>
     ...lines,
   ].join('\r\n') + '\r\n\r\n';
 
+/** A masked ping without a payload. */
+const PING = Buffer.from([0x89, 0x80, 0, 0, 0, 0]);
+/** A masked text frame. */
+const textFrame = (text: string): Buffer =>
+  Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)]);
+
 interface Client {
   readonly socket: Socket;
   seen(): string;
@@ -71,6 +77,21 @@ it('gives the seats of sockets back that a former guard of a reloaded Bun server
   expect(await ask(clients[0]!, 'still here')).toBe('still here');
   for (const client of clients) client.close();
   await server.becomes(0);
+});
+
+it('takes no seat of a former guard for the sockets of a reloaded Bun server', async () => {
+  const server = await start(['node_modules/.bin/bun', '__test__/servers/reload.ts'], {});
+  const first = await server.open();
+  const totals = async (): Promise<unknown> => JSON.parse(await server.get('/totals'));
+  await server.get('/reload');
+  const second = await server.open();
+  expect(await ask(second, 'here')).toBe('here');
+  expect(await totals()).toEqual([1, 1]);
+  await server.get('/reload');
+  const third = await server.open();
+  expect(await totals()).toEqual([1, 1, 1]);
+  for (const client of [first, second, third]) client.close();
+  await expect.poll(totals).toEqual([0, 0, 0]);
 });
 
 describe.each(Object.entries(SERVERS))('the adapter for %s', (name, command) => {
@@ -130,6 +151,38 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (name, command) => 
     await server.get('/release');
     await until(() => counted(next, 101) === 1);
     expect(await server.total()).toBe(1);
+  });
+
+  it('has the seat back as soon as a waiting client ends its side, whatever it has sent before', async () => {
+    const server = await start(command, {
+      limits: { maxConnectionsPerIp: 3 },
+      whoAmI: 'header',
+      identifyTimeoutMs: 600_000,
+    });
+    for (const early of [PING, Buffer.alloc(70_000, PING)]) {
+      const clients = crowd(server, 3, ['X-User: waits']);
+      await server.becomes(3);
+      for (const { socket } of clients) socket.write(early);
+      await server.total();
+      for (const { socket } of clients) socket.end();
+      await server.becomes(0);
+    }
+  });
+
+  // Bun.serve itself drops them.
+  const readsEarly = name.startsWith('ws');
+  it.runIf(readsEarly)('hands the bytes of a client that does not wait to its socket', async () => {
+    const server = await start(command, { limits: {}, whoAmI: 'header' });
+    const [client] = crowd(server, 1, ['X-User: waits']);
+    await server.becomes(1);
+    for (const message of ['one', 'two']) {
+      client!.socket.write(textFrame(message));
+      await server.total();
+    }
+    await server.get('/release');
+    await until(() => /^HTTP\/1\.1 101 [^]*one[^]*two/.test(client!.seen()));
+    client!.socket.write(textFrame('three'));
+    await until(() => client!.seen().endsWith('three'));
   });
 
   it('has the seat back when an identity takes too long', async () => {

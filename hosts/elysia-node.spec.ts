@@ -7,6 +7,13 @@ const COMMAND = ['node', 'hosts/servers/elysia-node-apps.mjs'] as const;
 const on = (kind: string, options: object = {}): ReturnType<typeof startAlone> =>
   startAlone(COMMAND, { kind, ...options }, { NODE_OPTIONS: '--expose-gc' });
 
+const WAITING =
+  'GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nX-User: waits\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
+  'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
+/** A masked ping without a payload, and a masked text frame. */
+const PING = Buffer.from([0x89, 0x80, 0, 0, 0, 0]);
+const ONE = Buffer.from('\u0081\u0083\0\0\0\0one', 'latin1');
+
 describe('elysia on Node: what its adapter hides', () => {
   afterEach(cleanUp);
 
@@ -66,6 +73,26 @@ describe('elysia on Node: what its adapter hides', () => {
     for (let i = 0; i < 4; i++)
       statuses.push((await server.handshake({ Connection: 'close' }, '/after')).status);
     expect(statuses).toEqual([200, 200, 429, 429]);
+  });
+
+  it('gives the seat of a waiting client back that ends its side, whatever it has sent before', async () => {
+    const server = await on('plain', { limits: {}, whoAmI: 'header', identifyTimeoutMs: 600_000 });
+    for (const early of [PING, Buffer.alloc(70_000, PING)]) {
+      const client = server.raw(WAITING);
+      await server.becomes(1);
+      client.socket.write(early);
+      await server.total();
+      client.socket.end();
+      await server.becomes(0);
+    }
+    const client = server.raw(WAITING);
+    await server.becomes(1);
+    client.socket.write(ONE);
+    await server.total();
+    await server.get('/release');
+    await until(() => /^HTTP\/1\.1 101 [^]*one$/.test(client.seen()));
+    client.socket.write(ONE);
+    await until(() => client.seen().endsWith('one\u0081\u0003one'));
   });
 
   it('guards the routes of its scope only', async () => {

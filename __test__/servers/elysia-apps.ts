@@ -34,6 +34,33 @@ const whoAmI = identifying((request: Request, name) => request.headers.get(name)
 const seen: Record<string, number> = {};
 const note = (name: string) => (): undefined => void (seen[name] = (seen[name] ?? 0) + 1);
 
+interface HandContext {
+  readonly request: Request;
+  readonly server: { upgrade(request: Request, options: never): boolean } | null;
+  readonly params: { readonly data: string };
+}
+/** The part of a socket that handlers of data by hand use. */
+interface HandSocket {
+  readonly data: { readonly room?: string; readonly user?: string };
+  send(text: string): unknown;
+}
+const byHand = (more: object = {}): object => ({
+  id: 'the same for all',
+  room: 'lobby',
+  user: undefined,
+  ...more,
+  message: (ws: HandSocket, text: string) =>
+    void ws.send(`${text} of ${ws.data.user} in ${ws.data.room}`),
+});
+/** Data that several sockets get; the handlers of a string and of nothing are those of Elysia, which find none. */
+const GIVEN: Record<string, unknown> = {
+  shared: byHand(),
+  frozen: Object.freeze(byHand({ connection: undefined, open: undefined, drain: undefined })),
+  class: Object.assign(new (class Room {})(), byHand()),
+  text: 'lobby',
+  nothing: undefined,
+};
+
 const APPS: Record<string, () => AnyElysia> = {
   'routes before and behind a guard with tokens': () =>
     new Elysia()
@@ -62,6 +89,35 @@ const APPS: Record<string, () => AnyElysia> = {
       .ws('/other', echo)
       .ws('/other/:id', echo)
       .get('/opened', () => String(opened)) as AnyElysia,
+  'routes that upgrade by hand': () => {
+    const before = JSON.stringify(
+      Object.values(GIVEN).map((data) => Reflect.ownKeys(Object(data))),
+    );
+    const upgrade = ({ request, server, params }: HandContext): string | undefined =>
+      server?.upgrade(request, { data: GIVEN[params.data] } as never) === true
+        ? undefined
+        : 'no WebSocket';
+    const guard = portcullis({ ...(options as { limits: object }), ...whoAmI, timers });
+    const { manager } = guard.decorator.portcullis;
+    return new Elysia()
+      .get('/late/:data', upgrade)
+      .use(guard)
+      .get('/hand/:data', upgrade)
+      .get('/bad', ({ request, server }) => {
+        try {
+          server?.upgrade(request, { headers: 5 } as never);
+        } catch {
+          return `${manager.total} after the error`;
+        }
+        return 'no error';
+      })
+      .get('/stats', () => manager.snapshot())
+      .get('/ids', () => [...manager.connections.keys()])
+      .get('/same', () => {
+        const now = Object.values(GIVEN).map((data) => Reflect.ownKeys(Object(data)));
+        return String(JSON.stringify(now) === before);
+      }) as AnyElysia;
+  },
   'routes with hooks, and one without': () => {
     const guard = portcullis({ limits: { maxConnectionsPerIp: 1 }, timers });
     return new Elysia()

@@ -1,11 +1,15 @@
-// A Bun server whose guard is replaced at `/reload`; `/stats` tells the connections of the first guard.
+// A Bun server whose guard is replaced at `/reload`, as `bun --hot` does; `/stats` tells the connections of the first
+// guard, `/totals` those of all.
 import { portcullis } from '../../dist/bun.js';
+
+const guards: ReturnType<typeof portcullis>[] = [];
 
 function serving(): {
   readonly options: Bun.Serve.Options<undefined>;
   readonly total: () => number;
 } {
   const guard = portcullis({ limits: { maxConnectionsPerIp: 10 } });
+  guards.push(guard);
   return {
     total: () => guard.manager.snapshot().totalConnections,
     options: {
@@ -16,6 +20,8 @@ function serving(): {
           return new Response('reloaded');
         }
         if (pathname === '/stats') return Response.json({ totalConnections: first.total() });
+        if (pathname === '/totals')
+          return Response.json(guards.map(({ manager }) => manager.snapshot().totalConnections));
         return server.upgrade(request) ? undefined : new Response('no WebSocket', { status: 400 });
       }),
       websocket: guard.websocket({

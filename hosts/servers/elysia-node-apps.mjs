@@ -4,8 +4,11 @@ import { Elysia } from 'elysia';
 import { guarded, portcullis } from 'portcullis/elysia';
 import { contract } from '../../__test__/servers/options.mjs';
 
-const { kind, listening, options } = contract();
-const plugin = portcullis(options);
+const { answer, identifying, kind, listening, options } = contract();
+const plugin = portcullis({
+  ...options,
+  ...identifying((request, name) => request.headers.get(name)),
+});
 const guard = plugin.decorator.portcullis;
 const opened = [0, 0];
 const echo = {
@@ -22,6 +25,7 @@ const APPS = {
     const adapter = node();
     return new Elysia({ adapter }).use(new Elysia({ adapter }).use(plugin).ws('/ws', echo));
   },
+  plain: () => new Elysia({ adapter: node() }).use(plugin).ws('/ws', echo),
   group: () => new Elysia({ adapter: node() }).group('', (app) => app.use(plugin).ws('/ws', echo)),
   promised: () =>
     new Elysia({ adapter: guarded(node()) })
@@ -94,6 +98,7 @@ const app = APPS[kind]()
   .get('/stats', () => guard.manager.getStats())
   .get('/guard', () => guard.snapshot())
   .get('/opened', () => opened)
+  .get('/release', () => answer('/release'))
   .listen({ port: 0, hostname: '127.0.0.1', gracefulShutdown: false });
 const { raw } = app.server;
 await raw.ready();

@@ -103,8 +103,8 @@ class BunAdapter {
   readonly #pacer = new RefusalPacer();
   readonly #pending = new WeakMap<Request, Admission>();
   readonly #wrapped = new WeakSet<RawServer>();
-  /** The upgrade under way: Bun opens the socket within `server.upgrade()`. */
-  #upgrading: Admission | undefined;
+  /** The admission of the upgrade under way, or its judge: Bun opens the socket within `server.upgrade()`. */
+  #upgrading: Admission | (() => Admission) | undefined;
 
   constructor(options: BunGuardOptions) {
     this.guard = new Guard<Request>('portcullis/bun', options, bunSockets);
@@ -234,33 +234,34 @@ class BunAdapter {
     this.guard.page?.announce(server.url?.origin);
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, ...rest) => {
-      const pending = this.#pending.get(request) ?? this.#lateUpgrade(request, server);
-      this.#upgrading = pending;
-      let isUpgraded = false;
+      this.#upgrading = this.#pending.get(request) ?? this.#late(request, server);
       try {
-        isUpgraded = upgrade(request, ...rest);
+        const isUpgraded = upgrade(request, ...rest);
         if (isUpgraded) unwatch(request);
         return isUpgraded;
       } finally {
         this.#upgrading = undefined;
-        // No handler is around a late admission to give its seat back, and Bun throws for bad options.
-        if (!isUpgraded && !this.#pending.has(request)) pending?.end('reset');
       }
     };
   }
 
-  /** Judges a handshake that the application upgrades past its guarded handler. */
-  #lateUpgrade(request: Request, server: RawServer): Admission | undefined {
-    if (!asksForWebSocket(request)) return undefined;
+  /**
+   * Returns a function that judges a handshake which the application upgrades past its guarded handler. Only `open`
+   * calls it: `bun --hot` and `reload()` keep the server, and the sockets of another guard's handlers are not this
+   * guard's. What is read of the handshake is read now, since Bun forgets it with the upgrade.
+   */
+  #late(request: Request, server: RawServer): () => Admission {
     const peer = bunPeer(server, request);
-    return this.guard.admitLate(peer, headerOf(request), request.url, request);
+    const { headers, url } = request;
+    return () => this.guard.admitLate(peer, (name) => headers.get(name) ?? '', url, request);
   }
 
   /** Seats a socket; `false` if it is refused, and then the application never hears of it. */
   open(socket: Socket): boolean {
     // A socket that passed neither `fetch` nor `upgrade` is judged now, and can only be refused by close code.
-    const pending = this.#upgrading ?? this.guard.admitLate(socket.remoteAddress ?? '');
+    const upgrading = this.#upgrading ?? this.guard.admitLate(socket.remoteAddress ?? '');
     this.#upgrading = undefined;
+    const pending = typeof upgrading === 'function' ? upgrading() : upgrading;
     const connection = pending.open(undefined, socket);
     if (connection === undefined) return false;
     try {

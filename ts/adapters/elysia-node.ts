@@ -15,6 +15,7 @@ import type { Drainable } from '../shutdown/drainable.js';
 import { followParents } from './elysia-parents.js';
 import type { ListeningElysia } from './elysia-scope.js';
 import { openBoth } from './elysia-routes.js';
+import { watchWaiting } from './node-handshake.js';
 import { nodePeer } from './peer.js';
 import { CONNECTION, type GuardedSocket, sizeOf } from './socket.js';
 import { type GuardedWs, TrafficCounter } from './ws-sockets.js';
@@ -195,6 +196,8 @@ class ListeningApp {
   readonly #contexts: Record<string, unknown> | undefined;
   /** Sockets that were refused after their upgrade: no route hears of them. */
   readonly #refused = new WeakSet<Peer>();
+  /** What ends the watch of a socket whose handshake waits. */
+  readonly #watches = new WeakMap<Duplex, () => void>();
 
   constructor(guards: ReadonlySet<ElysiaOnNode>, contexts: Record<string, unknown> | undefined) {
     this.#guards = guards;
@@ -230,6 +233,7 @@ class ListeningApp {
       const result = await handle();
       if (typeof result !== 'object' || result === null || !('context' in result)) return result;
       isUpgraded = true;
+      this.#endWatch(request);
       const { context, headers } = result as { context: object; headers?: HeadersGiven };
       // `crossws` copies the properties of a context to the socket's.
       return {
@@ -243,6 +247,14 @@ class ListeningApp {
         Reflect.deleteProperty(contexts, request.wsId);
       if (!isUpgraded) for (const guard of this.#guards) guard.abandon(request);
     }
+  }
+
+  /** The handshake waits no longer: `ws` reads its socket. */
+  #endWatch(request: Request): void {
+    const socket = upgradeSocketOf(request);
+    if (socket === undefined) return;
+    this.#watches.get(socket)?.();
+    this.#watches.delete(socket);
   }
 
   /** Seats a socket; `false` if a guard refuses it. */
@@ -280,8 +292,7 @@ class ListeningApp {
     // `crossws` listens to no errors while a handshake waits: a reset would end the process.
     server.prependListener('upgrade', (_request: IncomingMessage, socket: Duplex) => {
       socket.on('error', () => socket.destroy());
-      // A client that ends its side while it waits has gone; `ws` would notice only later.
-      socket.once('end', () => socket.destroy());
+      this.#watches.set(socket, watchWaiting(socket));
     });
     for (const guard of this.#guards) guard.started(server);
   }

@@ -7,12 +7,14 @@ import { countSends, isTooLarge, type RawSocket } from './bun-sockets.js';
 import { sizeOf } from './socket.js';
 
 /**
- * The data that Elysia gives to `server.upgrade()`: the handlers of a route, which Bun calls. A
- * handler that upgrades by hand gives none.
+ * The data that Elysia gives to `server.upgrade()`: the handlers of a route, which Bun calls. It is new for each
+ * socket. A handler that upgrades by hand gives data of any kind.
  * @internal
  */
 export interface RouteData {
   readonly id?: string;
+  /** The handshake, in Elysia's own data. */
+  readonly request?: unknown;
   /** Read by the route's handlers as `ws.data.connection` and `ws.data.user`. */
   connection?: unknown;
   user?: unknown;
@@ -31,6 +33,8 @@ class RouteSocket {
   pending: Admission | undefined;
   /** The seat of a route with limits of its own. */
   readonly further: Admission | undefined;
+  /** True for Elysia's own data, whose `id` is new for each socket. */
+  readonly hasId: boolean;
   openSocket: OpenSocket | undefined;
   readonly open: Handlers['open'];
   readonly ping: Handlers['ping'];
@@ -40,10 +44,12 @@ class RouteSocket {
   constructor(
     pending: Admission,
     further: Admission | undefined,
+    hasId: boolean,
     { open, ping, pong, close }: Handlers,
   ) {
     this.pending = pending;
     this.further = further;
+    this.hasId = hasId;
     this.open = open;
     this.ping = ping;
     this.pong = pong;
@@ -53,8 +59,43 @@ class RouteSocket {
 
 const ignore = (): undefined => undefined;
 
+/** What the guard writes on the data of a socket. */
+const WRITTEN = [
+  'connection',
+  'user',
+  'open',
+  'message',
+  'drain',
+  'ping',
+  'pong',
+  'close',
+] as const;
+
 /**
- * Returns a function that takes the place of a route's handlers. All sockets share the same five
+ * True for data that belongs to one socket and takes the guard's state: Elysia's own, which names its request. Data
+ * of an application may be shared by sockets, or frozen.
+ */
+function isOwnData(given: RouteData | undefined, request: Request): given is RouteData {
+  return given?.request === request && Object.isExtensible(given);
+}
+
+/** Returns data for one socket that inherits from the application's, which stays as it is. */
+function inheritedData(given: unknown): RouteData {
+  const from = Object(given) as RouteData;
+  const data = Object.create(from) as RouteData;
+  // Defined, since no assignment replaces what a frozen object has.
+  for (const name of WRITTEN)
+    Object.defineProperty(data, name, {
+      value: from[name],
+      writable: true,
+      enumerable: true,
+      configurable: true,
+    });
+  return data;
+}
+
+/**
+ * Returns a function that takes the place of a route's handlers, and returns the data to upgrade with. All sockets share the same five
  * functions, and the state that a message needs stands on the data that Bun passes on, where Elysia
  * has just looked up the handler: with thousands of sockets each further object is a cache miss, a
  * hundredth of a message's time.
@@ -64,7 +105,12 @@ const ignore = (): undefined => undefined;
  */
 export function guardRoutes(
   guard: Guard<Request>,
-): (pending: Admission, further: Admission | undefined, data: RouteData) => void {
+): (
+  pending: Admission,
+  further: Admission | undefined,
+  given: RouteData | undefined,
+  request: Request,
+) => RouteData {
   // Keys of this guard alone: one socket may have two guards.
   const SOCKET = Symbol('portcullis.routeSocket');
   const OWN = Symbol('portcullis.connection');
@@ -79,9 +125,9 @@ export function guardRoutes(
     open(socket) {
       const data = dataOf(socket);
       const routeSocket = data[SOCKET];
-      const { pending, further } = routeSocket;
+      const { pending, further, hasId } = routeSocket;
       routeSocket.pending = undefined;
-      const connection = openBoth(pending, further, data.id, socket);
+      const connection = openBoth(pending, further, hasId ? data.id : undefined, socket);
       if (connection === undefined) {
         // Refused by close code: the route never hears of it.
         data.message = data.drain = data.ping = data.pong = data.close = ignore;
@@ -132,14 +178,14 @@ export function guardRoutes(
       return routeSocket.close?.(socket, code, reason);
     },
   };
-  return (pending, further, data) => {
+  return (pending, further, given, request) => {
+    const isOwn = isOwnData(given, request);
+    const data = isOwn ? given : inheritedData(given);
     const { message } = data;
     data.user ??= pending.userId;
-    Object.assign(
-      data,
-      { [SOCKET]: new RouteSocket(pending, further, data), [OWN]: undefined, [MESSAGE]: message },
-      events,
-    );
+    const routeSocket = new RouteSocket(pending, further, isOwn, data);
+    Object.assign(data, { [SOCKET]: routeSocket, [OWN]: undefined, [MESSAGE]: message }, events);
+    return data;
   };
 }
 

@@ -1,5 +1,6 @@
 /** The routes that a plugin of Elysia guards: those of the server, of the instance that uses it, or its own. */
 import { outOfRange, wrongType } from '../base/errors.js';
+import { HttpTokens } from '../guard/http-tokens.js';
 import { followParents } from './elysia-parents.js';
 import { type AppRoute, functionsOf, type ScopedApp, SocketRoutes } from './elysia-app-routes.js';
 
@@ -15,21 +16,30 @@ export interface ListeningElysia extends ScopedApp {
 
 /**
  * Checks the option `scoping`.
- * @throws ERR_OUT_OF_RANGE; ERR_INVALID_ARG_TYPE for limits of requests in a part of a server
+ * @throws ERR_OUT_OF_RANGE; ERR_INVALID_ARG_TYPE for limits or tokens of requests in a part of a server
  * @internal
  */
 export function checkedScoping(options: {
   readonly scoping?: GuardScoping | undefined;
   readonly requests?: unknown;
+  readonly auth?: unknown;
 }): GuardScoping {
   const scoping = options?.scoping ?? 'global';
   if (scoping !== 'global' && scoping !== 'scoped' && scoping !== 'local')
     throw outOfRange('scoping', scoping, "'global', 'scoped' or 'local'");
-  if (scoping !== 'global' && options.requests !== undefined)
+  if (scoping === 'global') return scoping;
+  if (options.requests !== undefined)
     throw wrongType(
       'requests',
       options.requests,
       `absent with scoping '${scoping}': limits of requests hold for a whole server, before its routes are known`,
+    );
+  const { http } = (options.auth ?? {}) as { readonly http?: unknown };
+  if (!new HttpTokens(http).isEmpty)
+    throw wrongType(
+      'auth.http',
+      http,
+      `absent with scoping '${scoping}': it holds for a whole server, before its routes are known; requireToken of a route asks its requests for a token`,
     );
   return scoping;
 }

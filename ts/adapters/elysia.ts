@@ -55,7 +55,8 @@ export interface ElysiaGuardOptions<C extends TokenClaims = TokenClaims> extends
    * Routes that the plugin guards, as `as` of Elysia's hooks. `global`: every route of the server that is
    * registered after it. `scoped`: the routes of the instance that uses the plugin, not those of its parent and its
    * siblings. `local`: only routes of the plugin itself, `portcullis(options).ws(...)`. Other than `global` excludes
-   * `requests`, which holds for a whole server. Default `global`.
+   * `requests` and `auth.http`, which hold for a whole server: `requireToken` of a route asks its requests for a
+   * token. Default `global`.
    */
   readonly scoping?: GuardScoping | undefined;
 }
@@ -692,10 +693,9 @@ class ElysiaAdapter {
         admitted ??
         this.#guard.admitLate(bunPeer(server, request), headerOf(request), request.url, request);
       const further = this.#pendingOf(request)[this.#routeKey];
-      const data = given?.data ?? {};
-      this.#guardRoute(pending, further, data);
       let isUpgraded = false;
       try {
+        const data = this.#guardRoute(pending, further, given?.data, request);
         isUpgraded = upgrade(request, { ...given, data });
       } finally {
         // Bun throws for bad options.

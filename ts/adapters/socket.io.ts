@@ -26,7 +26,7 @@ import {
   SESSION,
   SessionTraffic,
 } from './engine-session.js';
-import { headerOf, NO_HANDSHAKE, refuse, waitingOn } from './node-handshake.js';
+import { headerOf, NO_HANDSHAKE, refuse, waitingOn, watchWaiting } from './node-handshake.js';
 import { guardRequests, type RequestHandler } from './node-requests.js';
 import { bunPeer, nodePeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
@@ -379,7 +379,7 @@ class SocketIoAdapter {
       return handle();
     }
     const admit = (pending: Admission): void => {
-      socket.off('end', onEnd);
+      endWatch?.();
       if (pending.answer !== undefined) return refuse(socket, pending.answer);
       const over = (): void => void pending.end('reset');
       socket.once('close', over);
@@ -387,9 +387,7 @@ class SocketIoAdapter {
       request[this.#key] = pending;
       return handle();
     };
-    // A client that ends its side while it waits has gone; `ws` would notice only later.
-    const onEnd = (): void => void socket.destroy();
-    if (guard.isAsync) socket.once('end', onEnd);
+    const endWatch = guard.isAsync ? watchWaiting(socket) : undefined;
     this.#judge(request, peer, header, request.url ?? '', waitingOn(socket), admit);
   }
 

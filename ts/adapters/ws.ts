@@ -16,7 +16,7 @@ import { httpDrainable } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
-import { headerOf, NO_HANDSHAKE, refuse, waitingOn } from './node-handshake.js';
+import { headerOf, NO_HANDSHAKE, refuse, waitingOn, watchWaiting } from './node-handshake.js';
 import { guardRequests, type RequestHandler } from './node-requests.js';
 import { nodePeer } from './peer.js';
 import { CONNECTION, OPEN_SOCKET } from './socket.js';
@@ -245,12 +245,11 @@ class WsAdapter {
 
   /** Admits or refuses a handshake whose identity comes later. */
   #judgeLater(host: UpgradeHost, request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    // A client that ends its side while it waits has gone; `ws` would notice only later.
-    socket.once('end', destroyThis);
+    const endWatch = watchWaiting(socket);
     void this.guard
       .identify(request, nodePeer(request), headerOf(request), request.url ?? '', waitingOn(socket))
       .then((pending) => {
-        socket.off('end', destroyThis);
+        endWatch();
         this.#upgrade(pending, host, request, socket, head);
       });
   }

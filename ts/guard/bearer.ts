@@ -45,7 +45,8 @@ export interface TokenAuth<C extends TokenClaims = TokenClaims> {
    * below. Paths are compared without regard to case, encoding, dots and double slashes. Preflight
    * requests and `exemptPaths` need none. A route of Elysia with `requireToken` checks the token
    * again, which `replay` refuses: name it here or there. The adapters for `node:http` servers need
-   * `guard.request(handler)`; `@socket.io/bun-engine` cannot have it. Default: none.
+   * `guard.request(handler)`; `@socket.io/bun-engine` cannot have it, and neither can a guard of Elysia
+   * with other `scoping` than `global`. Default: none.
    */
   readonly http?: boolean | readonly string[] | undefined;
   /** Scopes that the token must all have, in `scope` or `scp`; others get 403. Default: none. */

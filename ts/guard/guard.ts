@@ -439,7 +439,7 @@ export class Guard<R extends object> {
     try {
       const found = findToken(auth.places, header, url);
       // Browsers attach cookies to the requests of every page.
-      const denial = found.place === 'cookie' ? this.#origins.judge('', header) : undefined;
+      const denial = found.place === 'cookie' ? this.#origins.judge(peer, header) : undefined;
       if (denial !== undefined) return this.#judged(denial, request, clientOf);
       return verifier.isRemote
         ? verifier.authenticate(found.token).then(judge).catch(failed)
