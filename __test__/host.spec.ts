@@ -183,6 +183,43 @@ describe.runIf(isLinux)('one limit over the processes of a host', () => {
     expect(await second!.open('192.0.2.1', 'eve')).toBe('granted');
   });
 
+  it('observes in the process that says so, and in no other', async () => {
+    const [first, second] = await peers(2, { maxConnectionsPerUser: 1 }, { name: aName() });
+    await second!.run("manager.updateLimits({ mode: 'observe' })");
+    expect(await first!.open('192.0.2.1', 'ada')).toBe('granted');
+    expect(await first!.open('192.0.2.1', 'ada')).toBe('user_limit');
+    expect(await second!.open('192.0.2.1', 'ada')).toBe('granted');
+    expect(await second!.stats()).toMatchObject({
+      limits: { mode: 'observe' },
+      observed: { user_limit: 1 },
+    });
+    const { limits, observed } = await first!.stats();
+    expect([limits, observed]).toEqual([{ maxConnectionsPerUser: 1 }, {}]);
+    await second!.run("manager.updateLimits({ mode: 'enforce' })");
+    expect(await second!.open('192.0.2.1', 'ada')).toBe('user_limit');
+  });
+
+  it('sets a limit that another process has changed meanwhile, and shows what is in force', async () => {
+    const [first, second] = await peers(2, { maxConnectionsPerUser: 1 }, { name: aName() });
+    await second!.run('manager.updateLimits({ maxConnectionsPerUser: 3 })');
+    expect((await first!.stats()).limits).toEqual({ maxConnectionsPerUser: 3 });
+    // The value that this process began with.
+    await first!.run('manager.updateLimits({ maxConnectionsPerUser: 1 })');
+    for (const peer of [first!, second!])
+      expect((await peer.stats()).limits).toEqual({ maxConnectionsPerUser: 1 });
+    expect(await second!.open('192.0.2.1', 'ada')).toBe('granted');
+    expect(await first!.open('192.0.2.1', 'ada')).toBe('user_limit');
+    // Another limit of the other process: this one stays.
+    await second!.run(
+      'manager.updateLimits({ maxTotalConnections: 9, connectionTimeoutMs: 1000 })',
+    );
+    expect(await first!.open('192.0.2.1', 'ada')).toBe('user_limit');
+    expect((await first!.stats()).limits).toEqual({
+      maxConnectionsPerUser: 1,
+      maxTotalConnections: 9,
+    });
+  });
+
   it('gives the seats of a worker back, and shares a column with it', async () => {
     const name = aName();
     const [peer] = await peers(1, { maxConnectionsPerIp: 3 }, { name });
