@@ -342,6 +342,27 @@ describe("the option cluster: 'host'", () => {
     expect(codeOf({ cluster: 'host', name: 'a' })).toBe('ERR_UNSUPPORTED cluster');
   });
 
+  it.runIf(isLinux)('refuses other rates of a second manager of the process', () => {
+    const options = { name: aName(), cluster: 'host' } as const;
+    const limits = { maxConnectionsPerUser: 5, connectRatePerIp: { limit: 5, windowMs: 1000 } };
+    const manager = new ConnectionManager(limits, options);
+    ends.push(() => manager.close());
+    expect(codeOf(options, limits)).toBeUndefined();
+    const rate = { limit: 1, windowMs: 1000 };
+    for (const field of [
+      'connectRatePerIp',
+      'connectRatePerUser',
+      'messageRatePerUser',
+      'messageRatePerIp',
+    ])
+      expect(() => new ConnectionManager({ ...limits, [field]: rate }, options)).toThrow(
+        expect.objectContaining({
+          code: 'ERR_LIMITS_CONFLICT',
+          message: expect.stringContaining(field) as string,
+        }),
+      );
+  });
+
   it.runIf(isLinux)('observes limits without refusing', () => {
     const manager = new ConnectionManager(
       { maxConnectionsPerIp: 1, mode: 'observe' },

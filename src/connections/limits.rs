@@ -62,7 +62,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Returns the first limit that `other` has otherwise.
-    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
+    pub(crate) fn difference(&self, other: &Self) -> Option<&'static str> {
         [
             (self.total != other.total, "maxTotalConnections"),
             (self.per_ip != other.per_ip, "maxConnectionsPerIp"),

@@ -144,7 +144,7 @@ impl HostSeats {
         Ok(())
     }
 
-    /// Returns the first size or limit that another opener of the name has otherwise.
+    /// Returns the first size or limit that another opener of the name in this process has otherwise, rates included.
     #[must_use]
     pub fn difference(&self, layout: Layout, limits: &Limits) -> Option<&'static str> {
         let own = self.table.file().layout();
@@ -154,9 +154,7 @@ impl HostSeats {
         if own != layout {
             return Some("hostCapacity");
         }
-        let pairs = words(&self.declared).into_iter().zip(words(limits));
-        let mut pairs = pairs.zip(FIELDS);
-        pairs.find_map(|((own, other), field)| (own != other).then_some(field))
+        self.declared.difference(limits)
     }
 
     /// Frees the seats of processes that have ended, as the thread does.

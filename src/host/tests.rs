@@ -820,3 +820,20 @@ fn a_refusal_by_a_limit_spends_no_rate() {
     }
     assert_eq!(reserve(1), Some(RefusalCode::IpRate));
 }
+
+#[test]
+fn another_rate_in_the_same_process_is_a_difference() {
+    let folder = Folder::new();
+    let limits = Limits::default();
+    let seats = HostSeats::open(&folder.file(), SMALL, limits).expect("a file");
+    let message_ip_rate = Some(Rate {
+        interval_ms: 1.0,
+        burst: 1.0,
+    });
+    let other = Limits {
+        message_ip_rate,
+        ..limits
+    };
+    assert_eq!(seats.difference(SMALL, &limits), None);
+    assert_eq!(seats.difference(SMALL, &other), Some("messageRatePerIp"));
+}
