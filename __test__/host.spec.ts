@@ -363,6 +363,25 @@ describe("the option cluster: 'host'", () => {
       );
   });
 
+  it.runIf(isLinux)('names the limit that would have refused first, as one process does', () => {
+    const rate = { limit: 1, windowMs: 60_000 };
+    const limits = { maxConnectionsPerUser: 1, connectRatePerIp: rate, connectRatePerUser: rate };
+    const codes = (['enforce', 'observe'] as const).flatMap((mode) =>
+      [{}, { cluster: 'host' } as const].map((options) => {
+        const told: string[] = [];
+        const tell = ({ code }: { code: string }): void => void told.push(code);
+        using manager = new ConnectionManager(
+          { mode, ...limits },
+          { name: aName(), ...options, onRefuse: tell, onObserve: tell },
+        );
+        for (const id of ['a', 'b'])
+          manager.addConnection(id, { close: () => undefined }, '192.0.2.1', 'ada');
+        return told;
+      }),
+    );
+    expect(codes).toEqual([['ip_rate'], ['ip_rate'], ['ip_rate'], ['ip_rate']]);
+  });
+
   it.runIf(isLinux)('observes limits without refusing', () => {
     const manager = new ConnectionManager(
       { maxConnectionsPerIp: 1, mode: 'observe' },

@@ -369,7 +369,8 @@ impl Admission for HostSeats {
         let mut claims = Claims::new();
         self.claim_door(&mut claims, address, is_exempt, replaced);
         self.look(&mut claims, &mut observed, mode)?;
-        let ip_rate = self.own.arrive(address, now, mode)?;
+        // In the order of one process: the rate of the address, then the limits of the identity.
+        observed = observed.or(self.own.arrive(address, now, mode)?);
         let leave = |_: &Refusal| self.own.release(address, Holder::Pending);
         self.claim_identity(&mut claims, address, user, is_exempt, replaced, over);
         self.look(&mut claims, &mut observed, mode)
@@ -380,7 +381,7 @@ impl Admission for HostSeats {
             .inspect_err(leave)?;
         self.take(&claims)
             .inspect_err(|_| self.own.release(address, Holder::from(user)))?;
-        Ok(observed.or(ip_rate).or(user_rate))
+        Ok(observed.or(user_rate))
     }
 
     fn release(&self, address: Address, holder: Holder) {

@@ -7,7 +7,8 @@ use super::layout::{LIMITS, Layout, MAGIC, VERSION, word};
 use super::seats::HostSeats;
 use super::table::{Claim, Count, HostTable, Refused};
 use crate::connections::{
-    Address, Admission, Holder, Limits, Mode, NO_LIMIT, Rate, Refusal, RefusalCode, UserKey,
+    Address, Admission, Holder, Limits, Mode, NO_LIMIT, Rate, Refusal, RefusalCode, SeatIndex,
+    Shared, UserKey,
 };
 use proptest::prelude::*;
 use std::fs::{self, File, Permissions};
@@ -819,6 +820,39 @@ fn a_refusal_by_a_limit_spends_no_rate() {
         seats.release(address(1), Holder::User(user));
     }
     assert_eq!(reserve(1), Some(RefusalCode::IpRate));
+}
+
+#[test]
+fn observed_limits_are_noted_in_the_order_of_one_process() {
+    let folder = Folder::new();
+    let rate = Some(Rate {
+        interval_ms: 1e6,
+        burst: 1.0,
+    });
+    let limits = Limits {
+        per_ip: 2,
+        per_user: 1,
+        ip_rate: rate,
+        user_rate: rate,
+        ..Limits::default()
+    };
+    let host = HostSeats::open(&folder.file(), SMALL, limits).expect("a file");
+    let own = SeatIndex::<Shared>::new(limits);
+    let codes = |seats: &dyn Admission| {
+        let user = seats.user_key(&[1]);
+        [1, 1, 1, 2].map(|number| {
+            let mode = Mode::Observe;
+            let verdict = seats.reserve(address(number), Some(user), 1.0, None, false, mode);
+            verdict.expect("nothing is refused")
+        })
+    };
+    let expected = [
+        None,
+        Some(RefusalCode::IpRate),
+        Some(RefusalCode::Ip),
+        Some(RefusalCode::User),
+    ];
+    assert_eq!([codes(&host), codes(&own)], [expected; 2]);
 }
 
 #[test]
