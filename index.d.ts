@@ -636,7 +636,8 @@ interface ConnectionLimits {
      * `enforce` refuses the clients over a limit. `observe` admits them, counts them in
      * `snapshot().observed` and calls `onObserve`: limits are tried on real traffic before they refuse
      * anybody. Message and byte rates are then reported, too (`onRateExceeded`). Draining, shedding and
-     * the bounds of closing sockets hold in both. Default `enforce`.
+     * the bounds of closing sockets hold in both. Each manager has its own, also among those of one
+     * `name`, and of one host. Default `enforce`.
      */
     readonly mode?: LimitMode | undefined;
     /**
@@ -1796,8 +1797,8 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
      * `mode: 'observe'`. Default: none.
      *
      * `'host'` counts over all processes of this user on one Linux host, in a file in `/dev/shm`, without a server:
-     * `reserve` and `addConnection` stay synchronous and exact. It needs a `name`, too. Rates, bans, `drain`, takeovers
-     * and `snapshot()` stay this process's.
+     * `reserve` and `addConnection` stay synchronous and exact. It needs a `name`, too. Rates, `mode`, bans,
+     * `drain`, takeovers and `snapshot()` stay this process's.
      */
     readonly cluster?: Cluster | 'host' | undefined;
     /**
@@ -1910,7 +1911,10 @@ interface ConnectionStats {
     readonly bans: BanStats | undefined;
     /** Counts of all processes of this host; `undefined` without `cluster: 'host'`. */
     readonly host: HostCounts | undefined;
-    /** The limits in force: a frozen copy. */
+    /**
+     * The limits in force, whichever manager of the name has set them: a frozen copy. A message rate over users or
+     * addresses is absent if this manager does not judge it.
+     */
     readonly limits: Readonly<ConnectionLimits>;
 }
 
@@ -2068,11 +2072,12 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     getStats(): ConnectionStats;
     /**
      * Replaces some limits. Counts stay, and no connection is closed for a lower limit; rates of
-     * messages and bytes begin anew.
+     * messages and bytes begin anew. Managers of one name share the limits that the core counts: those that are named
+     * change for all of them, and the others stay, whichever manager has set them.
      *
      * With a cluster, the limits that count over all processes change on all of them; see `await cluster.settled()`. The
      * other limits are this process's and change at once. With `cluster: 'host'` limits of counts change in all processes at
-     * once, and `snapshot().limits` in this one; a limit of counts other than a total that no process began with cannot be
+     * once; a limit of counts other than a total that no process began with cannot be
      * set.
      * @param changes limits to replace; `undefined` lifts one
      * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another

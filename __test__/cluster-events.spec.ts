@@ -161,6 +161,21 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
     expect(await open(manager, 'bob')).toBe('total_limit');
   });
 
+  it('updateLimits() lifts a limit, and sets the message rates of this process at once', async () => {
+    const { manager, cluster } = await pair({ maxConnectionsPerUser: 1, maxConnectionsPerIp: 50 });
+    const socket = await open(manager, 'ada');
+    expect(socket).toBeInstanceOf(FakeSocket);
+    const [connection] = manager.connectionsOf('ada');
+    manager.updateLimits({ messageRatePerUser: { limit: 1, windowMs: 60_000, action: 'drop' } });
+    expect([connection!.received(1), connection!.received(1)]).toEqual(['ok', 'drop']);
+    manager.updateLimits({ maxConnectionsPerUser: undefined });
+    await cluster.settled();
+    expect(manager.snapshot().limits.maxConnectionsPerUser).toBeUndefined();
+    expect(await open(manager, 'ada')).toBeInstanceOf(FakeSocket);
+    // The news of the cluster leaves the rate as it is.
+    expect(connection!.received(1)).toBe('drop');
+  });
+
   it('updateLimits() tells a conflict and an unreachable server by settled()', async () => {
     const { manager, cluster, call, redis } = await pair({ maxConnectionsPerUser: 5 });
     await call('HINCRBY', '{pc2:chat}:m', 'rev', 1);

@@ -867,6 +867,83 @@ describe('a named index', () => {
     next.close();
   });
 
+  const HOSTS = process.platform === 'linux' ? [undefined, 'host' as const] : [undefined];
+
+  it.each(HOSTS)(
+    'each change of limits changes those that it names only (cluster: %s)',
+    (cluster) => {
+      const rate = { limit: 9, windowMs: 1000 };
+      const limits = { maxConnectionsPerIp: 9, connectRatePerIp: rate, messageRatePerIp: rate };
+      const name = `named-changes-${cluster}-${process.pid}`;
+      const options = cluster === undefined ? { name } : { name, cluster, hostCapacity: 1024 };
+      using a = new ConnectionManager<FakeSocket>(limits, timers, options);
+      using b = new ConnectionManager<FakeSocket>(limits, timers, options);
+      const fast = { limit: 99, windowMs: 1000 };
+      a.updateLimits({ maxConnectionsPerPrefix: 7, messageRatePerIp: { ...fast, action: 'drop' } });
+      a.updateLimits({ maxConnectionsPerIp: 1 });
+      b.updateLimits({ connectRatePerIp: { ...fast, burst: 50 }, connectionTimeoutMs: 1000 });
+      const inForce = {
+        maxConnectionsPerIp: 1,
+        maxConnectionsPerPrefix: 7,
+        connectRatePerIp: { ...fast, burst: 50 },
+      };
+      expect(a.snapshot().limits).toEqual({
+        ...inForce,
+        messageRatePerIp: { ...fast, action: 'drop' },
+      });
+      // The action and the idle timeout are each manager's own.
+      expect(b.snapshot().limits).toEqual({
+        ...inForce,
+        messageRatePerIp: { ...fast, burst: 99 },
+        connectionTimeoutMs: 1000,
+      });
+      const add = (id: string): string =>
+        b.addConnection(id, new FakeSocket(), '192.0.2.1').code ?? 'granted';
+      expect([add('1'), add('2')]).toEqual(['granted', 'ip_limit']);
+      b.updateLimits({ maxConnectionsPerIp: undefined });
+      a.updateLimits({ cleanupIntervalMs: 100 });
+      expect(add('2')).toBe('granted');
+      expect(a.snapshot().limits).toMatchObject({ maxConnectionsPerPrefix: 7 });
+      expect(a.snapshot().limits.maxConnectionsPerIp).toBeUndefined();
+      // Lifted for all, and shown so; the manager judges it again once it is back.
+      a.updateLimits({ messageRatePerIp: undefined });
+      b.updateLimits({ cleanupIntervalMs: 100 });
+      expect(b.snapshot().limits.messageRatePerIp).toBeUndefined();
+      a.updateLimits({ messageRatePerIp: { limit: 1, windowMs: 1000 } });
+      const { connection } = b.addConnection('3', new FakeSocket(), '192.0.2.2');
+      expect([connection!.received(1), connection!.received(1)]).toEqual(['ok', 'close']);
+    },
+  );
+
+  it.each(HOSTS)('the mode is the own of each manager of a name (cluster: %s)', (cluster) => {
+    const name = `named-modes-${cluster}-${process.pid}`;
+    const options = cluster === undefined ? { name } : { name, cluster, hostCapacity: 1024 };
+    const limits = { maxConnectionsPerIp: 1 };
+    using enforcing = new ConnectionManager<FakeSocket>(limits, timers, options);
+    using changed = new ConnectionManager<FakeSocket>(limits, timers, options);
+    using observing = new ConnectionManager<FakeSocket>(
+      { ...limits, mode: 'observe' },
+      timers,
+      options,
+    );
+    changed.updateLimits({ mode: 'observe' });
+    const add = (own: typeof enforcing, id: string): string =>
+      own.addConnection(id, new FakeSocket(), '192.0.2.1').code ?? 'granted';
+    expect(add(enforcing, '1')).toBe('granted');
+    for (const own of [changed, observing]) {
+      expect([add(own, '2'), add(enforcing, '2')]).toEqual(['granted', 'ip_limit']);
+      expect(own.snapshot()).toMatchObject({
+        limits: { mode: 'observe' },
+        observed: { ip_limit: 1 },
+        refused: {},
+      });
+    }
+    expect(enforcing.snapshot().limits.mode).toBeUndefined();
+    changed.updateLimits({ mode: 'enforce' });
+    observing.updateLimits({ maxTotalConnections: 9 });
+    expect([add(changed, '3'), add(observing, '3')]).toEqual(['ip_limit', 'granted']);
+  });
+
   it('keeps no seat of a manager that a takeover closes', () => {
     const options = { name: 'takeover', onDuplicateId: 'takeover' } as const;
     const other = new ConnectionManager<FakeSocket>({ maxTotalConnections: 9 }, timers, options);

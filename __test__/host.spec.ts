@@ -183,6 +183,43 @@ describe.runIf(isLinux)('one limit over the processes of a host', () => {
     expect(await second!.open('192.0.2.1', 'eve')).toBe('granted');
   });
 
+  it('observes in the process that says so, and in no other', async () => {
+    const [first, second] = await peers(2, { maxConnectionsPerUser: 1 }, { name: aName() });
+    await second!.run("manager.updateLimits({ mode: 'observe' })");
+    expect(await first!.open('192.0.2.1', 'ada')).toBe('granted');
+    expect(await first!.open('192.0.2.1', 'ada')).toBe('user_limit');
+    expect(await second!.open('192.0.2.1', 'ada')).toBe('granted');
+    expect(await second!.stats()).toMatchObject({
+      limits: { mode: 'observe' },
+      observed: { user_limit: 1 },
+    });
+    const { limits, observed } = await first!.stats();
+    expect([limits, observed]).toEqual([{ maxConnectionsPerUser: 1 }, {}]);
+    await second!.run("manager.updateLimits({ mode: 'enforce' })");
+    expect(await second!.open('192.0.2.1', 'ada')).toBe('user_limit');
+  });
+
+  it('sets a limit that another process has changed meanwhile, and shows what is in force', async () => {
+    const [first, second] = await peers(2, { maxConnectionsPerUser: 1 }, { name: aName() });
+    await second!.run('manager.updateLimits({ maxConnectionsPerUser: 3 })');
+    expect((await first!.stats()).limits).toEqual({ maxConnectionsPerUser: 3 });
+    // The value that this process began with.
+    await first!.run('manager.updateLimits({ maxConnectionsPerUser: 1 })');
+    for (const peer of [first!, second!])
+      expect((await peer.stats()).limits).toEqual({ maxConnectionsPerUser: 1 });
+    expect(await second!.open('192.0.2.1', 'ada')).toBe('granted');
+    expect(await first!.open('192.0.2.1', 'ada')).toBe('user_limit');
+    // Another limit of the other process: this one stays.
+    await second!.run(
+      'manager.updateLimits({ maxTotalConnections: 9, connectionTimeoutMs: 1000 })',
+    );
+    expect(await first!.open('192.0.2.1', 'ada')).toBe('user_limit');
+    expect((await first!.stats()).limits).toEqual({
+      maxConnectionsPerUser: 1,
+      maxTotalConnections: 9,
+    });
+  });
+
   it('gives the seats of a worker back, and shares a column with it', async () => {
     const name = aName();
     const [peer] = await peers(1, { maxConnectionsPerIp: 3 }, { name });
@@ -303,6 +340,46 @@ describe("the option cluster: 'host'", () => {
 
   it.runIf(!isLinux)('is refused elsewhere than on Linux', () => {
     expect(codeOf({ cluster: 'host', name: 'a' })).toBe('ERR_UNSUPPORTED cluster');
+  });
+
+  it.runIf(isLinux)('refuses other rates of a second manager of the process', () => {
+    const options = { name: aName(), cluster: 'host' } as const;
+    const limits = { maxConnectionsPerUser: 5, connectRatePerIp: { limit: 5, windowMs: 1000 } };
+    const manager = new ConnectionManager(limits, options);
+    ends.push(() => manager.close());
+    expect(codeOf(options, limits)).toBeUndefined();
+    const rate = { limit: 1, windowMs: 1000 };
+    for (const field of [
+      'connectRatePerIp',
+      'connectRatePerUser',
+      'messageRatePerUser',
+      'messageRatePerIp',
+    ])
+      expect(() => new ConnectionManager({ ...limits, [field]: rate }, options)).toThrow(
+        expect.objectContaining({
+          code: 'ERR_LIMITS_CONFLICT',
+          message: expect.stringContaining(field) as string,
+        }),
+      );
+  });
+
+  it.runIf(isLinux)('names the limit that would have refused first, as one process does', () => {
+    const rate = { limit: 1, windowMs: 60_000 };
+    const limits = { maxConnectionsPerUser: 1, connectRatePerIp: rate, connectRatePerUser: rate };
+    const codes = (['enforce', 'observe'] as const).flatMap((mode) =>
+      [{}, { cluster: 'host' } as const].map((options) => {
+        const told: string[] = [];
+        const tell = ({ code }: { code: string }): void => void told.push(code);
+        using manager = new ConnectionManager(
+          { mode, ...limits },
+          { name: aName(), ...options, onRefuse: tell, onObserve: tell },
+        );
+        for (const id of ['a', 'b'])
+          manager.addConnection(id, { close: () => undefined }, '192.0.2.1', 'ada');
+        return told;
+      }),
+    );
+    expect(codes).toEqual([['ip_rate'], ['ip_rate'], ['ip_rate'], ['ip_rate']]);
   });
 
   it.runIf(isLinux)('observes limits without refusing', () => {

@@ -12,7 +12,7 @@ use super::ffi;
 use super::memory::{Element, InvalidCall, Memory};
 use crate::clock::process_now_ms;
 use crate::connections::{
-    Address, Admitted, EXEMPT, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope,
+    Address, Admitted, EXEMPT, Limits, Mode, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope,
     SeatIndex, State, Table, open,
 };
 use crate::host::open_host;
@@ -96,6 +96,12 @@ impl EndsWithEnvironment for Connections {
     }
 }
 
+/// Numbers of all limits and of the mode.
+const NUMBERS: usize = 17;
+/// Place of the mode among them.
+const MODE: usize = 12;
+
+/// Reads limits in the order of `checkedLimits` in `ts/connections/limits.ts`.
 fn limits(numbers: &[f64]) -> Limits {
     let limit = |at: usize| numbers.get(at).map_or(u32::MAX, |number| *number as u32);
     let rate = |at: usize| match numbers.get(at..at + 2) {
@@ -113,16 +119,50 @@ fn limits(numbers: &[f64]) -> Limits {
         prefix_bits: limit(7).clamp(1, 128) as u8,
         ip_rate: rate(8),
         user_rate: rate(10),
-        observes: numbers.get(12) == Some(&1.0),
         message_user_rate: rate(13),
         message_ip_rate: rate(15),
+    }
+}
+
+/// Returns the numbers that [`limits`] and [`mode`] read.
+fn numbers_of(limits: &Limits, mode: Mode) -> [f64; NUMBERS] {
+    let rate = |rate: Option<Rate>| rate.map_or([0.0, 0.0], |rate| [rate.interval_ms, rate.burst]);
+    let [ip_ms, ip_burst] = rate(limits.ip_rate);
+    let [user_ms, user_burst] = rate(limits.user_rate);
+    let [message_user_ms, message_user_burst] = rate(limits.message_user_rate);
+    let [message_ip_ms, message_ip_burst] = rate(limits.message_ip_rate);
+    [
+        limits.total.into(),
+        limits.per_ip.into(),
+        limits.per_prefix.into(),
+        limits.per_user.into(),
+        limits.anonymous.into(),
+        limits.anonymous_per_ip.into(),
+        limits.unknown.into(),
+        limits.prefix_bits.into(),
+        ip_ms,
+        ip_burst,
+        user_ms,
+        user_burst,
+        f64::from(u8::from(mode == Mode::Observe)),
+        message_user_ms,
+        message_user_burst,
+        message_ip_ms,
+        message_ip_burst,
+    ]
+}
+
+fn mode(numbers: &[f64]) -> Mode {
+    match numbers.get(MODE) {
+        Some(&1.0) => Mode::Observe,
+        _ => Mode::Enforce,
     }
 }
 
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array, call: Float64Array): number; take(user?: string, ip?: string): void; openFfi(): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; host(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array, call: Float64Array): number; take(user?: string, ip?: string): void; openFfi(): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; host(): number; total(): number; limits(): void; setLimits(places: number): void; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -152,6 +192,7 @@ pub fn create_connections<'env>(
         (None, _) => Scope::Own(Box::new(SeatIndex::new(limits))),
     };
     let mut table = Table::new(index);
+    table.set_mode(mode(&numbers));
     if let Some(ledger) = ledger {
         table.count_in(ledger);
     }
@@ -201,6 +242,7 @@ pub fn create_connections<'env>(
     bind::<Counts>(env, &object, &core)?;
     bind::<Host>(env, &object, &core)?;
     bind::<Total>(env, &object, &core)?;
+    bind::<InForce>(env, &object, &core)?;
     bind::<SetLimits>(env, &object, &core)?;
     bind::<SetDraining>(env, &object, &core)?;
     bind::<RetryAfter>(env, &object, &core)?;
@@ -836,10 +878,34 @@ settled!(Host, c"host", |core, _args| {
     Ok(1.0)
 });
 
-settled!(SetLimits, c"setLimits", |core, _args| {
+// Puts the numbers of the limits in force into the shared array.
+settled!(InForce, c"limits", |core, _args| {
     let (table, scratch) = core.shared()?;
-    let numbers: Vec<f64> = scratch.iter().map(f64::load).collect();
-    table.index().set_limits(limits(&numbers));
+    let numbers = numbers_of(&table.index().limits(), table.mode());
+    for (out, number) in scratch.iter().zip(numbers) {
+        f64::store(out, number);
+    }
+    Ok(0.0)
+});
+
+// Replaces the limits in force whose places are bits of the argument by numbers of the shared array.
+settled!(SetLimits, c"setLimits", |core, args| {
+    let places = args.number(0) as u32;
+    let (table, scratch) = core.shared()?;
+    let given: Vec<f64> = scratch.iter().map(f64::load).collect();
+    let has = |place: usize| places >> place & 1 == 1;
+    table.index().change_limits(&|in_force| {
+        let mut numbers = numbers_of(in_force, Mode::default());
+        for (place, (number, given)) in numbers.iter_mut().zip(&given).enumerate() {
+            if has(place) {
+                *number = *given;
+            }
+        }
+        *in_force = limits(&numbers);
+    });
+    if has(MODE) {
+        table.set_mode(mode(&given));
+    }
     Ok(0.0)
 });
 

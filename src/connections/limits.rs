@@ -39,8 +39,6 @@ pub struct Limits {
     pub message_user_rate: Option<Rate>,
     /// Message rate of all connections of an address, of IPv6 of a prefix.
     pub message_ip_rate: Option<Rate>,
-    /// True if the limits are only observed: they refuse nothing.
-    pub observes: bool,
 }
 
 impl Default for Limits {
@@ -58,13 +56,13 @@ impl Default for Limits {
             user_rate: None,
             message_user_rate: None,
             message_ip_rate: None,
-            observes: false,
         }
     }
 }
 
 impl Limits {
-    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
+    /// Returns the first limit that `other` has otherwise.
+    pub(crate) fn difference(&self, other: &Self) -> Option<&'static str> {
         [
             (self.total != other.total, "maxTotalConnections"),
             (self.per_ip != other.per_ip, "maxConnectionsPerIp"),
@@ -90,11 +88,20 @@ impl Limits {
                 self.message_ip_rate != other.message_ip_rate,
                 "messageRatePerIp",
             ),
-            (self.observes != other.observes, "mode"),
         ]
         .into_iter()
         .find_map(|(differs, field)| differs.then_some(field))
     }
+}
+
+/// What the limits do. Each table has a mode of its own, whoever else counts in its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// They refuse.
+    #[default]
+    Enforce,
+    /// They refuse nothing: the first that would have refused is noted.
+    Observe,
 }
 
 /// The reason of a refusal. The binding returns the number negated.
@@ -156,7 +163,6 @@ pub(super) struct LiveLimits {
     pub(super) anonymous_per_ip: AtomicU32,
     pub(super) unknown: AtomicU32,
     pub(super) has_rates: AtomicBool,
-    pub(super) observes: AtomicBool,
 }
 
 impl LiveLimits {
@@ -174,7 +180,6 @@ impl LiveLimits {
             limits.ip_rate.is_some() || limits.user_rate.is_some(),
             Relaxed,
         );
-        self.observes.store(limits.observes, Relaxed);
     }
 }
 

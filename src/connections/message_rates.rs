@@ -428,7 +428,7 @@ mod tests {
                     }
                     (by_user, by_ip) = (user, ip);
                     let changed = limits(user.then_some(PER_USER), ip.then_some(PER_IP));
-                    tables[0].index().set_limits(changed);
+                    tables[0].index().change_limits(&|limits| *limits = changed);
                 }
                 _ => {}
             }

@@ -34,7 +34,7 @@ pub use address::Address;
 pub use counts::{Local, Shared, Sharing};
 pub use forwarded::TrustedProxies;
 pub use ledger::Ledger;
-pub use limits::{Limits, NO_LIMIT, Refusal, RefusalCode};
+pub use limits::{Limits, Mode, NO_LIMIT, Refusal, RefusalCode};
 pub use message_rates::{ExceededRate, HeldCells};
 pub use rate::Rate;
 pub use seats::{Admission, EXEMPT, Holder, Replaced, Scope, SeatIndex, Verdict, open};

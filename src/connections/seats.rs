@@ -5,7 +5,7 @@
 
 use super::address::Address;
 use super::counts::{Counts, Local, Shared, Sharing};
-use super::limits::{Limits, LiveLimits, Rates, Refusal, RefusalCode};
+use super::limits::{Limits, LiveLimits, Mode, Rates, Refusal, RefusalCode};
 use super::message_rates::{ExceededRate, HeldCells, MessageRates};
 use super::totals::{Claim, Full, anonymous_of, given_back, total_of};
 use super::user_key::{UserHashes, UserKey, UserKeys};
@@ -37,6 +37,8 @@ pub struct SeatIndex<R: Sharing> {
     taken: AtomicU64,
     draining: AtomicBool,
     limits: LiveLimits,
+    /// All of them in one place: held while they change.
+    in_force: Mutex<Limits>,
     rates: Mutex<Rates>,
     message_rates: MessageRates,
     declared: Limits,
@@ -111,14 +113,21 @@ pub trait Admission {
     ///
     /// # Errors
     /// The limit that refused; no seat is taken then.
-    fn arrive(&self, address: Address, now: f64) -> Verdict;
+    fn arrive(&self, address: Address, now: f64, mode: Mode) -> Verdict;
 
     /// Gives a seat that [`Admission::arrive`] took to a user, or to an anonymous client.
     /// `over` admits a user whose limit is reached.
     ///
     /// # Errors
     /// The limit that refused; the seat stays pending then.
-    fn identify(&self, address: Address, user: Option<UserKey>, now: f64, over: bool) -> Verdict;
+    fn identify(
+        &self,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+        over: bool,
+        mode: Mode,
+    ) -> Verdict;
 
     /// Takes one seat in every count, or none.
     ///
@@ -139,6 +148,7 @@ pub trait Admission {
         now: f64,
         replaced: Replaced,
         over: bool,
+        mode: Mode,
     ) -> Verdict;
 
     /// Gives back the seats that were taken for the same address and holder.
@@ -148,13 +158,13 @@ pub trait Admission {
     ///
     /// # Errors
     /// The limit of the new user is reached; nothing has changed then.
-    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Verdict;
+    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey, mode: Mode) -> Verdict;
 
     /// Counts a seat of a user besides the one that moves to this user, until [`Admission::leave_user`] ends one of them.
     ///
     /// # Errors
     /// The limit of the user is reached; nothing has changed then.
-    fn add_user(&self, to: UserKey) -> Verdict;
+    fn add_user(&self, to: UserKey, mode: Mode) -> Verdict;
 
     /// Ends the count of a seat's user, or of a seat without one. The seat itself stays.
     fn leave_user(&self, address: Address, from: Option<UserKey>);
@@ -162,9 +172,12 @@ pub trait Admission {
     /// True if the user has more seats than the limit allows.
     fn is_over(&self, user: UserKey) -> bool;
 
-    /// Replaces the limits; the counts stay. The prefix length stays too: a seat must be given back
-    /// under the prefix that it was taken under.
-    fn set_limits(&self, limits: Limits);
+    /// Returns the limits in force.
+    fn limits(&self) -> Limits;
+
+    /// Lets `change` change the limits in force, whoever has set them; the counts stay. The prefix length stays too:
+    /// a seat must be given back under the prefix that it was taken under.
+    fn change_limits(&self, change: &dyn Fn(&mut Limits));
 
     /// True if admissions need the time.
     fn has_rates(&self) -> bool;
@@ -214,13 +227,21 @@ pub trait Admission {
 struct Judge {
     /// True for a client that the limits of its address and of connect rates do not refuse.
     is_exempt: bool,
-    observes: bool,
+    mode: Mode,
     observed: Option<RefusalCode>,
 }
 
 impl Judge {
+    fn new(now: f64, mode: Mode) -> Self {
+        Self {
+            is_exempt: now.is_infinite(),
+            mode,
+            observed: None,
+        }
+    }
+
     fn refused(&mut self, refusal: Refusal) -> Result<(), Refusal> {
-        if !self.observes {
+        if self.mode == Mode::Enforce {
             return Err(refusal);
         }
         self.observed.get_or_insert(refusal.code);
@@ -278,12 +299,13 @@ impl<R: Sharing> SeatIndex<R> {
             taken: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             limits: LiveLimits::default(),
+            in_force: Mutex::default(),
             rates: Mutex::default(),
             message_rates: MessageRates::default(),
             declared: limits,
             user_keys,
         };
-        index.set_limits(limits);
+        index.change_limits(&|own| *own = limits);
         index
     }
 
@@ -297,17 +319,13 @@ impl<R: Sharing> SeatIndex<R> {
         address.network(self.declared.prefix_bits)
     }
 
+    fn in_force(&self) -> MutexGuard<'_, Limits> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn rates(&self) -> MutexGuard<'_, Rates> {
         // No critical section can panic half-way, so a poisoned lock still holds valid state.
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn judge(&self, now: f64) -> Judge {
-        Judge {
-            is_exempt: now.is_infinite(),
-            observes: self.limits.observes.load(Relaxed),
-            observed: None,
-        }
     }
 
     /// Calls `change` with the seats of `address`.
@@ -424,7 +442,7 @@ impl<R: Sharing> SeatIndex<R> {
             replaces: replaced.is_some(),
             replaces_anonymous: replaced.is_some_and(|(_, from)| from == Holder::Anonymous),
         };
-        let observes = judge.observes;
+        let observes = judge.mode == Mode::Observe;
         let before = R::update(&self.taken, |taken| {
             (observes || claim.refusal(taken).is_none()).then(|| claim.taken(taken))
         });
@@ -462,16 +480,23 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         self.user_keys.key(name)
     }
 
-    fn arrive(&self, address: Address, now: f64) -> Verdict {
-        let mut judge = self.judge(now);
+    fn arrive(&self, address: Address, now: f64, mode: Mode) -> Verdict {
+        let mut judge = Judge::new(now, mode);
         self.at_door(&mut judge, address, now, None, |index, judge, _| {
             index.take_totals(judge, Holder::Pending, 1, None)
         })?;
         Ok(judge.observed)
     }
 
-    fn identify(&self, address: Address, user: Option<UserKey>, now: f64, over: bool) -> Verdict {
-        let mut judge = self.judge(now);
+    fn identify(
+        &self,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+        over: bool,
+        mode: Mode,
+    ) -> Verdict {
+        let mut judge = Judge::new(now, mode);
         match user {
             Some(user) => self.at_user(&mut judge, user, now, false, over, |_| Ok(()))?,
             None => self.at_address(address, |seats| {
@@ -491,8 +516,9 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         now: f64,
         replaced: Replaced,
         over: bool,
+        mode: Mode,
     ) -> Verdict {
-        let mut judge = self.judge(now);
+        let mut judge = Judge::new(now, mode);
         let holder = Holder::from(user);
         self.at_door(
             &mut judge,
@@ -533,11 +559,11 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         self.give_back(holder.seat());
     }
 
-    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Verdict {
+    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey, mode: Mode) -> Verdict {
         if from == Some(to) {
             return Ok(None);
         }
-        let mut judge = self.judge(0.0);
+        let mut judge = Judge::new(0.0, mode);
         let limit = self.limits.per_user.load(Relaxed);
         self.at_address(address, |seats| {
             self.users.with(to, |count| {
@@ -557,8 +583,8 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         Ok(judge.observed)
     }
 
-    fn add_user(&self, to: UserKey) -> Verdict {
-        let mut judge = self.judge(0.0);
+    fn add_user(&self, to: UserKey, mode: Mode) -> Verdict {
+        let mut judge = Judge::new(0.0, mode);
         let limit = self.limits.per_user.load(Relaxed);
         self.users.with(to, |count| {
             judge.count(*count, false, limit, RefusalCode::User)?;
@@ -585,12 +611,17 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         self.users.with(user, |count| *count > limit)
     }
 
-    fn set_limits(&self, limits: Limits) {
+    fn limits(&self) -> Limits {
+        *self.in_force()
+    }
+
+    fn change_limits(&self, change: &dyn Fn(&mut Limits)) {
         // The lock is held throughout, so that concurrent calls do not mix their limits and rates.
-        let mut rates = self.rates();
-        self.limits.store(limits);
-        rates.replace(limits);
-        self.message_rates.replace(&limits);
+        let mut in_force = self.in_force();
+        change(&mut in_force);
+        self.limits.store(*in_force);
+        self.rates().replace(*in_force);
+        self.message_rates.replace(&in_force);
     }
 
     fn message(

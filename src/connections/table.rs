@@ -10,7 +10,7 @@
 use super::address::Address;
 use super::leases::Leases;
 use super::ledger::Ledger;
-use super::limits::{Limits, Refusal, RefusalCode};
+use super::limits::{Limits, Mode, Refusal, RefusalCode};
 use super::message_rates::{ExceededRate, HeldCells};
 use super::seats::{Admission, Holder, Scope, SeatIndex};
 use super::slot::{Life, Slot, State};
@@ -44,6 +44,7 @@ pub struct Table {
     taken: u32,
     capacity: u32,
     closed: bool,
+    mode: Mode,
     ledger: Option<Box<dyn Ledger>>,
     /// Tickets of the ledger, by slot; 0 is none.
     tickets: Vec<u64>,
@@ -113,11 +114,23 @@ impl Table {
             taken: 0,
             capacity: 0,
             closed: false,
+            mode: Mode::default(),
             ledger: None,
             tickets: Vec::new(),
             held: Vec::new(),
             moves: HashMap::new(),
         }
+    }
+
+    /// Returns what the limits do to newcomers of this table.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Changes what the limits do to newcomers of this table.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.mode = mode;
     }
 
     /// Counts seats in `ledger`, too, once `ask` has asked for them.
@@ -218,7 +231,14 @@ impl Table {
         let replaces_own =
             user.is_some() && replaced.map(|(_, from)| from) == user.map(Holder::User);
         let over = !replaces_own && self.may_claim(user, newcomer.claimable);
-        let observed = index.reserve(newcomer.address, user, newcomer.now, replaced, over)?;
+        let observed = index.reserve(
+            newcomer.address,
+            user,
+            newcomer.now,
+            replaced,
+            over,
+            self.mode,
+        )?;
         let claims = over && user.is_some_and(|user| index.is_over(user));
         let slot = self.occupy(newcomer.address, user, state);
         if claims && state == State::Reserved {
@@ -238,7 +258,7 @@ impl Table {
     /// The limit that refused.
     pub fn arrive(&mut self, address: Address, now: f64) -> Result<Admitted, Refusal> {
         debug_assert!(!self.is_full());
-        let observed = self.index.admission().arrive(address, now)?;
+        let observed = self.index.admission().arrive(address, now, self.mode)?;
         Ok(Admitted {
             slot: self.occupy(address, None, State::Pending),
             claims: false,
@@ -266,7 +286,7 @@ impl Table {
         let address = self.slots[slot as usize].address;
         let user = user.map(|name| index.user_key(name));
         let over = self.may_claim(user, claimable);
-        let verdict = index.identify(address, user, now, over);
+        let verdict = index.identify(address, user, now, over, self.mode);
         let claims = over && verdict.is_ok() && user.is_some_and(|user| index.is_over(user));
         let observed = match verdict {
             Ok(observed) => observed,
@@ -560,7 +580,7 @@ impl Table {
         let observed = self
             .index
             .admission()
-            .rebind(found.address, found.user, to)?;
+            .rebind(found.address, found.user, to, self.mode)?;
         let from = found.user.replace(to);
         if let Some(held) = self.held.get_mut(slot as usize)
             && from != Some(to)
@@ -598,7 +618,7 @@ impl Table {
         if self.slots[slot as usize].user == Some(to) {
             return Ok(Some((0, 0)));
         }
-        index.add_user(to)?;
+        index.add_user(to, self.mode)?;
         let (ticket, code) = ledger.rebind(self.ticket(slot), user);
         if code > 0 {
             index.leave_user(self.slots[slot as usize].address, Some(to));

@@ -28,8 +28,8 @@ pub enum HostError {
         /// Version of this process.
         own: u64,
     },
-    /// Running processes declare another limit or size.
-    #[error("running processes of this host have opened this name with another {field}")]
+    /// Running processes, or other managers of this one, declare another limit or size.
+    #[error("the name is open on this host with another {field}")]
     Conflict {
         /// The field that differs.
         field: &'static str,

@@ -17,7 +17,7 @@ pub const COLUMNS_MAX: usize = 256;
 /// Most keys of a file.
 pub const CAPACITY_MAX: usize = 1 << 24;
 /// Limits in the header.
-pub const LIMITS: usize = 9;
+pub const LIMITS: usize = 8;
 
 /// Marks a file of this module.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"pcullis\0");

@@ -13,13 +13,13 @@ use super::layout::{LIMITS, Layout};
 use super::table::{CLAIMS_MAX, Claim, Count, HostTable, Refused};
 use super::watch::Watch;
 use crate::connections::{
-    Address, Admission, ExceededRate, HeldCells, Holder, Limits, NO_LIMIT, Refusal, RefusalCode,
-    Replaced, SeatIndex, Shared, UserKey, Verdict,
+    Address, Admission, ExceededRate, HeldCells, Holder, Limits, Mode, NO_LIMIT, Refusal,
+    RefusalCode, Replaced, SeatIndex, Shared, UserKey, Verdict,
 };
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names of the limits in the file, in their order.
 const FIELDS: [&str; LIMITS] = [
@@ -31,7 +31,6 @@ const FIELDS: [&str; LIMITS] = [
     "maxAnonymousConnectionsPerIp",
     "maxUnknownIpConnections",
     "ipv6PrefixBits",
-    "mode",
 ];
 
 const TOTAL: usize = 0;
@@ -41,7 +40,6 @@ const PER_USER: usize = 3;
 const ANONYMOUS: usize = 4;
 const ANONYMOUS_PER_IP: usize = 5;
 const UNKNOWN: usize = 6;
-const OBSERVES: usize = 8;
 
 fn words(limits: &Limits) -> [u64; LIMITS] {
     [
@@ -53,7 +51,6 @@ fn words(limits: &Limits) -> [u64; LIMITS] {
         limits.anonymous_per_ip.into(),
         limits.unknown.into(),
         limits.prefix_bits.into(),
-        limits.observes.into(),
     ]
 }
 
@@ -65,7 +62,6 @@ fn without_counts(limits: Limits) -> Limits {
         user_rate: limits.user_rate,
         message_user_rate: limits.message_user_rate,
         message_ip_rate: limits.message_ip_rate,
-        observes: limits.observes,
         ..Limits::default()
     }
 }
@@ -113,10 +109,9 @@ pub struct HostSeats {
     own: SeatIndex<Shared>,
     table: Arc<HostTable>,
     keys: Keys,
-    /// Limits of the first process: a count without one is not kept for the life of the file.
+    /// Limits that this process began with; those of counts are the first process's. A count without
+    /// one is not kept for the life of the file.
     declared: Limits,
-    /// The limits that this process has set last: it changes only those that differ.
-    set: Mutex<[u64; LIMITS]>,
 }
 
 impl HostSeats {
@@ -137,7 +132,6 @@ impl HostSeats {
             keys: Keys::new(file.secret(), file.layout()),
             table: Arc::new(HostTable::new(file)),
             declared: limits,
-            set: Mutex::new(declared),
         })
     }
 
@@ -150,7 +144,7 @@ impl HostSeats {
         Ok(())
     }
 
-    /// Returns the first size or limit that another opener of the name has otherwise.
+    /// Returns the first size or limit that another opener of the name in this process has otherwise, rates included.
     #[must_use]
     pub fn difference(&self, layout: Layout, limits: &Limits) -> Option<&'static str> {
         let own = self.table.file().layout();
@@ -160,9 +154,7 @@ impl HostSeats {
         if own != layout {
             return Some("hostCapacity");
         }
-        let pairs = words(&self.declared).into_iter().zip(words(limits));
-        let mut pairs = pairs.zip(FIELDS);
-        pairs.find_map(|((own, other), field)| (own != other).then_some(field))
+        self.declared.difference(limits)
     }
 
     /// Frees the seats of processes that have ended, as the thread does.
@@ -177,8 +169,18 @@ impl HostSeats {
         self.table.file().in_force()[place].load(Relaxed) as u32
     }
 
-    fn observes(&self) -> bool {
-        self.limit(OBSERVES) == 1
+    /// Returns the limits in force: those of counts of all processes, the others from `own`.
+    fn in_force(&self, own: Limits) -> Limits {
+        Limits {
+            total: self.limit(TOTAL),
+            per_ip: self.limit(PER_IP),
+            per_prefix: self.limit(PER_PREFIX),
+            per_user: self.limit(PER_USER),
+            anonymous: self.limit(ANONYMOUS),
+            anonymous_per_ip: self.limit(ANONYMOUS_PER_IP),
+            unknown: self.limit(UNKNOWN),
+            ..own
+        }
     }
 
     fn claim(
@@ -274,9 +276,14 @@ impl HostSeats {
 
     /// Looks for a full count. Limits that are only observed refuse nobody: the first full one is
     /// noted.
-    fn look(&self, claims: &mut Claims, observed: &mut Option<RefusalCode>) -> Result<(), Refusal> {
+    fn look(
+        &self,
+        claims: &mut Claims,
+        observed: &mut Option<RefusalCode>,
+        mode: Mode,
+    ) -> Result<(), Refusal> {
         let full = self.table.full(claims.all());
-        if !self.observes() {
+        if mode == Mode::Enforce {
             return full.map_or(Ok(()), |code| Err(Refusal::of(code)));
         }
         *observed = observed.or(full);
@@ -311,26 +318,33 @@ impl Admission for HostSeats {
         self.own.user_key(name)
     }
 
-    fn arrive(&self, address: Address, now: f64) -> Verdict {
+    fn arrive(&self, address: Address, now: f64, mode: Mode) -> Verdict {
         if self.own.is_draining() {
             return Err(Refusal::of(RefusalCode::Draining));
         }
         let mut observed = None;
         let mut claims = Claims::new();
         self.claim_door(&mut claims, address, now.is_infinite(), None);
-        self.look(&mut claims, &mut observed)?;
-        let rate = self.own.arrive(address, now)?;
+        self.look(&mut claims, &mut observed, mode)?;
+        let rate = self.own.arrive(address, now, mode)?;
         self.take(&claims)
             .inspect_err(|_| self.own.release(address, Holder::Pending))?;
         Ok(observed.or(rate))
     }
 
-    fn identify(&self, address: Address, user: Option<UserKey>, now: f64, over: bool) -> Verdict {
+    fn identify(
+        &self,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+        over: bool,
+        mode: Mode,
+    ) -> Verdict {
         let mut observed = None;
         let mut claims = Claims::new();
         self.claim_identity(&mut claims, address, user, now.is_infinite(), None, over);
-        self.look(&mut claims, &mut observed)?;
-        let rate = self.own.identify(address, user, now, over)?;
+        self.look(&mut claims, &mut observed, mode)?;
+        let rate = self.own.identify(address, user, now, over, mode)?;
         self.take(&claims)
             .inspect_err(|_| self.own.leave_user(address, user))?;
         Ok(observed.or(rate))
@@ -345,6 +359,7 @@ impl Admission for HostSeats {
         now: f64,
         replaced: Replaced,
         over: bool,
+        mode: Mode,
     ) -> Verdict {
         if self.own.is_draining() {
             return Err(Refusal::of(RefusalCode::Draining));
@@ -353,18 +368,20 @@ impl Admission for HostSeats {
         let mut observed = None;
         let mut claims = Claims::new();
         self.claim_door(&mut claims, address, is_exempt, replaced);
-        self.look(&mut claims, &mut observed)?;
-        let ip_rate = self.own.arrive(address, now)?;
+        self.look(&mut claims, &mut observed, mode)?;
+        // In the order of one process: the rate of the address, then the limits of the identity.
+        observed = observed.or(self.own.arrive(address, now, mode)?);
         let leave = |_: &Refusal| self.own.release(address, Holder::Pending);
         self.claim_identity(&mut claims, address, user, is_exempt, replaced, over);
-        self.look(&mut claims, &mut observed).inspect_err(leave)?;
+        self.look(&mut claims, &mut observed, mode)
+            .inspect_err(leave)?;
         let user_rate = self
             .own
-            .identify(address, user, now, over)
+            .identify(address, user, now, over, mode)
             .inspect_err(leave)?;
         self.take(&claims)
             .inspect_err(|_| self.own.release(address, Holder::from(user)))?;
-        Ok(observed.or(ip_rate).or(user_rate))
+        Ok(observed.or(user_rate))
     }
 
     fn release(&self, address: Address, holder: Holder) {
@@ -383,23 +400,23 @@ impl Admission for HostSeats {
         self.own.release(address, holder);
     }
 
-    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Verdict {
+    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey, mode: Mode) -> Verdict {
         if from == Some(to) {
             return Ok(None);
         }
-        let observed = self.add_user(to)?;
+        let observed = self.add_user(to, mode)?;
         self.leave_user(address, from);
         Ok(observed)
     }
 
-    fn add_user(&self, to: UserKey) -> Verdict {
+    fn add_user(&self, to: UserKey, mode: Mode) -> Verdict {
         let mut observed = None;
         let mut claims = Claims::new();
         self.claim_identity(&mut claims, Address::UNKNOWN, Some(to), false, None, false);
-        self.look(&mut claims, &mut observed)?;
+        self.look(&mut claims, &mut observed, mode)?;
         self.take(&claims)?;
         // It has no limit of users that could refuse.
-        let own = self.own.add_user(to);
+        let own = self.own.add_user(to, mode);
         own.inspect_err(|_| self.give(&claims))?;
         Ok(observed)
     }
@@ -423,19 +440,25 @@ impl Admission for HostSeats {
         })
     }
 
-    /// Replaces the limits of counts in all processes, and the rates of this one.
-    fn set_limits(&self, limits: Limits) {
-        // Nothing panics while it is locked.
-        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_force = self.table.file().in_force().iter();
-        for (cell, (set, limit)) in in_force.zip(set.iter_mut().zip(words(&limits))) {
-            // Another process may have changed the others.
-            if *set != limit {
-                cell.store(limit, Relaxed);
-                *set = limit;
+    fn limits(&self) -> Limits {
+        self.in_force(self.own.limits())
+    }
+
+    /// Changes the limits of counts in all processes, and the rates of this one.
+    fn change_limits(&self, change: &dyn Fn(&mut Limits)) {
+        self.own.change_limits(&|own| {
+            let before = self.in_force(*own);
+            let mut limits = before;
+            change(&mut limits);
+            let words = words(&before).into_iter().zip(words(&limits));
+            for (cell, (before, limit)) in self.table.file().in_force().iter().zip(words) {
+                // Only what has changed: another process may be changing the others at this moment.
+                if before != limit {
+                    cell.store(limit, Relaxed);
+                }
             }
-        }
-        self.own.set_limits(without_counts(limits));
+            *own = without_counts(limits);
+        });
     }
 
     fn has_rates(&self) -> bool {

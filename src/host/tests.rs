@@ -7,7 +7,8 @@ use super::layout::{LIMITS, Layout, MAGIC, VERSION, word};
 use super::seats::HostSeats;
 use super::table::{Claim, Count, HostTable, Refused};
 use crate::connections::{
-    Address, Admission, Holder, Limits, NO_LIMIT, Rate, Refusal, RefusalCode, UserKey,
+    Address, Admission, Holder, Limits, Mode, NO_LIMIT, Rate, Refusal, RefusalCode, SeatIndex,
+    Shared, UserKey,
 };
 use proptest::prelude::*;
 use std::fs::{self, File, Permissions};
@@ -307,7 +308,7 @@ fn agrees(limits: Limits, steps: &[(usize, Step)]) -> Result<(), TestCaseError> 
                     .door(&limits, address)
                     .or_else(|| model.identity(&limits, address, user));
                 let key = user.map(|user| name(seats, user));
-                let verdict = seats.reserve(client(address), key, 0.0, None, false);
+                let verdict = seats.reserve(client(address), key, 0.0, None, false, Mode::Enforce);
                 prop_assert_eq!(verdict.err().map(|refusal| refusal.code), expected);
                 if expected.is_none() {
                     model.seats.push((*process, address, who(user)));
@@ -315,7 +316,7 @@ fn agrees(limits: Limits, steps: &[(usize, Step)]) -> Result<(), TestCaseError> 
             }
             Step::Arrive { address } => {
                 let expected = model.door(&limits, address);
-                let verdict = seats.arrive(client(address), 0.0);
+                let verdict = seats.arrive(client(address), 0.0, Mode::Enforce);
                 prop_assert_eq!(verdict.err().map(|refusal| refusal.code), expected);
                 if expected.is_none() {
                     model.seats.push((*process, address, Who::Pending));
@@ -328,7 +329,7 @@ fn agrees(limits: Limits, steps: &[(usize, Step)]) -> Result<(), TestCaseError> 
                 let address = model.seats[at].1;
                 let expected = model.identity(&limits, address, user);
                 let key = user.map(|user| name(seats, user));
-                let verdict = seats.identify(client(address), key, 0.0, false);
+                let verdict = seats.identify(client(address), key, 0.0, false, Mode::Enforce);
                 prop_assert_eq!(verdict.err().map(|refusal| refusal.code), expected);
                 if expected.is_none() {
                     model.seats[at].2 = who(user);
@@ -351,7 +352,7 @@ fn agrees(limits: Limits, steps: &[(usize, Step)]) -> Result<(), TestCaseError> 
                     Who::User(from) => Some(name(seats, from)),
                     _ => None,
                 };
-                let verdict = seats.rebind(client(address), from, name(seats, user));
+                let verdict = seats.rebind(client(address), from, name(seats, user), Mode::Enforce);
                 prop_assert_eq!(verdict.err().map(|refusal| refusal.code), expected);
                 if expected.is_none() {
                     model.seats[at].2 = Who::User(user);
@@ -664,17 +665,31 @@ fn other_limits_than_those_of_running_processes_are_a_conflict() {
     assert_eq!(open(Limits { ip_rate, ..given }), None);
     // A change is in force in all processes, and is no conflict for those that start as the others did.
     let other = HostSeats::open(&folder.file(), SMALL, given).expect("a column");
-    running.set_limits(Limits {
-        per_user: 1,
-        ..given
-    });
+    running.change_limits(&|limits| limits.per_user = 1);
     let user = Some(other.user_key(&[1]));
-    assert!(other.reserve(address(1), user, 0.0, None, false).is_ok());
-    assert!(other.reserve(address(1), user, 0.0, None, false).is_err());
+    assert!(
+        other
+            .reserve(address(1), user, 0.0, None, false, Mode::Enforce)
+            .is_ok()
+    );
+    assert!(
+        other
+            .reserve(address(1), user, 0.0, None, false, Mode::Enforce)
+            .is_err()
+    );
     assert!(HostSeats::open(&folder.file(), SMALL, given).is_ok());
     // A change of another limit leaves this one as it is.
-    other.set_limits(Limits { total: 9, ..given });
-    assert!(running.reserve(address(1), user, 0.0, None, false).is_err());
+    other.change_limits(&|limits| limits.total = 9);
+    assert!(
+        running
+            .reserve(address(1), user, 0.0, None, false, Mode::Enforce)
+            .is_err()
+    );
+    // A process sets the value that it began with.
+    other.change_limits(&|limits| limits.per_user = 9);
+    running.change_limits(&|limits| limits.per_user = 3);
+    let in_force = Limits { total: 9, ..given };
+    assert_eq!([running.limits(), other.limits()], [in_force; 2]);
     drop((running, other));
     assert_eq!(
         open(Limits {
@@ -696,16 +711,16 @@ fn a_full_table_leaves_nothing_behind_in_any_step() {
     let seats = HostSeats::open(&folder.file(), SMALL, limits).expect("a file");
     let code = |verdict: Result<_, Refusal>| verdict.err().map(|refusal| refusal.code);
     let full = Some(RefusalCode::HostFull);
-    assert!(seats.arrive(address(0), 0.0).is_ok());
+    assert!(seats.arrive(address(0), 0.0, Mode::Enforce).is_ok());
     let mut users = Vec::new();
     let mut refused = [0; 4];
     for number in 0..400 {
         let user = name(&seats, number);
         let before = (seats.counts(), seats.host());
         let verdicts = [
-            seats.add_user(user),
-            seats.reserve(address(0), Some(user), 0.0, None, false),
-            seats.identify(address(0), Some(user), 0.0, false),
+            seats.add_user(user, Mode::Enforce),
+            seats.reserve(address(0), Some(user), 0.0, None, false, Mode::Enforce),
+            seats.identify(address(0), Some(user), 0.0, false, Mode::Enforce),
         ];
         let [added, reserved, identified] = verdicts.map(|verdict| match code(verdict) {
             None => true,
@@ -726,14 +741,14 @@ fn a_full_table_leaves_nothing_behind_in_any_step() {
         if identified {
             users.push(user);
             // The next client of this address.
-            assert!(seats.arrive(address(0), 0.0).is_ok());
+            assert!(seats.arrive(address(0), 0.0, Mode::Enforce).is_ok());
         } else {
             assert_eq!((seats.counts(), seats.host()), before);
         }
     }
     for number in 1000..1400 {
         let before = (seats.counts(), seats.host());
-        match code(seats.arrive(address(number), 0.0)) {
+        match code(seats.arrive(address(number), 0.0, Mode::Enforce)) {
             None => seats.release(address(number), Holder::Pending),
             found => {
                 assert_eq!(found, full);
@@ -768,13 +783,17 @@ fn a_refusal_by_a_limit_spends_no_rate() {
     let (seats, other) = (open(), open());
     let user = name(&seats, 1);
     let reserve = |number| {
-        let verdict = seats.reserve(address(number), Some(user), 1.0, None, false);
+        let verdict = seats.reserve(address(number), Some(user), 1.0, None, false, Mode::Enforce);
         verdict.err().map(|refusal| refusal.code)
     };
-    assert!(other.reserve(address(1), None, 1.0, None, false).is_ok());
+    assert!(
+        other
+            .reserve(address(1), None, 1.0, None, false, Mode::Enforce)
+            .is_ok()
+    );
     for _ in 0..10 {
         assert_eq!(reserve(1), Some(RefusalCode::Ip));
-        let arrived = seats.arrive(address(1), 1.0);
+        let arrived = seats.arrive(address(1), 1.0, Mode::Enforce);
         assert_eq!(
             arrived.err().map(|refusal| refusal.code),
             Some(RefusalCode::Ip)
@@ -783,12 +802,12 @@ fn a_refusal_by_a_limit_spends_no_rate() {
     other.release(address(1), Holder::Anonymous);
     assert!(
         other
-            .reserve(address(2), Some(user), 1.0, None, false)
+            .reserve(address(2), Some(user), 1.0, None, false, Mode::Enforce)
             .is_ok()
     );
-    assert!(seats.arrive(address(3), 1.0).is_ok());
+    assert!(seats.arrive(address(3), 1.0, Mode::Enforce).is_ok());
     for _ in 0..10 {
-        let identified = seats.identify(address(3), Some(user), 1.0, false);
+        let identified = seats.identify(address(3), Some(user), 1.0, false, Mode::Enforce);
         assert_eq!(
             identified.err().map(|refusal| refusal.code),
             Some(RefusalCode::User)
@@ -801,4 +820,54 @@ fn a_refusal_by_a_limit_spends_no_rate() {
         seats.release(address(1), Holder::User(user));
     }
     assert_eq!(reserve(1), Some(RefusalCode::IpRate));
+}
+
+#[test]
+fn observed_limits_are_noted_in_the_order_of_one_process() {
+    let folder = Folder::new();
+    let rate = Some(Rate {
+        interval_ms: 1e6,
+        burst: 1.0,
+    });
+    let limits = Limits {
+        per_ip: 2,
+        per_user: 1,
+        ip_rate: rate,
+        user_rate: rate,
+        ..Limits::default()
+    };
+    let host = HostSeats::open(&folder.file(), SMALL, limits).expect("a file");
+    let own = SeatIndex::<Shared>::new(limits);
+    let codes = |seats: &dyn Admission| {
+        let user = seats.user_key(&[1]);
+        [1, 1, 1, 2].map(|number| {
+            let mode = Mode::Observe;
+            let verdict = seats.reserve(address(number), Some(user), 1.0, None, false, mode);
+            verdict.expect("nothing is refused")
+        })
+    };
+    let expected = [
+        None,
+        Some(RefusalCode::IpRate),
+        Some(RefusalCode::Ip),
+        Some(RefusalCode::User),
+    ];
+    assert_eq!([codes(&host), codes(&own)], [expected; 2]);
+}
+
+#[test]
+fn another_rate_in_the_same_process_is_a_difference() {
+    let folder = Folder::new();
+    let limits = Limits::default();
+    let seats = HostSeats::open(&folder.file(), SMALL, limits).expect("a file");
+    let message_ip_rate = Some(Rate {
+        interval_ms: 1.0,
+        burst: 1.0,
+    });
+    let other = Limits {
+        message_ip_rate,
+        ..limits
+    };
+    assert_eq!(seats.difference(SMALL, &limits), None);
+    assert_eq!(seats.difference(SMALL, &other), Some("messageRatePerIp"));
 }

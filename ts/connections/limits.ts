@@ -18,7 +18,8 @@ export interface ConnectionLimits {
    * `enforce` refuses the clients over a limit. `observe` admits them, counts them in
    * `snapshot().observed` and calls `onObserve`: limits are tried on real traffic before they refuse
    * anybody. Message and byte rates are then reported, too (`onRateExceeded`). Draining, shedding and
-   * the bounds of closing sockets hold in both. Default `enforce`.
+   * the bounds of closing sockets hold in both. Each manager has its own, also among those of one
+   * `name`, and of one host. Default `enforce`.
    */
   readonly mode?: LimitMode | undefined;
   /**

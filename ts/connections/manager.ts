@@ -18,7 +18,7 @@ import type { Ban, ConnectionManagerEvents } from './ban.js';
 import { Bans } from './bans.js';
 import { checkConnection, checkedClient, checkedOptionalUser, checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
-import { inForceNumbers, withClusterLimits } from './cluster-limits.js';
+import { CLUSTER_PLACES, inForceNumbers, withClusterLimits } from './cluster-limits.js';
 import { ManagedConnection, type ManagedSocket } from './connection.js';
 import type { CheckedBans } from './ban-options.js';
 import {
@@ -28,6 +28,7 @@ import {
   frozenLimits,
 } from './limits.js';
 import { checkHostLimits } from './host-limits.js';
+import { changedPlaces, withMessageRates, withNumbers } from './in-force.js';
 import { LiveConnections } from './live-connections.js';
 import { LoopClock } from './loop-clock.js';
 import { type ExceededRate, MessageRateLimiter, RATE_REASONS, ratesOf } from './message-rate.js';
@@ -707,7 +708,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       messagesOverRate: this.#overRate,
       bans: this.#bans?.stats(),
       host: host && hostCountsOf(host),
-      limits: this.#limits,
+      limits: this.#limitsInForce(),
     };
   }
 
@@ -718,11 +719,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /**
    * Replaces some limits. Counts stay, and no connection is closed for a lower limit; rates of
-   * messages and bytes begin anew.
+   * messages and bytes begin anew. Managers of one name share the limits that the core counts: those that are named
+   * change for all of them, and the others stay, whichever manager has set them.
    *
    * With a cluster, the limits that count over all processes change on all of them; see `await cluster.settled()`. The
    * other limits are this process's and change at once. With `cluster: 'host'` limits of counts change in all processes at
-   * once, and `snapshot().limits` in this one; a limit of counts other than a total that no process began with cannot be
+   * once; a limit of counts other than a total that no process began with cannot be
    * set.
    * @param changes limits to replace; `undefined` lifts one
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
@@ -731,7 +733,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   updateLimits(changes: ConnectionLimits): void {
     if (typeof changes !== 'object' || changes === null)
       throw wrongType('limits', changes, 'an object');
-    const merged = frozenLimits({ ...this.#limits, ...changes });
+    // A getter or a Proxy might return another value later.
+    const given = { ...changes };
+    const base = this.#sharesLimits
+      ? withNumbers(this.#limits, this.#seats.limits())
+      : this.#limits;
+    const merged = frozenLimits({ ...base, ...given });
     const numbers = checkedLimits(merged);
     const bits = this.#limits.ipv6PrefixBits ?? 64;
     if ((merged.ipv6PrefixBits ?? 64) !== bits)
@@ -744,19 +751,36 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       throw outOfRange('mode', 'observe', "'enforce' with a cluster");
     this.#checkOpen('its limits cannot change');
     if (this.#options.host !== undefined) checkHostLimits(this.#counted, numbers);
-    if (this.#shared !== undefined)
-      this.#limits = this.#shared.changeLimits(changes, merged, () => this.#limits);
-    else {
-      this.#seats.setLimits(numbers);
+    const places = changedPlaces(given, merged);
+    if (this.#shared === undefined) {
+      this.#seats.setLimits(numbers, places);
       this.#limits = merged;
+    } else {
+      this.#limits = this.#shared.changeLimits(given, merged, () => this.#limits);
+      this.#seats.setLimits(numbers, places & ~CLUSTER_PLACES);
     }
     this.#applyLimits();
+  }
+
+  /** True while others may change the limits in force. */
+  get #sharesLimits(): boolean {
+    return this.#options.name !== undefined && this.isOpen;
+  }
+
+  /** Returns the limits in force, whichever manager of the name has set them; once it is closed, those of this one. */
+  #limitsInForce(): Readonly<ConnectionLimits> {
+    if (!this.#sharesLimits) return this.#limits;
+    const numbers = this.#seats.limits();
+    const own = checkedLimits(this.#limits);
+    if (own.every((number, place) => number === numbers[place])) return this.#limits;
+    return frozenLimits(withMessageRates(withNumbers(this.#limits, numbers), numbers));
   }
 
   /** Puts limits into effect that the cluster has in force. */
   #takeLimits(inForce: readonly number[]): void {
     this.#limits = frozenLimits(withClusterLimits(this.#limits, inForce));
-    this.#seats.setLimits(inForceNumbers(checkedLimits(this.#limits), inForce));
+    const numbers = inForceNumbers(checkedLimits(this.#limits), inForce);
+    this.#seats.setLimits(numbers, CLUSTER_PLACES);
     this.#applyLimits();
   }
 

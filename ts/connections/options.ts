@@ -25,8 +25,8 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
    * `mode: 'observe'`. Default: none.
    *
    * `'host'` counts over all processes of this user on one Linux host, in a file in `/dev/shm`, without a server:
-   * `reserve` and `addConnection` stay synchronous and exact. It needs a `name`, too. Rates, bans, `drain`, takeovers
-   * and `snapshot()` stay this process's.
+   * `reserve` and `addConnection` stay synchronous and exact. It needs a `name`, too. Rates, `mode`, bans,
+   * `drain`, takeovers and `snapshot()` stay this process's.
    */
   readonly cluster?: Cluster | 'host' | undefined;
   /**

@@ -50,6 +50,8 @@ const NOBODY = -1;
 const BY_VALUE = -2;
 /** Minus the length of an address in the second half of the shared text. */
 const TEXT = -3;
+/** Numbers of `checkedLimits`. */
+const LIMIT_NUMBERS = 17;
 /** Time of an admission that is exempt. */
 const EXEMPT = Infinity;
 
@@ -440,10 +442,20 @@ export class Seats<C> {
     return this.#table.host() === 1 ? [...this.#scratch.subarray(0, 3)] : undefined;
   }
 
-  /** @param limits as `checkedLimits` returns them */
-  setLimits(limits: number[]): void {
+  /** Returns the limits in force, whichever manager of the index has set them, in the order of `checkedLimits`. */
+  limits(): readonly number[] {
+    this.#table.limits();
+    return [...this.#scratch.subarray(0, LIMIT_NUMBERS)];
+  }
+
+  /**
+   * Replaces limits in force.
+   * @param limits as `checkedLimits` returns them
+   * @param places those that are replaced, as bits: others may have changed the rest
+   */
+  setLimits(limits: readonly number[], places: number): void {
     this.#scratch.set(limits);
-    this.#table.setLimits();
+    this.#table.setLimits(places);
   }
 
   /** Answer for every newcomer while the index refuses all, for `refusalCodeOf`; else `undefined`. */

@@ -313,7 +313,7 @@ export class SharedSeats<S extends ManagedSocket> {
 
   /**
    * Changes the limits of all processes.
-   * @param changes as they were given
+   * @param changes a copy of what was given: `undefined` lifts a limit
    * @param merged the limits of this manager with the changes
    * @param current returns the limits of this manager when it is the turn of the change
    * @returns the limits of this manager until then: those that count over all processes stay as they are
@@ -324,10 +324,9 @@ export class SharedSeats<S extends ManagedSocket> {
     current: () => Readonly<ConnectionLimits>,
   ): Readonly<ConnectionLimits> {
     const inForce = this.#member.figures()?.limits ?? clusterNumbers(checkedLimits(current()));
-    const given = frozenLimits(changes);
     // Merged again when it is its turn: another change may be under way.
     this.#member.changeLimits(() =>
-      clusterNumbers(checkedLimits(frozenLimits({ ...current(), ...given }))),
+      clusterNumbers(checkedLimits(frozenLimits({ ...current(), ...changes }))),
     );
     return frozenLimits(withClusterLimits(merged, inForce));
   }

@@ -49,7 +49,10 @@ export interface ConnectionStats {
   readonly bans: BanStats | undefined;
   /** Counts of all processes of this host; `undefined` without `cluster: 'host'`. */
   readonly host: HostCounts | undefined;
-  /** The limits in force: a frozen copy. */
+  /**
+   * The limits in force, whichever manager of the name has set them: a frozen copy. A message rate over users or
+   * addresses is absent if this manager does not judge it.
+   */
   readonly limits: Readonly<ConnectionLimits>;
 }
 

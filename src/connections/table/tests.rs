@@ -73,7 +73,6 @@ const LIMITS: Limits = Limits {
     user_rate: None,
     message_user_rate: None,
     message_ip_rate: None,
-    observes: false,
 };
 
 /// The limits without an identity, of a list from which the replaced row has been removed.
@@ -268,8 +267,9 @@ proptest! {
     #[test]
     fn agrees_with_a_list(actions in proptest::collection::vec(action(), 1..200)) {
         agrees(&mut own(LIMITS), actions.clone(), false)?;
-        let observed = Limits { observes: true, ..LIMITS };
-        agrees(&mut own(observed), actions.clone(), true)?;
+        let mut observing = own(LIMITS);
+        observing.set_mode(Mode::Observe);
+        agrees(&mut observing, actions.clone(), true)?;
         let index = Arc::new(SeatIndex::new(LIMITS));
         let mut table = Table::new(Scope::Named(index.clone()));
         agrees(&mut table, actions, false)?;
