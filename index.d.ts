@@ -1684,7 +1684,8 @@ declare class Cluster {
      * Waits until the changes by `manager.updateLimits()` are in force on the server and in this process; the others
      * take them over with their next beat.
      * @throws ERR_LIMITS_CONFLICT if another process has changed them at the same time; ERR_CLUSTER_UNREACHABLE if the
-     * server does not answer: they may still be in force; ERR_CLOSED. As rejections, for the first change that has failed
+     * server does not answer, or is lost for `leaseMs` after its answer: they may still be in force; ERR_CLOSED. As
+     * rejections, for the first change that has failed
      */
     settled(): Promise<void>;
     /**

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
 import { freePort, Redis, SERVER, withClient } from '../cluster/redis.mjs';
@@ -10,6 +11,7 @@ import {
 } from '../dist/index.js';
 import { FakeSocket } from '../dist/testing.js';
 import { Peer } from './fixtures/cluster-peer.js';
+import { LastReply } from './fixtures/last-reply.js';
 import { until } from './fixtures/until.js';
 
 // A real server and real processes: events, presence and rates over all of them.
@@ -159,6 +161,87 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
     expect(await late.run('return manager.snapshot().limits.maxConnectionsPerUser')).toBe(2);
     expect(await late.run('return open("192.0.2.3", "bob")')).toBe('granted');
     expect(await open(manager, 'bob')).toBe('total_limit');
+  });
+
+  it('updateLimits() lifts each limit that counts over all processes', async () => {
+    const rate = { limit: 100, windowMs: 1000 };
+    const limits = {
+      maxTotalConnections: 100,
+      maxConnectionsPerIp: 20,
+      maxConnectionsPerPrefix: 30,
+      maxConnectionsPerUser: 2,
+      maxAnonymousConnections: 40,
+      maxAnonymousConnectionsPerIp: 10,
+      maxUnknownIpConnections: 50,
+      connectRatePerIp: rate,
+      connectRatePerUser: rate,
+    };
+    const { peer, manager, cluster } = await pair(limits, PATIENT);
+    const left: Partial<Record<string, unknown>> = { ...limits };
+    for (const name of Object.keys(limits)) {
+      manager.updateLimits({ [name]: undefined });
+      await cluster.settled();
+      delete left[name];
+      expect(manager.snapshot().limits, name).toEqual(left);
+    }
+    await until(() =>
+      peer.run<boolean>('return Object.keys(manager.snapshot().limits).length === 0'),
+    );
+    for (let connection = 0; connection < 3; connection++)
+      expect(await open(manager, 'ada')).toBeInstanceOf(FakeSocket);
+    // All of them at once.
+    manager.updateLimits(limits);
+    manager.updateLimits(Object.fromEntries(Object.keys(limits).map((name) => [name, undefined])));
+    await cluster.settled();
+    expect(manager.snapshot().limits).toEqual({});
+  });
+
+  it('settled() tells of a change that the server has taken and lost, and the next one is made', async () => {
+    const { port, redis } = await server();
+    const proxy = await new LastReply(port, 'return { tostring(num(m[2]) + 1) }').listen();
+    ends.push(() => proxy.close());
+    const url = `redis://127.0.0.1:${proxy.port}`;
+    const cluster = new Cluster({ url, leaseMs: LEASE_MS, onUnreachable: 'closed' });
+    ends.push(() => cluster.close());
+    const manager = new ConnectionManager({ maxConnectionsPerUser: 9 }, { name: 'chat', cluster });
+    ends.push(() => manager.close());
+    await cluster.ready();
+    manager.updateLimits({ maxConnectionsPerUser: 3 });
+    const lost = expect(cluster.settled()).rejects.toMatchObject({
+      code: 'ERR_CLUSTER_UNREACHABLE',
+    });
+    await until(() => proxy.isCut);
+    await redis.kill();
+    await redis.start();
+    proxy.isCut = false;
+    await lost;
+    await cluster.ready();
+    expect(manager.snapshot().limits.maxConnectionsPerUser).toBe(9);
+    manager.updateLimits({ maxConnectionsPerUser: 2 });
+    await cluster.settled();
+    expect(manager.snapshot().limits.maxConnectionsPerUser).toBe(2);
+  });
+
+  it('a pending change of limits keeps the process alive until settled()', async () => {
+    const { url } = await server();
+    const script = `
+      import { Cluster, ConnectionManager } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)};
+      const cluster = new Cluster({ url: ${JSON.stringify(url)}, leaseMs: 1000 });
+      const manager = new ConnectionManager({ maxConnectionsPerUser: 3 }, { name: 'chat', cluster });
+      await cluster.ready();
+      for (let most = 10; most >= 1; most--) {
+        manager.updateLimits({ maxConnectionsPerUser: most });
+        await cluster.settled();
+      }
+      console.log(manager.snapshot().limits.maxConnectionsPerUser);
+      cluster.close();`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let out = '';
+    child.stdout.on('data', (data: Buffer) => (out += data.toString()));
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    expect([out.trim(), code]).toEqual(['1', 0]);
   });
 
   it('updateLimits() tells a conflict and an unreachable server by settled()', async () => {

@@ -731,7 +731,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   updateLimits(changes: ConnectionLimits): void {
     if (typeof changes !== 'object' || changes === null)
       throw wrongType('limits', changes, 'an object');
-    const merged = frozenLimits({ ...this.#limits, ...changes });
+    // Each change is read once: a getter may return another value later.
+    const given = { ...changes };
+    const merged = frozenLimits({ ...this.#limits, ...given });
     const numbers = checkedLimits(merged);
     const bits = this.#limits.ipv6PrefixBits ?? 64;
     if ((merged.ipv6PrefixBits ?? 64) !== bits)
@@ -745,7 +747,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#checkOpen('its limits cannot change');
     if (this.#options.host !== undefined) checkHostLimits(this.#counted, numbers);
     if (this.#shared !== undefined)
-      this.#limits = this.#shared.changeLimits(changes, merged, () => this.#limits);
+      this.#limits = this.#shared.changeLimits(Object.keys(given), merged, () => this.#limits);
     else {
       this.#seats.setLimits(numbers);
       this.#limits = merged;
