@@ -569,6 +569,30 @@ describe.skipIf(SERVER === undefined)('rates over all processes', () => {
     }
   });
 
+  it('a limiter while the server is away remembers an exhausted key in a flood of fresh ones', async () => {
+    const cluster = new Cluster({
+      url: 'redis://127.0.0.1:1',
+      onUnreachable: 'share',
+      expectedMembers: 2,
+    });
+    ends.push(() => cluster.close());
+    const limiter = cluster.limiter({ name: 'logins', limit: 10, windowMs: 3_600_000 });
+    const take = async (): Promise<number> => {
+      const taken = await Promise.all(Array.from({ length: 9 }, () => limiter.take('ada')));
+      return taken.filter(({ success }) => success).length;
+    };
+    expect(await take()).toBe(5);
+    expect(await limiter.take('ada', 0)).toMatchObject({ success: true, remaining: 0, limit: 5 });
+    expect(await limiter.take('bob', 0)).toMatchObject({ success: true, remaining: 5, resetMs: 0 });
+    // More than the share: only the server may admit it.
+    expect(await limiter.take('bob', 6)).toMatchObject({ success: false, retryAfterMs: 1000 });
+    for (let batch = 0; batch < 80; batch++)
+      await Promise.all(Array.from({ length: 1000 }, (_, at) => limiter.take(`${batch} ${at}`)));
+    expect(await take()).toBe(0);
+    // Newcomers have their share, however full it is.
+    expect((await limiter.take('eve')).success).toBe(true);
+  });
+
   it('with closed, a server that has lost its keys admits no more than the rate', async () => {
     const { url, port } = await server();
     const cluster = new Cluster({ url, leaseMs: LEASE_MS, onUnreachable: 'closed' });

@@ -1,5 +1,4 @@
 /** One limit over all processes: the end of one JavaScript thread. The work is done in `src/cluster`. */
-import { hostClock } from '../base/clock.js';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
@@ -515,7 +514,7 @@ export class Cluster {
    */
   limiter(options: ClusterLimiterOptions): ClusterLimiter {
     const join = (): Membership => this.channel('limits');
-    return new ClusterLimiter(join, this.#options, options, () => hostClock.now());
+    return new ClusterLimiter(join, this.#options, options);
   }
 
   /**
