@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { freePort, Redis, SERVER, withClient } from '../cluster/redis.mjs';
 import {
   Cluster,
+  type ClusterLimiter,
   type ClusterOptions,
   type ConnectionLimits,
   ConnectionManager,
@@ -546,6 +547,29 @@ describe.skipIf(SERVER === undefined)('rates over all processes', () => {
         ]);
       }
     }
+  });
+
+  it('a limiter admits its whole burst at once and not one more, whatever its interval is', async () => {
+    const { url } = await server();
+    const cluster = new Cluster({ url, ...PATIENT, onUnreachable: 'share', expectedMembers: 2 });
+    ends.push(() => cluster.close());
+    const taken = async (limiter: ClusterLimiter, key: number, cost: number): Promise<number> => {
+      const asked = Array.from({ length: cost }, () => limiter.take(`${key}`));
+      return (await Promise.all(asked)).filter(({ success }) => success).length;
+    };
+    for (const [limit, windowMs] of [
+      [6, 60_000],
+      [7, 60_000],
+      [49, 86_400_000],
+    ] as const) {
+      const limiter = cluster.limiter({ name: `${limit}`, limit, windowMs });
+      await until(() => limiter.take('warm', 0).then(({ limit: most }) => most === limit));
+      for (let key = 0; key < 100; key++)
+        expect(await taken(limiter, key, limit + 20), `${limit} ${key}`).toBe(limit);
+    }
+    // A burst in each of the calls that these are sent with, since it is there again after a microsecond.
+    const fast = cluster.limiter({ name: 'fast', limit: 1_000_000, windowMs: 100, burst: 10 });
+    for (let key = 0; key < 20; key++) expect(await taken(fast, key, 250)).toBeLessThan(100);
   });
 
   it('a limiter while the server is away: share, open, closed', async () => {
