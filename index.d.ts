@@ -1363,6 +1363,11 @@ interface ClusterLimiterResult {
  * its keys, `share` and `open` begin with full bursts; with `closed` the burst counts as spent at that time, so that no
  * loss admits more than the rate. A first start is no exception.
  *
+ * `share` and `open` count up to 65536 keys in this process. With more it forgets, of the next eight keys in turn, the one
+ * that would have all its units again the soonest, as a `RateLimiter` does: an exhausted key outlives a flood of keys that
+ * take a unit each. A key is kept until 8192 new ones have come. Every key has its whole share again if the number of
+ * processes has changed since.
+ *
  * @example
  * const logins = cluster.limiter({ name: 'logins', limit: 5, windowMs: 60_000 });
  * const { success, retryAfterMs } = await logins.take(`${ip} ${user}`);
@@ -1685,7 +1690,8 @@ declare class Cluster {
      * Waits until the changes by `manager.updateLimits()` are in force on the server and in this process; the others
      * take them over with their next beat.
      * @throws ERR_LIMITS_CONFLICT if another process has changed them at the same time; ERR_CLUSTER_UNREACHABLE if the
-     * server does not answer: they may still be in force; ERR_CLOSED. As rejections, for the first change that has failed
+     * server does not answer, or is lost for `leaseMs` after its answer: they may still be in force; ERR_CLOSED. As
+     * rejections, for the first change that has failed
      */
     settled(): Promise<void>;
     /**

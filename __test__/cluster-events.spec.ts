@@ -1,8 +1,10 @@
+import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
 import { freePort, Redis, SERVER, withClient } from '../cluster/redis.mjs';
 import {
   Cluster,
+  type ClusterLimiter,
   type ClusterOptions,
   type ConnectionLimits,
   ConnectionManager,
@@ -10,6 +12,7 @@ import {
 } from '../dist/index.js';
 import { FakeSocket } from '../dist/testing.js';
 import { Peer } from './fixtures/cluster-peer.js';
+import { LastReply } from './fixtures/last-reply.js';
 import { until } from './fixtures/until.js';
 
 // A real server and real processes: events, presence and rates over all of them.
@@ -174,6 +177,87 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
     expect(await open(manager, 'ada')).toBeInstanceOf(FakeSocket);
     // The news of the cluster leaves the rate as it is.
     expect(connection!.received(1)).toBe('drop');
+  });
+
+  it('updateLimits() lifts each limit that counts over all processes', async () => {
+    const rate = { limit: 100, windowMs: 1000 };
+    const limits = {
+      maxTotalConnections: 100,
+      maxConnectionsPerIp: 20,
+      maxConnectionsPerPrefix: 30,
+      maxConnectionsPerUser: 2,
+      maxAnonymousConnections: 40,
+      maxAnonymousConnectionsPerIp: 10,
+      maxUnknownIpConnections: 50,
+      connectRatePerIp: rate,
+      connectRatePerUser: rate,
+    };
+    const { peer, manager, cluster } = await pair(limits, PATIENT);
+    const left: Partial<Record<string, unknown>> = { ...limits };
+    for (const name of Object.keys(limits)) {
+      manager.updateLimits({ [name]: undefined });
+      await cluster.settled();
+      delete left[name];
+      expect(manager.snapshot().limits, name).toEqual(left);
+    }
+    await until(() =>
+      peer.run<boolean>('return Object.keys(manager.snapshot().limits).length === 0'),
+    );
+    for (let connection = 0; connection < 3; connection++)
+      expect(await open(manager, 'ada')).toBeInstanceOf(FakeSocket);
+    // All of them at once.
+    manager.updateLimits(limits);
+    manager.updateLimits(Object.fromEntries(Object.keys(limits).map((name) => [name, undefined])));
+    await cluster.settled();
+    expect(manager.snapshot().limits).toEqual({});
+  });
+
+  it('settled() tells of a change that the server has taken and lost, and the next one is made', async () => {
+    const { port, redis } = await server();
+    const proxy = await new LastReply(port, 'return { tostring(num(m[2]) + 1) }').listen();
+    ends.push(() => proxy.close());
+    const url = `redis://127.0.0.1:${proxy.port}`;
+    const cluster = new Cluster({ url, leaseMs: LEASE_MS, onUnreachable: 'closed' });
+    ends.push(() => cluster.close());
+    const manager = new ConnectionManager({ maxConnectionsPerUser: 9 }, { name: 'chat', cluster });
+    ends.push(() => manager.close());
+    await cluster.ready();
+    manager.updateLimits({ maxConnectionsPerUser: 3 });
+    const lost = expect(cluster.settled()).rejects.toMatchObject({
+      code: 'ERR_CLUSTER_UNREACHABLE',
+    });
+    await until(() => proxy.isCut);
+    await redis.kill();
+    await redis.start();
+    proxy.isCut = false;
+    await lost;
+    await cluster.ready();
+    expect(manager.snapshot().limits.maxConnectionsPerUser).toBe(9);
+    manager.updateLimits({ maxConnectionsPerUser: 2 });
+    await cluster.settled();
+    expect(manager.snapshot().limits.maxConnectionsPerUser).toBe(2);
+  });
+
+  it('a pending change of limits keeps the process alive until settled()', async () => {
+    const { url } = await server();
+    const script = `
+      import { Cluster, ConnectionManager } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)};
+      const cluster = new Cluster({ url: ${JSON.stringify(url)}, leaseMs: 1000 });
+      const manager = new ConnectionManager({ maxConnectionsPerUser: 3 }, { name: 'chat', cluster });
+      await cluster.ready();
+      for (let most = 10; most >= 1; most--) {
+        manager.updateLimits({ maxConnectionsPerUser: most });
+        await cluster.settled();
+      }
+      console.log(manager.snapshot().limits.maxConnectionsPerUser);
+      cluster.close();`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let out = '';
+    child.stdout.on('data', (data: Buffer) => (out += data.toString()));
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    expect([out.trim(), code]).toEqual(['1', 0]);
   });
 
   it('updateLimits() tells a conflict and an unreachable server by settled()', async () => {
@@ -480,6 +564,29 @@ describe.skipIf(SERVER === undefined)('rates over all processes', () => {
     }
   });
 
+  it('a limiter admits its whole burst at once and not one more, whatever its interval is', async () => {
+    const { url } = await server();
+    const cluster = new Cluster({ url, ...PATIENT, onUnreachable: 'share', expectedMembers: 2 });
+    ends.push(() => cluster.close());
+    const taken = async (limiter: ClusterLimiter, key: number, cost: number): Promise<number> => {
+      const asked = Array.from({ length: cost }, () => limiter.take(`${key}`));
+      return (await Promise.all(asked)).filter(({ success }) => success).length;
+    };
+    for (const [limit, windowMs] of [
+      [6, 60_000],
+      [7, 60_000],
+      [49, 86_400_000],
+    ] as const) {
+      const limiter = cluster.limiter({ name: `${limit}`, limit, windowMs });
+      await until(() => limiter.take('warm', 0).then(({ limit: most }) => most === limit));
+      for (let key = 0; key < 100; key++)
+        expect(await taken(limiter, key, limit + 20), `${limit} ${key}`).toBe(limit);
+    }
+    // A burst in each of the calls that these are sent with, since it is there again after a microsecond.
+    const fast = cluster.limiter({ name: 'fast', limit: 1_000_000, windowMs: 100, burst: 10 });
+    for (let key = 0; key < 20; key++) expect(await taken(fast, key, 250)).toBeLessThan(100);
+  });
+
   it('a limiter while the server is away: share, open, closed', async () => {
     for (const [onUnreachable, granted] of [
       ['share', 5],
@@ -499,6 +606,30 @@ describe.skipIf(SERVER === undefined)('rates over all processes', () => {
       cluster.close();
       expect((await limiter.take('ada')).success).toBe(false);
     }
+  });
+
+  it('a limiter while the server is away remembers an exhausted key in a flood of fresh ones', async () => {
+    const cluster = new Cluster({
+      url: 'redis://127.0.0.1:1',
+      onUnreachable: 'share',
+      expectedMembers: 2,
+    });
+    ends.push(() => cluster.close());
+    const limiter = cluster.limiter({ name: 'logins', limit: 10, windowMs: 3_600_000 });
+    const take = async (): Promise<number> => {
+      const taken = await Promise.all(Array.from({ length: 9 }, () => limiter.take('ada')));
+      return taken.filter(({ success }) => success).length;
+    };
+    expect(await take()).toBe(5);
+    expect(await limiter.take('ada', 0)).toMatchObject({ success: true, remaining: 0, limit: 5 });
+    expect(await limiter.take('bob', 0)).toMatchObject({ success: true, remaining: 5, resetMs: 0 });
+    // More than the share: only the server may admit it.
+    expect(await limiter.take('bob', 6)).toMatchObject({ success: false, retryAfterMs: 1000 });
+    for (let batch = 0; batch < 80; batch++)
+      await Promise.all(Array.from({ length: 1000 }, (_, at) => limiter.take(`${batch} ${at}`)));
+    expect(await take()).toBe(0);
+    // Newcomers have their share, however full it is.
+    expect((await limiter.take('eve')).success).toBe(true);
   });
 
   it('with closed, a server that has lost its keys admits no more than the rate', async () => {

@@ -161,6 +161,17 @@ describe('a limiter', () => {
         });
     for (const cost of [0, -1, 1.5, NaN, Infinity, 2 ** 30 + 1, 2 ** 32 + 1])
       expect(errorOf(() => limiter.take('a', cost))).toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
+    const throwing = {
+      valueOf: () => {
+        throw new Error('asked for its value');
+      },
+    };
+    for (const cost of [1n, Symbol('cost'), throwing, '1', null])
+      for (const run of ['take', 'peek', 'penalty', 'reward'] as const)
+        expect(errorOf(() => limiter[run]('a', cost as never))).toMatchObject({
+          code: 'ERR_INVALID_ARG_TYPE',
+          field: expect.stringMatching(/^(cost|points)$/),
+        });
     expect(errorOf(() => limiter.block('a', 0))).toMatchObject({ field: 'forMs' });
     const wrong = (options: object): unknown =>
       errorOf(() => new RateLimiter({ limit: 1, windowMs: 1, ...options } as never)).field;

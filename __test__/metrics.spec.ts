@@ -656,11 +656,14 @@ describe('bad input', () => {
       ),
       [() => metrics.recordRequest(1, { status: 99 }), 'ERR_OUT_OF_RANGE', 'status'],
       [() => metrics.recordRequest(1, { status: 200.5 }), 'ERR_OUT_OF_RANGE', 'status'],
-      [
-        () => metrics.recordRequest(1, { status: '200' as never }),
-        'ERR_INVALID_ARG_TYPE',
-        'status',
-      ],
+      ...['200', null, {}, 5n, Symbol('status')].map(
+        (status) =>
+          [
+            () => metrics.recordRequest(1, { status: status as never }),
+            'ERR_INVALID_ARG_TYPE',
+            'status',
+          ] as const,
+      ),
       [() => metrics.recordRequest(1, { route: 5 as never }), 'ERR_INVALID_ARG_TYPE', 'route'],
       [() => metrics.recordRequest(1, { method: {} as never }), 'ERR_INVALID_ARG_TYPE', 'method'],
       [() => metrics.recordRequest(1, { error: '' }), 'ERR_INVALID_ARG_TYPE', 'error'],

@@ -67,6 +67,7 @@ pub(super) trait Algorithm: Copy {
     /// Returns the state at a time.
     fn reading(&self, state: &Self::State, now: f64) -> Reading;
 
-    /// Returns the time from which the state equals that of a key that is not known, ms.
-    fn fresh_at(&self, state: &Self::State) -> f64;
+    /// Returns the time until the state equals that of a key that is not known, ms; 0 or less if it
+    /// does.
+    fn fresh_in(&self, state: &Self::State, now: f64) -> f64;
 }

@@ -108,7 +108,7 @@ impl Algorithm for FixedWindow {
         }
     }
 
-    fn fresh_at(&self, state: &Window) -> f64 {
-        state.ends_at
+    fn fresh_in(&self, state: &Window, now: f64) -> f64 {
+        state.ends_at - now
     }
 }

@@ -82,6 +82,18 @@ impl SlidingWindow {
         Ok(parts)
     }
 
+    /// Returns the time from which no cost counts, ms.
+    pub(super) fn fresh_at(&self, state: &Parts) -> f64 {
+        match state.blocked_until() {
+            Some(until) => until,
+            None => state
+                .numbers()
+                .rev()
+                .find(|part| state.get(*part) > 0)
+                .map_or(f64::NEG_INFINITY, |part| self.leaves_at(part)),
+        }
+    }
+
     /// Returns the time at which `cost` conforms, if nothing else is spent.
     fn conforms_at(&self, parts: &Parts, cost: f64) -> f64 {
         let mut excess = parts.sum() + cost - self.limit;
@@ -166,14 +178,7 @@ impl Algorithm for SlidingWindow {
         }
     }
 
-    fn fresh_at(&self, state: &Parts) -> f64 {
-        match state.blocked_until() {
-            Some(until) => until,
-            None => state
-                .numbers()
-                .rev()
-                .find(|part| state.get(*part) > 0)
-                .map_or(f64::NEG_INFINITY, |part| self.leaves_at(part)),
-        }
+    fn fresh_in(&self, state: &Parts, now: f64) -> f64 {
+        self.fresh_at(state) - now
     }
 }

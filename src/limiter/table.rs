@@ -146,7 +146,7 @@ impl<A: Algorithm> Table<A> {
         let at = self.find(key);
         let mut state = self.state(at);
         change(&mut state);
-        if self.algorithm.fresh_at(&state) > now {
+        if self.algorithm.fresh_in(&state, now) > 0.0 {
             self.store(at, key, state, now);
         } else if at != NONE {
             self.remove(at);
@@ -207,7 +207,7 @@ impl<A: Algorithm> Table<A> {
             self.hand = 0;
         }
         if let Some(cell) = self.cells.get(self.hand) {
-            if self.algorithm.fresh_at(&cell.state) <= now {
+            if self.algorithm.fresh_in(&cell.state, now) <= 0.0 {
                 self.remove(self.hand as u32 + 1);
             }
             self.hand += 1;
@@ -219,39 +219,40 @@ impl<A: Algorithm> Table<A> {
     fn replace(&mut self, key: KeyHash, state: A::State, now: f64) {
         let count = self.cells.len();
         let start = if self.hand < count { self.hand } else { 0 };
-        let mut victim = start;
-        let mut spare = None;
+        let mut victim = (start, self.fresh_in(start, now));
+        let mut spare: Option<(usize, f64)> = None;
         for offset in 1..CANDIDATES.min(count) {
             let at = (start + offset) % count;
-            if self.fresh_at(at) < self.fresh_at(victim) {
+            let left = self.fresh_in(at, now);
+            if left < victim.1 {
                 spare = Some(victim);
-                victim = at;
-            } else if spare.is_none_or(|spare| self.fresh_at(at) < self.fresh_at(spare)) {
-                spare = Some(at);
+                victim = (at, left);
+            } else if spare.is_none_or(|spare| left < spare.1) {
+                spare = Some((at, left));
             }
         }
-        if self.fresh_at(victim) > now {
+        if victim.1 > 0.0 {
             self.evicted += 1;
         }
         self.hand = start + CANDIDATES.min(count);
         if self.hand >= count {
             self.hand -= count;
         }
-        let at = victim as u32 + 1;
+        let at = victim.0 as u32 + 1;
         self.unchain(at);
-        self.cells[victim] = Cell {
+        self.cells[victim.0] = Cell {
             key,
             next: NONE,
             state,
         };
         self.chain(at);
-        if let Some(spare) = spare.filter(|spare| self.fresh_at(*spare) <= now) {
+        if let Some((spare, _)) = spare.filter(|(_, left)| *left <= 0.0) {
             self.remove(spare as u32 + 1);
         }
     }
 
-    fn fresh_at(&self, at: usize) -> f64 {
-        self.algorithm.fresh_at(&self.cells[at].state)
+    fn fresh_in(&self, at: usize, now: f64) -> f64 {
+        self.algorithm.fresh_in(&self.cells[at].state, now)
     }
 
     /// Makes the link to a cell lead to another place.
@@ -404,7 +405,7 @@ mod tests {
 
     #[test]
     fn cells_are_small() {
-        assert_eq!(size_of::<Cell<f64>>(), 24);
+        assert_eq!(size_of::<Cell<<Gcra as Algorithm>::State>>(), 24);
         assert_eq!(size_of::<Cell<super::super::fixed_window::Window>>(), 32);
         assert_eq!(size_of::<Cell<Parts>>(), 56);
     }
@@ -415,7 +416,7 @@ mod tests {
         fn agrees_with_a_map(steps in proptest::collection::vec((0u32..60, 0u8..8, 0u32..4, 0u32..300), 1..600)) {
             let algorithm = Gcra::new(quota(3.0, 1000.0));
             let mut table = Table::new(algorithm, 1000);
-            let mut map: HashMap<u32, f64> = HashMap::new();
+            let mut map: HashMap<u32, u64> = HashMap::new();
             let mut now = 0.0;
             for (name, step, points, gap) in steps {
                 now += f64::from(gap);

@@ -24,14 +24,16 @@ struct Bucket {
 }
 
 proptest! {
+    /// Also at the time of day, where a product with a high limit has no place for single units.
     #[test]
     fn gcra_agrees_with_a_leaky_bucket(
         steps in proptest::collection::vec((0u32..2000, 1u32..4), 1..300),
-        limit in 1u32..50, window in 1u32..5000, burst in 1u32..20,
+        limit in prop_oneof![1u32..50, 1u32..=1 << 30], window in 1u32..5000, burst in 1u32..20,
+        start in prop_oneof![Just(0i64), -10_000i64..0, 1_764_400_000_000i64..1_764_500_000_000],
     ) {
         let mut limiter = Limiter::new(&settings(Kind::Gcra, limit, window, burst));
-        let mut bucket = Bucket { level: 0, at: 0 };
-        let mut now = 0;
+        let mut now = i128::from(start);
+        let mut bucket = Bucket { level: 0, at: now };
         let (limit, window, burst) = (i128::from(limit), i128::from(window), i128::from(burst));
         for (gap, cost) in steps {
             now += i128::from(gap);
@@ -109,6 +111,26 @@ proptest! {
         }
     }
 
+    /// At the time of day in whole milliseconds, a limiter admits its burst and not one more, whatever
+    /// the limit is.
+    #[test]
+    fn a_burst_is_exact_at_the_time_of_day(
+        now in 1_764_400_000_000i64..1_764_500_000_000, limit in 1u32..=1 << 30, window in 1u32..100_000,
+        most in 1u32..50, part in 0u32..8,
+    ) {
+        let now = now as f64 + f64::from(part) / 8.0;
+        for burst in [most, limit] {
+            let mut limiter = Limiter::new(&settings(Kind::Gcra, limit, window, burst));
+            let fresh = limiter.peek(&[1], 1.0, now).reading.remaining;
+            prop_assert_eq!(fresh, f64::from(burst));
+            let over = limiter.take(&[1], f64::from(burst) + 1.0, now).answer;
+            prop_assert_eq!((over.admitted, over.retry_after_ms), (false, f64::INFINITY));
+            prop_assert!(limiter.take(&[1], f64::from(burst - 1) + 1.0, now).answer.admitted);
+            let refused = limiter.take(&[1], 1.0, now).answer;
+            prop_assert_eq!((refused.admitted, refused.reading.remaining), (false, 0.0));
+        }
+    }
+
     /// Fractional times round, also where they are small beside the window.
     #[test]
     fn a_burst_is_whole_at_any_time(now in 0.0..1e9f64, small in 0.0..10.0f64, limit in 1u32..50, window in 1u32..100_000_000) {
@@ -147,6 +169,22 @@ proptest! {
                 prop_assert_eq!(one.take(&[1], cost, now).answer, two.take(&[1], cost, now).answer);
             }
         }
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_what_is_spent() {
+    let mut limiter = Limiter::new(&settings(Kind::Gcra, 2, 1000, 2));
+    let now = 1_764_400_000_000.0;
+    for time in [now, now - 1000.0] {
+        limiter.take(&[1], 2.0, time);
+        assert!(!limiter.take(&[1], 1.0, time).answer.admitted);
+    }
+    limiter.penalty(&[1], f64::from(1 << 30), now);
+    assert!(!limiter.take(&[1], 1.0, now - 3_600_000.0).answer.admitted);
+    // A clock that jumps by years begins anew, whatever way it goes.
+    for time in [0.0, -now, now, 9e15] {
+        assert!(limiter.take(&[1], 2.0, time).answer.admitted, "{time}");
     }
 }
 

@@ -1,5 +1,4 @@
 /** One limit over all processes: the end of one JavaScript thread. The work is done in `src/cluster`. */
-import { hostClock } from '../base/clock.js';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
@@ -164,6 +163,7 @@ export class Cluster {
       name,
       numbers,
       this.#options.admitTimeoutMs,
+      this.#options.leaseMs,
       this.#native,
       this.#hooks,
       (isHeld) => this.#hold(isHeld),
@@ -407,7 +407,8 @@ export class Cluster {
    * Waits until the changes by `manager.updateLimits()` are in force on the server and in this process; the others
    * take them over with their next beat.
    * @throws ERR_LIMITS_CONFLICT if another process has changed them at the same time; ERR_CLUSTER_UNREACHABLE if the
-   * server does not answer: they may still be in force; ERR_CLOSED. As rejections, for the first change that has failed
+   * server does not answer, or is lost for `leaseMs` after its answer: they may still be in force; ERR_CLOSED. As
+   * rejections, for the first change that has failed
    */
   async settled(): Promise<void> {
     await Promise.all(this.#managers().map((member) => member.settled()));
@@ -513,7 +514,7 @@ export class Cluster {
    */
   limiter(options: ClusterLimiterOptions): ClusterLimiter {
     const join = (): Membership => this.channel('limits');
-    return new ClusterLimiter(join, this.#options, options, () => hostClock.now());
+    return new ClusterLimiter(join, this.#options, options);
   }
 
   /**

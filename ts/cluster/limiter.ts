@@ -2,6 +2,7 @@
 import { wholeMs } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { RateLimiter } from '../limiter/limiter.js';
 import type { Membership } from './membership.js';
 
 /** Options of `cluster.limiter`. */
@@ -38,10 +39,14 @@ export interface LimiterPolicy {
 
 const UNITS_MAX = 1e6;
 const KEY_MAX = 1024;
-/** Keys that are counted here while the server cannot be asked. */
+/** Most keys that are counted here while the server cannot be asked. */
 const LOCAL_MAX = 65_536;
 /** Retry time that a refusal without a server tells, ms. */
 const AWAY_MS = 1000;
+
+/** Returns the share of one of so many processes: at least 1. */
+const shareOf = (whole: number, members: number): number =>
+  Math.max(1, Math.floor(whole / members));
 
 /**
  * One rate over all processes, by GCRA on the server's clock. Get it from `cluster.limiter`. Calls of one moment go to
@@ -52,6 +57,11 @@ const AWAY_MS = 1000;
  * rate, at least 1 unit in each window; `open`: the whole rate; `closed`: nothing succeeds. After the server has lost
  * its keys, `share` and `open` begin with full bursts; with `closed` the burst counts as spent at that time, so that no
  * loss admits more than the rate. A first start is no exception.
+ *
+ * `share` and `open` count up to 65536 keys in this process. With more it forgets, of the next eight keys in turn, the one
+ * that would have all its units again the soonest, as a `RateLimiter` does: an exhausted key outlives a flood of keys that
+ * take a unit each. A key is kept until 8192 new ones have come. Every key has its whole share again if the number of
+ * processes has changed since.
  *
  * @example
  * const logins = cluster.limiter({ name: 'logins', limit: 5, windowMs: 60_000 });
@@ -64,17 +74,12 @@ export class ClusterLimiter {
   readonly #limit: number;
   readonly #windowMs: number;
   readonly #burst: number;
-  readonly #now: () => number;
-  /** Arrival times of keys while the server cannot be asked, oldest first. */
-  readonly #local = new Map<string, number>();
+  /** Counts the keys while the server cannot be asked. */
+  #local: RateLimiter | undefined;
+  #localBurst = 0;
 
   /** @internal */
-  constructor(
-    join: () => Membership,
-    policy: LimiterPolicy,
-    options: ClusterLimiterOptions,
-    now: () => number,
-  ) {
+  constructor(join: () => Membership, policy: LimiterPolicy, options: ClusterLimiterOptions) {
     if (typeof options !== 'object' || options === null)
       throw wrongType('options', options, 'an object');
     knownOptions('limiter', options, ['name', 'limit', 'windowMs', 'burst']);
@@ -87,7 +92,6 @@ export class ClusterLimiter {
     this.#limit = wholeNumber('limit', options.limit, 1, UNITS_MAX);
     this.#windowMs = wholeNumber('windowMs', options.windowMs, 1, TIME_MAX_MS);
     this.#burst = wholeNumber('burst', options.burst, 1, UNITS_MAX, this.#limit);
-    this.#now = now;
     this.#member = join();
   }
 
@@ -126,28 +130,28 @@ export class ClusterLimiter {
       policy === 1 ? 1 : Math.max(figures === undefined ? 0 : figures.members, expectedMembers);
     if (policy === 2 || figures === undefined || members === 0)
       return { success: false, remaining: 0, limit: 0, resetMs: AWAY_MS, retryAfterMs: AWAY_MS };
-    const share = (whole: number): number => Math.max(1, Math.floor(whole / members));
-    const intervalMs = this.#windowMs / share(this.#limit);
-    const burst = share(this.#burst);
-    const now = this.#now();
-    const arrival = Math.max(now, this.#local.get(key) ?? 0);
-    const lateMs = arrival + intervalMs * (cost - burst) - now;
-    const success = lateMs <= 0;
-    const next = success ? arrival + intervalMs * cost : arrival;
-    if (success && cost > 0) this.#note(key, next);
+    const local = this.#localOf(members);
+    // A cost of 0 only looks.
+    const { success, remaining, resetMs, retryAfterMs } =
+      cost === 0 ? { ...local.peek(key), success: true } : local.take(key, cost);
+    // The server may admit what is more than a share.
+    const retryMs = retryAfterMs === Infinity ? AWAY_MS : Math.max(1, wholeMs(retryAfterMs));
     return {
       success,
-      remaining: Math.max(0, Math.floor(burst - (next - now) / intervalMs + 1e-6)),
-      limit: burst,
-      resetMs: wholeMs(next - now),
-      retryAfterMs: success ? 0 : Math.max(1, wholeMs(lateMs)),
+      remaining,
+      limit: shareOf(this.#burst, members),
+      resetMs: wholeMs(resetMs),
+      retryAfterMs: success ? 0 : retryMs,
     };
   }
 
-  #note(key: string, arrival: number): void {
-    this.#local.delete(key);
-    this.#local.set(key, arrival);
-    // The key that was taken from longest ago has a full burst again.
-    if (this.#local.size > LOCAL_MAX) this.#local.delete(this.#local.keys().next().value!);
+  /** Returns the limiter of a share of the rate. */
+  #localOf(members: number): RateLimiter {
+    const limit = shareOf(this.#limit, members);
+    const burst = shareOf(this.#burst, members);
+    if (this.#local?.limit !== limit || this.#localBurst !== burst)
+      this.#local = new RateLimiter({ limit, windowMs: this.#windowMs, burst, maxKeys: LOCAL_MAX });
+    this.#localBurst = burst;
+    return this.#local;
   }
 }

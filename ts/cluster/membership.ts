@@ -2,6 +2,7 @@
 import { PortcullisError } from '../base/errors.js';
 import type { Hooks } from '../base/hooks.js';
 import type { ClusterFigures, ClusterMail, NativeCluster } from '../native/addon.js';
+import { TimerManager } from '../timers/manager.js';
 
 // Answers of the core besides 0 (granted) and the codes of limits.
 /** The answer comes later. @internal */
@@ -83,7 +84,8 @@ export class Membership {
   /** Revision of the limits that the listeners have heard of: a change must not be based on others. */
   #revision: number;
   #changes: Promise<void> = Promise.resolve();
-  readonly #awaiting = new Set<() => void>();
+  /** Those that wait for a revision of the limits. */
+  readonly #awaiting = new Set<(limits: readonly number[]) => void>();
   #failure: PortcullisError | undefined;
 
   /**
@@ -95,6 +97,7 @@ export class Membership {
     readonly name: string,
     readonly limits: string,
     readonly admitTimeoutMs: number,
+    readonly leaseMs: number,
     native: NativeCluster,
     hooks: Hooks,
     hold: (isHeld: boolean) => void,
@@ -132,9 +135,10 @@ export class Membership {
 
   /** Adds or removes one that waits: the process stays alive for it. */
   #change(act: () => unknown): void {
-    const before = this.#waiting.size + this.#requests.size;
+    const count = (): number => this.#waiting.size + this.#requests.size + this.#awaiting.size;
+    const before = count();
     act();
-    const after = this.#waiting.size + this.#requests.size;
+    const after = count();
     if ((before === 0) !== (after === 0)) this.#hold(after > 0);
   }
 
@@ -177,12 +181,12 @@ export class Membership {
     const [kind = '', ...data] = mail.parts;
     for (const listener of this.#listeners)
       this.#hooks.run('clusterNews', () => listener(kind, data));
-    if (kind === 'limits') this.#heard(Number(data[0]));
+    if (kind === 'limits') this.#heard(Number(data[0]), data.slice(1).map(Number));
   }
 
-  #heard(revision: number): void {
+  #heard(revision: number, limits: readonly number[]): void {
     this.#revision = revision;
-    for (const look of this.#awaiting) look();
+    for (const look of this.#awaiting) look(limits);
   }
 
   /** Calls `listener` with all news; returns a function that removes it. */
@@ -203,22 +207,44 @@ export class Membership {
    */
   changeLimits(numbers: () => number[]): void {
     const change = async (): Promise<void> => {
-      const outcome = await this.request('limits', '', [], [this.#revision, ...numbers()]);
+      const limits = numbers();
+      const outcome = await this.request('limits', '', [], [this.#revision, ...limits]);
       if (outcome.code !== 0) throw outcomeError(outcome, 'the limits are as they were');
       const changed = Number(outcome.parts[0]);
-      // In force here with the next beat, which the event has brought forward.
-      await new Promise<void>((resolve) => {
-        const look = (): void => {
-          if (this.#revision < changed) return;
-          this.#awaiting.delete(look);
-          resolve();
-        };
-        this.#awaiting.add(look);
-        look();
-      });
+      if (this.#revision < changed) await this.#inForce(changed, limits);
     };
     this.#changes = this.#changes.then(change).catch((error: unknown) => {
       this.#failure ??= error as PortcullisError;
+    });
+  }
+
+  /**
+   * Waits until a change that the server has taken is in force here: with the next beat, which the event has brought
+   * forward.
+   * @throws ERR_CLUSTER_UNREACHABLE if no beat has told of it for a lease: a server that is lost may have lost it, too;
+   * ERR_LIMITS_CONFLICT if another change has come in its place after such a loss. As rejections
+   */
+  #inForce(changed: number, wanted: readonly number[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timers = new TimerManager({ name: 'cluster.limits' });
+      const end = (settle: () => void): void => {
+        timers.close();
+        this.#change(() => this.#awaiting.delete(look));
+        settle();
+      };
+      const look = (limits: readonly number[]): void => {
+        if (this.#revision < changed) return;
+        const isOther = this.#revision === changed && limits.join() !== wanted.join();
+        const action = 'the change is not in force here';
+        end(isOther ? () => reject(outcomeError({ code: CONFLICT, parts: [] }, action)) : resolve);
+      };
+      this.#change(() => this.#awaiting.add(look));
+      timers.setInterval(() => {
+        // A busy loop is late: the news is on its way.
+        if ((this.figures()?.revision ?? 0) >= changed) return;
+        const lost = { code: UNREACHABLE, parts: [] };
+        end(() => reject(outcomeError(lost, 'it is unknown whether the limits have changed')));
+      }, this.leaseMs);
     });
   }
 
@@ -235,6 +261,6 @@ export class Membership {
     for (const ticket of this.#waiting.keys()) this.answered(ticket, LEFT);
     for (const ticket of this.#requests.keys())
       this.mailed({ member: this.id, ticket, code: LEFT, parts: [] });
-    this.#heard(Infinity);
+    this.#heard(Infinity, []);
   }
 }

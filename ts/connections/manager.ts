@@ -756,7 +756,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#seats.setLimits(numbers, places);
       this.#limits = merged;
     } else {
-      this.#limits = this.#shared.changeLimits(given, merged, () => this.#limits);
+      this.#limits = this.#shared.changeLimits(Object.keys(given), merged, () => this.#limits);
       this.#seats.setLimits(numbers, places & ~CLUSTER_PLACES);
     }
     this.#applyLimits();

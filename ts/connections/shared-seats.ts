@@ -313,20 +313,24 @@ export class SharedSeats<S extends ManagedSocket> {
 
   /**
    * Changes the limits of all processes.
-   * @param changes a copy of what was given: `undefined` lifts a limit
-   * @param merged the limits of this manager with the changes
+   * @param changed names of the limits that change
+   * @param merged the limits of this manager with the changes; a limit that is lifted is absent
    * @param current returns the limits of this manager when it is the turn of the change
    * @returns the limits of this manager until then: those that count over all processes stay as they are
    */
   changeLimits(
-    changes: ConnectionLimits,
+    changed: readonly string[],
     merged: Readonly<ConnectionLimits>,
     current: () => Readonly<ConnectionLimits>,
   ): Readonly<ConnectionLimits> {
     const inForce = this.#member.figures()?.limits ?? clusterNumbers(checkedLimits(current()));
+    // A lifted limit is `undefined` here: it must not stay as it is.
+    const given = Object.fromEntries(
+      changed.map((name) => [name, merged[name as keyof ConnectionLimits]]),
+    );
     // Merged again when it is its turn: another change may be under way.
     this.#member.changeLimits(() =>
-      clusterNumbers(checkedLimits(frozenLimits({ ...current(), ...changes }))),
+      clusterNumbers(checkedLimits(frozenLimits({ ...current(), ...given }))),
     );
     return frozenLimits(withClusterLimits(merged, inForce));
   }

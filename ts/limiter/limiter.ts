@@ -130,7 +130,8 @@ export class RateLimiter {
   takeAt(key: string, cost: number, now: number): RateLimitResult {
     if (typeof key !== 'string') throw wrongType('key', key, 'a string');
     // Checked here at once: the call of a function that checks costs more than the check.
-    if (cost >>> 0 !== cost || cost === 0 || cost > COST_MAX) checkedCost('cost', cost);
+    if (typeof cost !== 'number' || cost >>> 0 !== cost || cost === 0 || cost > COST_MAX)
+      checkedCost('cost', cost);
     const answer = this.#answer;
     const outcome = this.#take(encodeName(key, this.#text), cost, now);
     const success = outcome === ADMITTED;

@@ -161,7 +161,7 @@ export class ProductionMetrics {
     const code =
       status === undefined
         ? 0
-        : (status | 0) === status && status >= 100 && status <= 599
+        : typeof status === 'number' && (status | 0) === status && status >= 100 && status <= 599
           ? status
           : wrongStatus(status);
     if (typeof error === 'string') this.#errors.add('error', error);

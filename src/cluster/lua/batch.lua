@@ -53,12 +53,11 @@ local out, q = {}, 0
 local W = ARGV[11]
 local now = (num(m[14]) > 0 or W ~= '') and clock() or 0
 local drains = num(m[14]) > now
-local wait, arrivals = '', {}
+local wait, ahead = '', {}
 local function spare(j, interval, burst)
   if j == 0 or interval == 0 then return 0 end
-  local a = arrivals[j] or arrival(KEYS[j], now, interval, burst, ARGV[12] == '1' and num(m[19]))
-  arrivals[j] = a
-  return a + interval - interval * burst - now
+  ahead[j] = ahead[j] or ahead_of(KEYS[j], now, interval, burst, ARGV[12] == '1' and num(m[19]))
+  return late_by(ahead[j], interval, burst, 1)
 end
 local qI, bI, qU, bU = num(m[15]), num(m[16]), num(m[17]), num(m[18])
 local function take(j)
@@ -128,8 +127,8 @@ for p = 1, #Q, 9 do
         KEYS[tonumber(ARGV[14])]) end
       code = 11
     end
-    if w1 > 0 and qI > 0 then arrivals[w1] = arrivals[w1] + qI end
-    if w2 > 0 and qU > 0 then arrivals[w2] = arrivals[w2] + qU end
+    if w1 > 0 and qI > 0 then ahead[w1] = ahead[w1] + qI end
+    if w2 > 0 and qU > 0 then ahead[w2] = ahead[w2] + qU end
     if kind ~= 1 then mT = mT + 1 end
     if w > 0 then mA = mA + 1 end
     take(i); take(x); take(u); take(w)
@@ -144,6 +143,6 @@ for j in pairs(dirty) do
   end
   if v == '' then call('HDEL', key[j], field[j]) else call('HSET', key[j], field[j], v) end
 end
-for j, a in pairs(arrivals) do arrived(KEYS[j], now, a) end
+for j, a in pairs(ahead) do arrived(KEYS[j], now, a) end
 if mT ~= T0 or mA ~= A0 then call('HSET', M, 'T', T + mT, 'A', A + mA, 'T' .. I, mT, 'A' .. I, mA) end
 return done(table.concat(out) .. wait)

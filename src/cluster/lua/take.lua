@@ -7,17 +7,17 @@ local now, born = clock(), ARGV[2] == '1' and num(m[2])
 local known, out = {}, {}
 for a = 3, #ARGV, 4 do
   local k, interval, burst, cost = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
-  local at = known[k] or arrival(KEYS[k], now, interval, burst, born)
+  local ahead = known[k] or ahead_of(KEYS[k], now, interval, burst, born)
   -- Another caller of this batch may have another rate.
-  at = math.min(at, now + interval * burst)
-  local late = at + interval * cost - interval * burst - now
-  local ok = late <= 0
-  if ok then at = at + interval * cost end
-  known[k] = at
-  if ok and cost > 0 then arrived(KEYS[k], now, at) end
+  ahead = math.min(ahead, interval * burst)
+  local late = late_by(ahead, interval, burst, cost)
+  local ok = late == 0
+  if ok then ahead = ahead + interval * cost end
+  known[k] = ahead
+  if ok and cost > 0 then arrived(KEYS[k], now, ahead) end
   out[#out + 1] = ok and '1' or '0'
-  out[#out + 1] = tostring(math.max(0, floor((interval * burst - (at - now)) / interval + 1e-6)))
-  out[#out + 1] = tostring(math.ceil(at - now))
+  out[#out + 1] = tostring(math.max(0, floor((interval * burst - ahead) / interval + 1e-3)))
+  out[#out + 1] = tostring(math.max(0, math.ceil(ahead - 0.001)))
   out[#out + 1] = tostring(ok and 0 or math.max(1, math.ceil(late)))
 end
 return out
