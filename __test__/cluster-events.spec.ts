@@ -192,7 +192,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
       connectRatePerIp: rate,
       connectRatePerUser: rate,
     };
-    const { peer, manager, cluster } = await pair(limits, PATIENT);
+    const { peer, manager, cluster } = await pair(limits, CALM);
     manager.updateLimits({ maxConnectionsPerUser: undefined });
     await cluster.settled();
     const { maxConnectionsPerUser: _, ...left } = limits;
