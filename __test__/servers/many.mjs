@@ -18,3 +18,5 @@ for await (const line of createInterface({ input: process.stdin })) {
     console.log(`failed to start: ${String(error).replaceAll('\n', ' ')}`);
   }
 }
+// The worker of the tests has gone.
+process.exit();

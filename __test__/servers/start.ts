@@ -56,7 +56,12 @@ export async function cleanUp(): Promise<void> {
     if (unhandled.length > 0) throw new Error(unhandled.splice(0).join('\n'));
 }
 
-afterAll(() => endAll([...shared.values()].map(({ process }) => process)));
+/** Ends the shared processes. Specs of one worker share this module: the next one starts its own. */
+afterAll(() => {
+  const ended = [...shared.values()].map(({ process }) => process);
+  shared.clear();
+  return endAll(ended);
+});
 
 /** A process in which `many.mjs` runs the servers of one file. */
 class SharedProcess {
@@ -69,6 +74,9 @@ class SharedProcess {
     this.process = spawn(command, ['__test__/servers/many.mjs', ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
+    // Only the first spec of a worker registers the end of these processes: a later one's end with the worker.
+    this.process.unref();
+    for (const pipe of [this.process.stdin, this.process.stdout]) (pipe as Socket | null)?.unref();
     this.process.stdout?.on('data', (data: Buffer) =>
       this.unhandled.push(...data.toString().split('\n').filter(isUnhandled)),
     );
