@@ -53,6 +53,17 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await ask('/length', token())).toEqual([403, 'Bearer error="insufficient_scope"']);
     expect(await ask('/length', token({ scope: 'a chat' }))).toEqual([200, undefined]);
     expect((await ask('/guard'))[0]).toBe(200);
+    // Only a preflight request needs none.
+    const preflight = { origin: 'https://x.example', 'access-control-request-method': 'GET' };
+    for (const [headers, isFree] of [
+      [{}, false],
+      [{ origin: preflight.origin }, false],
+      [preflight, true],
+    ] as const) {
+      const url = `http://127.0.0.1:${server.port}/length`;
+      const { status } = await fetch(url, { method: 'OPTIONS', headers });
+      expect(status === 401).toBe(!isFree);
+    }
   });
 
   it.each(['http', 'close'] as const)(

@@ -408,6 +408,20 @@ describe('access', () => {
       expect([host, judge({ host })]).toEqual([host, 403]);
   });
 
+  it('local refuses a request with any header of a proxy', () => {
+    for (const name of [
+      'x-forwarded-for',
+      'x-forwarded-proto',
+      'x-forwarded-port',
+      'forwarded',
+      'cf-connecting-ip',
+      'true-client-ip',
+      'x-envoy-external-address',
+    ])
+      expect([name, judge({ host: 'localhost', [name]: 'x' })]).toEqual([name, 403]);
+    expect(judge({ host: 'localhost' })).toBe(200);
+  });
+
   it('reads at most a kilobyte of Authorization', () => {
     const token = 'correct-horse-battery';
     expect(judge({ authorization: `Bearer ${' '.repeat(900)}${token}` }, '192.0.2.1', token)).toBe(

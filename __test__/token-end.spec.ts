@@ -116,6 +116,46 @@ describe('a socket', () => {
     expect(told).toEqual(['token_revoked', 'token_revoked']);
   });
 
+  it('refuses a new token that is revoked while it is taken, and ends with one that comes too late', async () => {
+    const guard = guardOf();
+    const { socket, connection } = open(guard, { sub: 'ann', jti: '1', exp: now() + 60 });
+    const other = token({ sub: 'ann', jti: '2', exp: now() + 60 });
+    const refresh = connection.refreshToken(other);
+    verifier.revoke({ jti: '2', exp: now() + 60 });
+    expect(await refresh).toMatchObject({ success: false, error: { code: 'ERR_TOKEN_REVOKED' } });
+    expect([connection.claims?.['jti'], socket.closed]).toEqual(['1', []]);
+    // Revoked while the manager binds the user.
+    const identify = connection.identify.bind(connection);
+    vi.spyOn(connection, 'identify').mockImplementation(async (user) => {
+      const result = await identify(user);
+      verifier.revoke({ jti: '3', exp: now() + 60 });
+      return result;
+    });
+    const late = await connection.refreshToken(token({ sub: 'bob', jti: '3', exp: now() + 60 }));
+    expect(late).toMatchObject({ success: false, error: { code: 'ERR_TOKEN_REVOKED' } });
+    pass(1);
+    expect(socket.closed).toEqual([{ code: 1008, reason: 'token_revoked' }]);
+  });
+
+  it('is spared, if a good token came before its turn, and is told of a revocation once', async () => {
+    const told: string[] = [];
+    const guard = guardOf({
+      atTokenEnd: 'notify',
+      onTokenEnd: ({ claims }) => void told.push(String(claims['jti'])),
+    });
+    const all = Array.from({ length: 300 }, (_, at) =>
+      open(guard, { sub: 'ann', jti: String(at), iat: now() - 10, exp: now() + 60 }),
+    );
+    verifier.notBefore('ann', now() - 5);
+    const last = all.at(-1)!.connection;
+    const good = token({ sub: 'ann', jti: 'good', iat: now(), exp: now() + 60 });
+    expect((await last.refreshToken(good)).success).toBe(true);
+    pass(1);
+    verifier.notBefore('ann', now() - 4);
+    pass(1);
+    expect([told.length, told.includes('good')]).toEqual([299, false]);
+  });
+
   it('ends soon, if its token is revoked between its handshake and its opening', () => {
     const guard = guardOf();
     const made = token({ exp: now() + 60, jti: 'a' });

@@ -151,7 +151,7 @@ class BunAdapter {
     if (banned !== undefined) return markRefused(responseOf(isHandshake ? lastOf(banned) : banned));
     // The admission of a handshake judges its token.
     const run =
-      !isHandshake && this.guard.needsToken(request.method, request.url)
+      !isHandshake && this.guard.needsToken(request.method, request.url, headerOf(request))
         ? () => this.#withToken(request, server, handle)
         : handle;
     if (requests === undefined || this.guard.isExempt(request.method, request.url)) return run();

@@ -5,6 +5,7 @@ import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
+import { isPreflight } from '../guard/http-tokens.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
 import { type Answer, lastOf } from '../http/answer.js';
@@ -366,7 +367,10 @@ class ElysiaAdapter {
     const app = this.#app;
     if (isUpgrade && app !== undefined && !this.plainRoutes.mayMissHook(app, request)) return false;
     const { method, url } = request;
-    return guard.needsToken(method, url) || (method !== 'OPTIONS' && isMisread(url));
+    const header = headerOf(request);
+    return (
+      guard.needsToken(method, url, header) || (isMisread(url) && !isPreflight(method, header))
+    );
   }
 
   /** Returns the answer to a banned client. In a scope it is the admission of a handshake that refuses. */

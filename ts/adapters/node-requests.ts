@@ -45,7 +45,7 @@ export function guardRequests<H extends RequestHandler>(
 /** Wraps a handler, so that requests without a valid token are refused where one is needed. */
 function withToken(guard: Guard<IncomingMessage>, handler: RequestHandler): RequestHandler {
   return function (this: unknown, request, response) {
-    if (!guard.needsToken(request.method, request.url))
+    if (!guard.needsToken(request.method, request.url, headerOf(request)))
       return handler.call(this, request, response);
     const after = ({ answer }: TokenJudgement): unknown => {
       if (answer === undefined) return handler.call(this, request, response);

@@ -43,7 +43,8 @@ export interface TokenAuth<C extends TokenClaims = TokenClaims> {
   /**
    * HTTP requests that need a token, too: `true` for all, or paths, of which `/api/*` stands for all
    * below. Paths are compared without regard to case, encoding, dots and double slashes. Preflight
-   * requests and `exemptPaths` need none. A route of Elysia with `requireToken` checks the token
+   * requests (OPTIONS with `Origin` and `Access-Control-Request-Method`, which anybody can send) and
+   * `exemptPaths` need none. A route of Elysia with `requireToken` checks the token
    * again, which `replay` refuses: name it here or there. The adapters for `node:http` servers need
    * `guard.request(handler)`; `@socket.io/bun-engine` cannot have it, and neither can a guard of Elysia
    * with other `scoping` than `global`. Default: none.

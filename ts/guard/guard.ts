@@ -458,8 +458,14 @@ export class Guard<R extends object> {
   }
 
   /** True if a request, which is no handshake, needs a token. */
-  needsToken(method: string | undefined, url: string | undefined = ''): boolean {
-    return this.#auth?.http?.needs(method, url) === true && !this.isExempt(method, url);
+  needsToken(
+    method: string | undefined,
+    url: string | undefined,
+    header: (name: string) => string,
+  ): boolean {
+    return (
+      this.#auth?.http?.needs(method, url ?? '', header) === true && !this.isExempt(method, url)
+    );
   }
 
   /** True if some requests need a token. */

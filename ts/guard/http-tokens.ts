@@ -37,12 +37,9 @@ export class HttpTokens {
     return !this.#isAll && this.#paths.length === 0;
   }
 
-  /**
-   * True if a request needs a token. A preflight request does not: browsers send it without
-   * credentials (Fetch standard, section 4.8).
-   */
-  needs(method: string | undefined, url: string): boolean {
-    if (method === 'OPTIONS') return false;
+  /** True if a request needs a token; a preflight request does not. */
+  needs(method: string | undefined, url: string, header: (name: string) => string): boolean {
+    if (isPreflight(method, header)) return false;
     if (this.#isAll) return true;
     const raw = pathOf(url);
     const plain = plainPath(raw);
@@ -58,6 +55,18 @@ export class HttpTokens {
         : path === text || path === `${text}/` || `${path}/` === text,
     );
   }
+}
+
+/**
+ * True for a preflight request of CORS, which browsers send without credentials (Fetch standard, section 4.8). Whoever
+ * sends its two headers by hand reaches the handlers of OPTIONS. @internal
+ */
+export function isPreflight(method: string | undefined, header: (name: string) => string): boolean {
+  return (
+    method === 'OPTIONS' &&
+    header('origin') !== '' &&
+    header('access-control-request-method') !== ''
+  );
 }
 
 function pathOf(url: string): string {

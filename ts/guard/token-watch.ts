@@ -12,7 +12,7 @@ import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { deepFreeze } from '../tokens/cache.js';
 import type { TokenClaims } from '../tokens/result.js';
-import { ValidationFailure } from '../validators/failure.js';
+import { failure, ValidationFailure } from '../validators/failure.js';
 import { type AuthConnection, type CheckedAuth, userOf } from './bearer.js';
 
 /** Reason for the end of a token. @internal */
@@ -23,6 +23,7 @@ const BATCH = 256;
 /** Width of a bucket, ms. */
 const BUCKET_MS = 1000;
 
+const REVOKED = failure('ERR_TOKEN_REVOKED', { field: 'token' });
 const GONE: TokenRefresh = Object.freeze({
   success: false,
   error: Object.freeze({ code: 'stale', reason: 'The connection has ended' }),
@@ -73,6 +74,9 @@ interface Bucket {
   timer: TimerHandle;
 }
 
+/** Tells whether a revocation is of these claims. */
+type IsRevoked = (claims: TokenClaims) => boolean;
+
 /** Watches the tokens of the open sockets of one guard. @internal */
 export class TokenWatch {
   readonly #auth: CheckedAuth;
@@ -80,8 +84,8 @@ export class TokenWatch {
   readonly #hooks = new Hooks();
   readonly #watched = new Set<WatchedToken>();
   readonly #buckets = new Map<number, Bucket>();
-  /** Revoked tokens whose sockets are closed in the next turns. */
-  #revoked: WatchedToken[] = [];
+  /** Revoked tokens whose sockets are closed in the next turns, each with its revocation. */
+  readonly #revoked = new Map<WatchedToken, IsRevoked>();
   #revocation: TimerHandle | undefined;
   #unsubscribe: (() => void) | undefined;
 
@@ -109,10 +113,18 @@ export class TokenWatch {
     this.#watched.add(token);
     this.#schedule(token, this.#auth.verifier.deadlineOf(claims));
     // Revoked between its handshake and its opening: the listener did not know it yet.
-    if (this.#auth.verifier.isRevoked(claims)) {
-      this.#revoked.push(token);
+    this.#endIfRevoked(token);
+  }
+
+  /** Ends a token soon that was revoked before it was watched; `false` if it is good. */
+  #endIfRevoked(token: WatchedToken): boolean {
+    const { verifier } = this.#auth;
+    if (!verifier.isRevoked(token.given)) return false;
+    if (this.#watched.has(token)) {
+      this.#revoked.set(token, (claims) => verifier.isRevoked(claims));
       this.#revocation ??= this.#endLater();
     }
+    return true;
   }
 
   /** Forgets a released connection. */
@@ -131,12 +143,17 @@ export class TokenWatch {
     const judged = userOf(await verifier.authenticate(text), rights);
     if (judged instanceof ValidationFailure) return { success: false, error: judged };
     if (!connection.isAlive) return GONE;
+    // Revoked since it was verified. The listener looks only at the tokens that sockets have.
+    if (verifier.isRevoked(judged.claims)) return { success: false, error: REVOKED };
     if (judged.user !== connection.userId) {
       const bound = await connection.identify(judged.user);
       if (!bound.success) return { success: false, error: bound };
+      if (!connection.isAlive) return GONE;
     }
     token.replace(judged.claims);
     if (this.#watched.has(token)) this.#schedule(token, verifier.deadlineOf(judged.claims));
+    // Revoked while its user was asked for: the connection is that user's now, and ends with the token.
+    if (this.#endIfRevoked(token)) return { success: false, error: REVOKED };
     return { success: true, claims: token.claims() };
   }
 
@@ -216,24 +233,29 @@ export class TokenWatch {
   }
 
   /** Ends the sockets of revoked tokens, without a grace. */
-  #revoke(isRevoked: (claims: TokenClaims) => boolean): void {
-    for (const token of this.#watched) if (isRevoked(token.given)) this.#revoked.push(token);
-    if (this.#revoked.length > 0 && this.#revocation === undefined) this.#endRevoked();
+  #revoke(isRevoked: IsRevoked): void {
+    for (const token of this.#watched)
+      if (isRevoked(token.given)) this.#revoked.set(token, isRevoked);
+    if (this.#revoked.size > 0 && this.#revocation === undefined) this.#endRevoked();
   }
 
   #endRevoked(): void {
     this.#revocation = undefined;
-    const batch = this.#revoked.splice(0, BATCH);
-    for (const token of batch) {
+    let left = BATCH;
+    for (const [token, isRevoked] of this.#revoked) {
+      if (left-- === 0) break;
+      this.#revoked.delete(token);
       // Closed, or refreshed by a token that is not revoked, since.
-      if (!this.#watched.has(token)) continue;
+      if (!this.#watched.has(token) || !isRevoked(token.given)) continue;
+      // Told already, by an earlier revocation.
+      if (token.isEnding && token.reason === 'token_revoked') continue;
       this.#leaveBucket(token);
       token.isEnding = true;
       token.reason = 'token_revoked';
       this.#notify(token);
       if (this.#auth.atTokenEnd === 'close' && this.#watched.has(token)) this.#close(token);
     }
-    if (this.#revoked.length > 0) this.#revocation = this.#endLater();
+    if (this.#revoked.size > 0) this.#revocation = this.#endLater();
   }
 
   #endLater(): TimerHandle {

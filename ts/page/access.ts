@@ -44,9 +44,27 @@ const COOKIE_S = 43_200;
 const FORWARDING = [
   'x-forwarded-for',
   'x-forwarded-host',
-  'x-real-ip',
+  'x-forwarded-proto',
+  'x-forwarded-port',
+  'x-forwarded-server',
+  'x-forwarded-prefix',
+  'x-forwarded-ssl',
+  'x-forwarded-scheme',
+  'x-forwarded',
   'forwarded',
   'via',
+  'x-real-ip',
+  'x-client-ip',
+  'x-cluster-client-ip',
+  'x-original-forwarded-for',
+  'x-original-host',
+  'x-scheme',
+  'x-envoy-external-address',
+  'cf-connecting-ip',
+  'true-client-ip',
+  'fly-client-ip',
+  'fastly-client-ip',
+  'cdn-loop',
 ] as const;
 
 const denial = (
