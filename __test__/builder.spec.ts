@@ -461,6 +461,62 @@ describe('a builder', () => {
     },
   );
 
+  it.each([
+    ['without layers', ''],
+    ['with a layer', ".middleware({ name: 'one', middleware: (_context, next) => next() })"],
+  ])('hides whatever a route throws from clients, %s, and tells onError', (_, layer) => {
+    const out = script(`
+      const { Elysia, NotFoundError, status } = await import('elysia');
+      class DbError extends Error {}
+      const secret = (fields) => Object.assign(new Error('SECRET'), fields);
+      const circle = { text: 'SECRET' };
+      circle.circle = circle;
+      const throws = {
+        system: () => secret({ code: 'ECONNREFUSED' }), database: () => secret({ code: '23505' }), own: () => secret({ code: 'NOT_FOUND' }),
+        registered: () => new DbError('SECRET'), above: () => secret({ status: 503 }), text: () => secret({ message: { text: 'SECRET' } }),
+        coded: () => ({ code: 'X', text: 'SECRET' }), message: () => ({ message: 'SECRET' }), list: () => ['SECRET'], string: () => 'SECRET',
+        called: () => () => 'SECRET', blob: () => new Blob(['SECRET']), nothing: () => undefined, symbol: () => Symbol('SECRET'), circle: () => circle,
+        converts: () => secret({ toResponse() { throw new Error('no'); } }),
+      };
+      const told = [];
+      const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1' })${layer}.onError((_error, where) => told.push(where))
+        .routes((app) => {
+          app.error({ DB: DbError });
+          for (const [name, make] of Object.entries(throws))
+            app.get('/' + name, () => { throw make(); }).get('/later/' + name, async () => { await 1; throw make(); })
+              .get('/found/' + name, ({ set }) => { set.status = 404; throw make(); })
+              .get('/after/' + name, () => 'fine', { afterHandle() { throw make(); } })
+              .get('/traced/' + name, () => { throw make(); }, { afterResponse() {}, error() {} })
+              .use(new Elysia({ prefix: '/plugin' }).onError(() => undefined).get(name, () => { throw make(); }));
+          return app.get('/gone', () => { throw new NotFoundError('no such user'); }).get('/status', () => { throw status(503, 'busy'); })
+            .get('/response', () => { throw new Response('mine', { status: 502 }); })
+            .get('/converted', () => { throw secret({ toResponse: () => new Response('SECRET', { status: 418 }) }); })
+            .get('/answered', () => { throw secret({ code: 'X' }); }, { error: ({ error, status }) => status(409, 'not ' + error.message) });
+        }).start();
+      const ask = async (path) => {
+        told.length = 0;
+        const answer = await fetch(new URL(path, server.url));
+        return [answer.status, await answer.text(), ...told].join(' ');
+      };
+      for (const name of Object.keys(throws))
+        for (const at of ['', 'later/', 'found/', 'after/', 'traced/', 'plugin/']) {
+          const answer = await ask(at + name);
+          if (answer !== '500 {"code":"internal_error","message":"Internal error"} route') console.log(at + name, answer);
+        }
+      for (const path of ['gone', 'status', 'response', 'converted', 'answered', 'nowhere']) console.log(path, await ask(path));
+      await server.stop();
+      process.exit();
+    `);
+    expect(out.split('\n').filter((line) => /^[\w/]+ \d/.test(line))).toEqual([
+      'gone 404 no such user',
+      'status 503 busy',
+      'response 502 mine',
+      'converted 418 SECRET route',
+      'answered 409 not SECRET route',
+      'nowhere 404 NOT_FOUND',
+    ]);
+  });
+
   it('that fails to build leaves no timer and no listener', () => {
     const out = script(`
       const { TimerManager } = await import('./dist/index.js');

@@ -28,8 +28,7 @@ export class Context implements RequestContext {
   readonly set: { status?: number | undefined; readonly headers: HeadersToSet } = { headers: {} };
   response: Response | undefined;
   readonly store: Record<string, unknown> = {};
-  /** Message of an error that a route threw and that is not meant for the client. */
-  thrown: string | undefined;
+  thrown: Thrown | undefined;
   readonly #tracer: Tracer;
   #signal: AbortSignal | undefined;
 
@@ -55,17 +54,49 @@ export class Context implements RequestContext {
 export const internalError = (): Response =>
   responseOf(answerWith(500, { code: 'internal_error', message: 'Internal error' }));
 
+/** Elysia's context of a request, as far as it tells who answered an error. */
+export interface ElysiaAnswer {
+  response?: unknown;
+  responseValue?: unknown;
+}
+
+/** An error that a route threw and that is not meant for the client. */
+export class Thrown {
+  readonly #error: unknown;
+  readonly #answer: ElysiaAnswer;
+
+  constructor(error: unknown, answer: ElysiaAnswer) {
+    this.#error = error;
+    this.#answer = answer;
+    // What a hook threw over. Elysia would show more of the error beside it.
+    answer.response = answer.responseValue = undefined;
+  }
+
+  /** Replaces Elysia's own answer, which shows the error. An answer of the application stays. */
+  async hidden(response: Response): Promise<Response> {
+    const { response: answer } = this.#answer;
+    const message = (this.#error as { readonly message?: unknown }).message;
+    // Elysia notes its answer to what is no error, and not its answer to an error, which is the message.
+    if (answer !== undefined)
+      return answer === this.#error || answer === message ? internalError() : response;
+    const text = await response.clone().text();
+    return text === String(message) || text === JSON.stringify(message)
+      ? internalError()
+      : response;
+  }
+}
+
 /**
- * Replaces Elysia's answer to an error, which would show the error's message to the client. This is the last
- * place for it: an `onError` hook of ours that answers would run in the place of the application's own hook.
+ * Hides an error from the client. This is the last place for it: an `onError` hook of ours that answers would run in
+ * the place of the application's own hook.
  */
 export function sanitized(
   { thrown }: Context,
   response: Response | undefined,
 ): Response | undefined | Promise<Response> {
-  if (thrown === undefined || response === undefined || response.status < 500) return response;
-  const told = response.clone().text();
-  return told.then((text) => (text === thrown ? internalError() : response));
+  return thrown === undefined || response === undefined
+    ? response
+    : thrown.hidden(response).catch(internalError);
 }
 
 /** Returns a response with the status and headers that layers have set; an upgrade has no response. */
