@@ -38,6 +38,13 @@ async function tell(client: WebSocket, message: unknown): Promise<Envelope> {
     ),
   ) as Envelope;
 }
+/** Returns the output of a script on Bun. */
+const script = (text: string): string => {
+  const code = `import { ElysiaServerBuilder } from './dist/elysia.js';\nconst thrown = (run) => { try { run(); return 'nothing'; } catch ({ code, field }) { return [code, field].join(' '); } };\n${text}`;
+  const { stdout, stderr } = spawnSync(BUN, ['-e', code], { encoding: 'utf8', timeout: 10_000 });
+  return stdout.trim() + stderr.trim();
+};
+
 const url = (server: Server, path: string): string => `http://127.0.0.1:${server.port}${path}`;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -233,14 +240,13 @@ describe('requests', () => {
   });
 
   it('are limited; health checks are not', async () => {
-    const server = await run({ limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } } });
-    const slow = server.get('/slow?ms=1000');
-    // Statistics are not limited either.
-    await until(async () => {
-      const stats = JSON.parse(await server.get('/stats')) as { requests: { active: number } };
-      return stats.requests.active === 1;
+    const server = await runAlone({
+      limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } },
     });
-    expect((await fetch(url(server, '/hello'))).status).toBe(503);
+    const slow = server.get('/slow?ms=1000');
+    await server.tells('slow begins');
+    for (const path of ['/hello', '/stats'])
+      expect((await fetch(url(server, path))).status).toBe(503);
     expect((await fetch(url(server, '/health/ready'))).status).toBe(200);
     expect(await slow).toBe('slow');
     const post = (size: number): Promise<Response> =>
@@ -298,7 +304,6 @@ describe('health', () => {
       '/health/ready',
       '/health/ready?verbose',
       '/health/startup',
-      '/stats',
     ]) {
       for (const method of ['GET', 'HEAD'])
         expect([method, path, (await fetch(url(server, path), { method })).status]).toEqual([
@@ -307,8 +312,37 @@ describe('health', () => {
           200,
         ]);
     }
-    for (const path of ['/hello', '/health', '/health/live/x', '/'])
+    for (const path of ['/hello', '/health', '/health/live/x', '/', '/stats', '/stats/'])
       expect((await fetch(url(server, path))).status).toBe(503);
+  });
+
+  it('is public, while /stats passes token, rates and middleware as a route does', () => {
+    const out = script(`
+      const { createHmac } = await import('node:crypto');
+      const { TokenVerifier } = await import('./dist/index.js');
+      const secret = 'x'.repeat(40);
+      const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, audience: null });
+      const encoded = (part) => Buffer.from(JSON.stringify(part)).toString('base64url');
+      const signed = encoded({ alg: 'HS256', typ: 'JWT' }) + '.' + encoded({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 600 });
+      const token = signed + '.' + createHmac('sha256', secret).update(signed).digest('base64url');
+      const auth = { verifier, http: true };
+      const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1', auth, requests: { rate: { perIp: { limit: 3, windowMs: 60_000 } } } })
+        .middleware({ name: 'one', middleware: (context, next) => { context.set.headers['x-one'] = 'seen'; return next(); } }).start();
+      const ask = async (path, token) => {
+        const answer = await fetch(new URL(path, server.url), { headers: token === undefined ? {} : { authorization: 'Bearer ' + token } });
+        return [path, answer.status, answer.headers.get('x-one'), answer.status === 200 && path.startsWith('/stats') ? (await answer.json()).requests.active : ''].join(' ');
+      };
+      for (const path of ['/stats', '/stats/']) console.log(await ask(path));
+      for (const path of ['/stats', '/stats', '/health/live']) console.log(await ask(path, token));
+      await server.stop();
+    `);
+    expect(out.split('\n')).toEqual([
+      '/stats 401 seen ',
+      '/stats/ 401 seen ',
+      '/stats 200 seen 1',
+      '/stats 429  ',
+      '/health/live 200',
+    ]);
   });
 
   it('has no endpoints that were switched off', async () => {
@@ -346,13 +380,6 @@ describe('auth', () => {
 });
 
 describe('a builder', () => {
-  /** Returns the output of a script on Bun. */
-  const script = (text: string): string => {
-    const code = `import { ElysiaServerBuilder } from './dist/elysia.js';\nconst thrown = (run) => { try { run(); return 'nothing'; } catch ({ code, field }) { return [code, field].join(' '); } };\n${text}`;
-    const { stdout, stderr } = spawnSync(BUN, ['-e', code], { encoding: 'utf8', timeout: 10_000 });
-    return stdout.trim() + stderr.trim();
-  };
-
   it('accepts options by fluent methods until it is built', () => {
     const out = script(`
       const builder = new ElysiaServerBuilder().port(0).hostname('127.0.0.1').websocket({ path: '/socket' }).limits({ requests: { maxConcurrent: 5 } })

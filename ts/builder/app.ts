@@ -67,6 +67,7 @@ export function baseApp(inner: object, options: ServerOptions) {
       ),
     )
     .onError({ as: 'global' }, function ({ error, request }) {
+      // Elysia reads the source of hooks: it would make every field of a context that is named as a whole.
       if (!isForClient(error)) parts.thrown(request, error, arguments[0] as ElysiaAnswer);
     })
     .derive({ as: 'global' }, ({ request }) => ({

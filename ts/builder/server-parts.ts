@@ -28,7 +28,7 @@ import {
 import {
   checkedEndpoints,
   type Endpoints,
-  ENDPOINTS,
+  HEALTH_ENDPOINTS,
   serverLimits,
   type ServerOptions,
 } from './options.js';
@@ -107,11 +107,11 @@ export class ServerParts {
         },
         requests: { ...limits.requests, ...options.requests },
         websockets: limits.websockets,
-        // Health checks must be answered under load. Elysia's routes also match with a slash at the end.
-        exemptPaths: ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(([, path]) => [
-          path,
-          `${path}/`,
-        ]),
+        // Health checks must be answered under load, and show nothing: all else passes the guard. Elysia's routes also
+        // match with a slash at the end.
+        exemptPaths: HEALTH_ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(
+          ([, path]) => [path, `${path}/`],
+        ),
         onIdentifyError: (error, _ip, trace) => this.onError(error, 'auth', trace),
         ...(monitor === undefined ? {} : { monitor }),
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
@@ -138,7 +138,7 @@ export class ServerParts {
     });
   }
 
-  /** Runs a request that is not for an endpoint: the limits first, then the middleware. */
+  /** Runs a request that is not for a health endpoint: the limits first, then the middleware. */
   around(
     request: Request,
     clientOf: () => string,
