@@ -2,7 +2,6 @@ import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import type WebSocket from 'ws';
-import { until } from './fixtures/until.js';
 import {
   type Server,
   type ServerProcess,
@@ -508,12 +507,13 @@ describe('a builder', () => {
       const told = [];
       const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1' })${layer}.onError((_error, where) => told.push(where))
         .routes((app) => {
-          app.error({ DB: DbError });
+          app.error({ DB: DbError }).mapResponse(({ path, response }) => path.startsWith('/mapped') && response !== undefined ? Response.json({ response }) : undefined);
           for (const [name, make] of Object.entries(throws))
             app.get('/' + name, () => { throw make(); }).get('/later/' + name, async () => { await 1; throw make(); })
               .get('/found/' + name, ({ set }) => { set.status = 404; throw make(); })
               .get('/after/' + name, () => 'fine', { afterHandle() { throw make(); } })
               .get('/traced/' + name, () => { throw make(); }, { afterResponse() {}, error() {} })
+              .get('/mapped/' + name, () => { throw make(); })
               .use(new Elysia({ prefix: '/plugin' }).onError(() => undefined).get(name, () => { throw make(); }));
           return app.get('/gone', () => { throw new NotFoundError('no such user'); }).get('/status', () => { throw status(503, 'busy'); })
             .get('/response', () => { throw new Response('mine', { status: 502 }); })
@@ -526,7 +526,7 @@ describe('a builder', () => {
         return [answer.status, await answer.text(), ...told].join(' ');
       };
       for (const name of Object.keys(throws))
-        for (const at of ['', 'later/', 'found/', 'after/', 'traced/', 'plugin/']) {
+        for (const at of ['', 'later/', 'found/', 'after/', 'traced/', 'mapped/', 'plugin/']) {
           const answer = await ask(at + name);
           if (answer !== '500 {"code":"internal_error","message":"Internal error"} route') console.log(at + name, answer);
         }

@@ -503,9 +503,11 @@ describe('a shutdown', () => {
   it.each([
     [
       'throws on the way',
-      function* (): Iterable<ShutdownSocket> {
-        throw new Error('iterator');
-      },
+      (): Iterable<ShutdownSocket> => ({
+        [Symbol.iterator]: () => {
+          throw new Error('iterator');
+        },
+      }),
       'iterator',
     ],
     ['is no list', () => 5 as never, expect.stringMatching(/iterable|function/)],

@@ -62,25 +62,34 @@ export interface ElysiaAnswer {
 
 /** An error that a route threw and that is not meant for the client. */
 export class Thrown {
-  readonly #error: unknown;
-  readonly #answer: ElysiaAnswer;
+  readonly #message: unknown;
+  /** Answer that Elysia has noted in its context. It does not note its own answer to an `Error`. */
+  #answer: unknown;
+  /** Whether Elysia has taken what was thrown, or its message, for the answer. Hooks may have mapped that since. */
+  #isShown = false;
 
-  constructor(error: unknown, answer: ElysiaAnswer) {
-    this.#error = error;
-    this.#answer = answer;
-    // What a hook threw over. Elysia would show more of the error beside it.
-    answer.response = answer.responseValue = undefined;
+  constructor(error: unknown, context: ElysiaAnswer) {
+    const { message } = error as { readonly message?: unknown };
+    this.#message = message;
+    // Drops the answer that a later hook has thrown over: beside one, Elysia shows more of the error.
+    context.responseValue = undefined;
+    Object.defineProperty(context, 'response', {
+      configurable: true,
+      enumerable: true,
+      get: () => this.#answer,
+      set: (answer: unknown) => {
+        this.#isShown ||= answer !== undefined && (answer === error || answer === message);
+        this.#answer = answer;
+      },
+    });
   }
 
   /** Replaces Elysia's own answer, which shows the error. An answer of the application stays. */
   async hidden(response: Response): Promise<Response> {
-    const { response: answer } = this.#answer;
-    const message = (this.#error as { readonly message?: unknown }).message;
-    // Elysia notes its answer to what is no error, and not its answer to an error, which is the message.
-    if (answer !== undefined)
-      return answer === this.#error || answer === message ? internalError() : response;
+    if (this.#isShown) return internalError();
+    if (this.#answer !== undefined) return response;
     const text = await response.clone().text();
-    return text === String(message) || text === JSON.stringify(message)
+    return text === String(this.#message) || text === JSON.stringify(this.#message)
       ? internalError()
       : response;
   }
