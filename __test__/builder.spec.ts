@@ -2,7 +2,6 @@ import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import type WebSocket from 'ws';
-import { until } from './fixtures/until.js';
 import {
   type Server,
   type ServerProcess,
@@ -38,6 +37,13 @@ async function tell(client: WebSocket, message: unknown): Promise<Envelope> {
     ),
   ) as Envelope;
 }
+/** Returns the output of a script on Bun. */
+const script = (text: string): string => {
+  const code = `import { ElysiaServerBuilder } from './dist/elysia.js';\nconst thrown = (run) => { try { run(); return 'nothing'; } catch ({ code, field }) { return [code, field].join(' '); } };\n${text}`;
+  const { stdout, stderr } = spawnSync(BUN, ['-e', code], { encoding: 'utf8', timeout: 10_000 });
+  return stdout.trim() + stderr.trim();
+};
+
 const url = (server: Server, path: string): string => `http://127.0.0.1:${server.port}${path}`;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -233,14 +239,13 @@ describe('requests', () => {
   });
 
   it('are limited; health checks are not', async () => {
-    const server = await run({ limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } } });
-    const slow = server.get('/slow?ms=1000');
-    // Statistics are not limited either.
-    await until(async () => {
-      const stats = JSON.parse(await server.get('/stats')) as { requests: { active: number } };
-      return stats.requests.active === 1;
+    const server = await runAlone({
+      limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } },
     });
-    expect((await fetch(url(server, '/hello'))).status).toBe(503);
+    const slow = server.get('/slow?ms=1000');
+    await server.tells('slow begins');
+    for (const path of ['/hello', '/stats'])
+      expect((await fetch(url(server, path))).status).toBe(503);
     expect((await fetch(url(server, '/health/ready'))).status).toBe(200);
     expect(await slow).toBe('slow');
     const post = (size: number): Promise<Response> =>
@@ -298,7 +303,6 @@ describe('health', () => {
       '/health/ready',
       '/health/ready?verbose',
       '/health/startup',
-      '/stats',
     ]) {
       for (const method of ['GET', 'HEAD'])
         expect([method, path, (await fetch(url(server, path), { method })).status]).toEqual([
@@ -307,8 +311,37 @@ describe('health', () => {
           200,
         ]);
     }
-    for (const path of ['/hello', '/health', '/health/live/x', '/'])
+    for (const path of ['/hello', '/health', '/health/live/x', '/', '/stats', '/stats/'])
       expect((await fetch(url(server, path))).status).toBe(503);
+  });
+
+  it('is public, while /stats passes token, rates and middleware as a route does', () => {
+    const out = script(`
+      const { createHmac } = await import('node:crypto');
+      const { TokenVerifier } = await import('./dist/index.js');
+      const secret = 'x'.repeat(40);
+      const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, audience: null });
+      const encoded = (part) => Buffer.from(JSON.stringify(part)).toString('base64url');
+      const signed = encoded({ alg: 'HS256', typ: 'JWT' }) + '.' + encoded({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 600 });
+      const token = signed + '.' + createHmac('sha256', secret).update(signed).digest('base64url');
+      const auth = { verifier, http: true };
+      const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1', auth, requests: { rate: { perIp: { limit: 3, windowMs: 60_000 } } } })
+        .middleware({ name: 'one', middleware: (context, next) => { context.set.headers['x-one'] = 'seen'; return next(); } }).start();
+      const ask = async (path, token) => {
+        const answer = await fetch(new URL(path, server.url), { headers: token === undefined ? {} : { authorization: 'Bearer ' + token } });
+        return [path, answer.status, answer.headers.get('x-one'), answer.status === 200 && path.startsWith('/stats') ? (await answer.json()).requests.active : ''].join(' ');
+      };
+      for (const path of ['/stats', '/stats/']) console.log(await ask(path));
+      for (const path of ['/stats', '/stats', '/health/live']) console.log(await ask(path, token));
+      await server.stop();
+    `);
+    expect(out.split('\n')).toEqual([
+      '/stats 401 seen ',
+      '/stats/ 401 seen ',
+      '/stats 200 seen 1',
+      '/stats 429  ',
+      '/health/live 200',
+    ]);
   });
 
   it('has no endpoints that were switched off', async () => {
@@ -346,13 +379,6 @@ describe('auth', () => {
 });
 
 describe('a builder', () => {
-  /** Returns the output of a script on Bun. */
-  const script = (text: string): string => {
-    const code = `import { ElysiaServerBuilder } from './dist/elysia.js';\nconst thrown = (run) => { try { run(); return 'nothing'; } catch ({ code, field }) { return [code, field].join(' '); } };\n${text}`;
-    const { stdout, stderr } = spawnSync(BUN, ['-e', code], { encoding: 'utf8', timeout: 10_000 });
-    return stdout.trim() + stderr.trim();
-  };
-
   it('accepts options by fluent methods until it is built', () => {
     const out = script(`
       const builder = new ElysiaServerBuilder().port(0).hostname('127.0.0.1').websocket({ path: '/socket' }).limits({ requests: { maxConcurrent: 5 } })
@@ -460,6 +486,63 @@ describe('a builder', () => {
       ]);
     },
   );
+
+  it.each([
+    ['without layers', ''],
+    ['with a layer', ".middleware({ name: 'one', middleware: (_context, next) => next() })"],
+  ])('hides whatever a route throws from clients, %s, and tells onError', (_, layer) => {
+    const out = script(`
+      const { Elysia, NotFoundError, status } = await import('elysia');
+      class DbError extends Error {}
+      const secret = (fields) => Object.assign(new Error('SECRET'), fields);
+      const circle = { text: 'SECRET' };
+      circle.circle = circle;
+      const throws = {
+        system: () => secret({ code: 'ECONNREFUSED' }), database: () => secret({ code: '23505' }), own: () => secret({ code: 'NOT_FOUND' }),
+        registered: () => new DbError('SECRET'), above: () => secret({ status: 503 }), text: () => secret({ message: { text: 'SECRET' } }),
+        coded: () => ({ code: 'X', text: 'SECRET' }), message: () => ({ message: 'SECRET' }), list: () => ['SECRET'], string: () => 'SECRET',
+        called: () => () => 'SECRET', blob: () => new Blob(['SECRET']), nothing: () => undefined, symbol: () => Symbol('SECRET'), circle: () => circle,
+        converts: () => secret({ toResponse() { throw new Error('no'); } }),
+      };
+      const told = [];
+      const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1' })${layer}.onError((_error, where) => told.push(where))
+        .routes((app) => {
+          app.error({ DB: DbError }).mapResponse(({ path, response }) => path.startsWith('/mapped') && response !== undefined ? Response.json({ response }) : undefined);
+          for (const [name, make] of Object.entries(throws))
+            app.get('/' + name, () => { throw make(); }).get('/later/' + name, async () => { await 1; throw make(); })
+              .get('/found/' + name, ({ set }) => { set.status = 404; throw make(); })
+              .get('/after/' + name, () => 'fine', { afterHandle() { throw make(); } })
+              .get('/traced/' + name, () => { throw make(); }, { afterResponse() {}, error() {} })
+              .get('/mapped/' + name, () => { throw make(); })
+              .use(new Elysia({ prefix: '/plugin' }).onError(() => undefined).get(name, () => { throw make(); }));
+          return app.get('/gone', () => { throw new NotFoundError('no such user'); }).get('/status', () => { throw status(503, 'busy'); })
+            .get('/response', () => { throw new Response('mine', { status: 502 }); })
+            .get('/converted', () => { throw secret({ toResponse: () => new Response('SECRET', { status: 418 }) }); })
+            .get('/answered', () => { throw secret({ code: 'X' }); }, { error: ({ error, status }) => status(409, 'not ' + error.message) });
+        }).start();
+      const ask = async (path) => {
+        told.length = 0;
+        const answer = await fetch(new URL(path, server.url));
+        return [answer.status, await answer.text(), ...told].join(' ');
+      };
+      for (const name of Object.keys(throws))
+        for (const at of ['', 'later/', 'found/', 'after/', 'traced/', 'mapped/', 'plugin/']) {
+          const answer = await ask(at + name);
+          if (answer !== '500 {"code":"internal_error","message":"Internal error"} route') console.log(at + name, answer);
+        }
+      for (const path of ['gone', 'status', 'response', 'converted', 'answered', 'nowhere']) console.log(path, await ask(path));
+      await server.stop();
+      process.exit();
+    `);
+    expect(out.split('\n').filter((line) => /^[\w/]+ \d/.test(line))).toEqual([
+      'gone 404 no such user',
+      'status 503 busy',
+      'response 502 mine',
+      'converted 418 SECRET route',
+      'answered 409 not SECRET route',
+      'nowhere 404 NOT_FOUND',
+    ]);
+  });
 
   it('that fails to build leaves no timer and no listener', () => {
     const out = script(`

@@ -68,7 +68,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
 });
 
 describe('the builder', () => {
-  it('has the rates of the adapters, and counts no endpoint', async () => {
+  it('has the rates of the adapters, and counts no endpoint of health', async () => {
     const server = await start(['node_modules/.bin/bun', '__test__/servers/builder.ts'], {
       requests: {
         rate: {
@@ -77,6 +77,7 @@ describe('the builder', () => {
         },
       },
       rates: { messageRate: { limit: 1, windowMs: 60_000, action: 'drop' } },
+      trustedProxies: ['127.0.0.1'],
     });
     const url = (path: string): string => `http://127.0.0.1:${server.port}${path}`;
     const body = { method: 'POST', body: '{}', headers: { 'content-type': 'application/json' } };
@@ -96,11 +97,13 @@ describe('the builder', () => {
     const refused = await fetch(url('/hello'));
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, expect.any(String)]);
     expect(await refused.json()).toMatchObject({ code: 'ip_request_rate' });
-    const stats = (await (await fetch(url('/stats'))).json()) as {
+    expect((await fetch(url('/stats'))).status).toBe(429);
+    const other = { headers: { 'x-forwarded-for': '192.0.2.1' } };
+    const stats = (await (await fetch(url('/stats'), other)).json()) as {
       rates: unknown;
       connections: { limits: unknown };
     };
-    expect(stats.rates).toMatchObject({ refused: { ip: 1, route: 1 } });
+    expect(stats.rates).toMatchObject({ refused: { ip: 2, route: 1 } });
     expect(stats.connections.limits).toMatchObject({ messageRate: { limit: 1 } });
   });
 });

@@ -29,6 +29,9 @@ async function pass(clock: ManualClock, ms: number, step = 10): Promise<void> {
   }
 }
 
+const hangs = (requests: number): Promise<void> =>
+  requests === 0 ? Promise.resolve() : new Promise(() => undefined);
+
 /** Stands for the WebSockets of a server; a mute socket never answers a close. */
 class Sockets {
   readonly open = new Set<ShutdownSocket>();
@@ -495,6 +498,37 @@ describe('a shutdown', () => {
     shutdown.onShutdown('count', () => void (atHook = timers.getActiveTimersCount()));
     expect((await shutdown.shutdown()).timersCleared).toBe(2);
     expect([atHook, timers.getActiveTimersCount()]).toEqual([2, 0]);
+  });
+
+  it.each([
+    [
+      'throws on the way',
+      (): Iterable<ShutdownSocket> => ({
+        [Symbol.iterator]: () => {
+          throw new Error('iterator');
+        },
+      }),
+      'iterator',
+    ],
+    ['is no list', () => 5 as never, expect.stringMatching(/iterable|function/)],
+  ])('goes on if what sockets() returns %s, and reports it', async (_, sockets, message) => {
+    for (const requests of [0, 1]) {
+      const steps: string[] = [];
+      const reported: unknown[] = [];
+      const { clock, shutdown } = setUp({
+        deadlineMs: 100,
+        onError: (error, name) => reported.push([name, (error as Error).message]),
+      });
+      shutdown
+        .add({ name: 'bad', sockets, requests: () => requests, whenIdle: () => hangs(requests) })
+        .add({ name: 'good', stop: () => void steps.push('stop') })
+        .onShutdown('hook', () => void steps.push('hook'));
+      const result = shutdown.shutdown();
+      await pass(clock, 300);
+      expect(await result).toMatchObject({ requestsAborted: requests, graceful: false });
+      expect(steps).toEqual(['hook', 'stop']);
+      expect(reported).toContainEqual(['bad.sockets', message]);
+    }
   });
 
   it('survives drainables that throw everywhere', async () => {

@@ -46,10 +46,10 @@ async function end({ server, port, clients }) {
       .then((text) => text === 'slow' || lost++)
       .catch(() => lost++),
   );
-  // Wait until the server counts all of them as in flight.
+  // Wait until the server counts all of them as in flight, and the question itself.
   const stats = async () =>
     (await (await fetch(`http://127.0.0.1:${port}/stats`)).json()).requests.active;
-  while ((await stats()) < REQUESTS);
+  while ((await stats()) <= REQUESTS);
   const result = once(server, 'message');
   server.kill('SIGTERM');
   const [told] = await result;

@@ -98,6 +98,7 @@ const server = await builder
     app
       .get('/hello', ({ requestContext }) => `hello from ${String(requestContext?.store['path'])}`)
       .get('/slow', async ({ query }) => {
+        console.log('slow begins');
         await new Promise((resolve) => void setTimeout(resolve, Number(query['ms'])).unref());
         return 'slow';
       })

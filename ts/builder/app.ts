@@ -1,12 +1,12 @@
 /** The Elysia app of every server: the guard, the endpoints, the WebSocket route. */
-import { Elysia } from 'elysia';
+import { Elysia, ElysiaCustomStatusResponse } from 'elysia';
 import { connectionOf, pluginOf } from '../adapters/elysia.js';
 // Both by name: the inferred type of the app shows them, and its declaration has to import them.
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import { responseOf } from '../http/fetch.js';
 import type { MessageReply } from '../messages/router.js';
 import { type Connection, sendText } from './connection.js';
-import type { RequestContext } from './context.js';
+import type { ElysiaAnswer, RequestContext } from './context.js';
 import { LIVE_PATH, READY_PATH, STARTUP_PATH, type ServerOptions, STATS_PATH } from './options.js';
 import type { ServerParts } from './server-parts.js';
 
@@ -14,6 +14,16 @@ import type { ServerParts } from './server-parts.js';
 const BODY_SLACK = 2 ** 20;
 /** Longest idle timeout of Bun, seconds. */
 const IDLE_MAX_S = 255;
+
+/**
+ * True for what a route throws as its answer: a status of Elysia, a response, and an error with a status below 500 of
+ * its own, as all errors of Elysia about a request have. Any error may have a `code`, so it says nothing.
+ */
+function isForClient(thrown: unknown): boolean {
+  if (thrown instanceof ElysiaCustomStatusResponse || thrown instanceof Response) return true;
+  const { status } = thrown as { readonly status?: unknown };
+  return typeof status === 'number' && status < 500;
+}
 
 /**
  * Makes the app; its type is inferred by Elysia, and one chain of calls beyond forty lines keeps it so.
@@ -56,13 +66,9 @@ export function baseApp(inner: object, options: ServerOptions) {
         1,
       ),
     )
-    .onError({ as: 'global' }, ({ error, code, request }) => {
-      // An error with a status below 500 is meant for the client: Elysia or the application's hook answers.
-      const { status, message } = error as { status?: unknown; message?: unknown };
-      if (code !== 'UNKNOWN' || (typeof status === 'number' && status < 500)) return;
-      const context = parts.contexts.get(request);
-      if (context !== undefined) context.thrown = String(message ?? error);
-      parts.onError(error, 'route', parts.guard.lazyTraceOf(request));
+    .onError({ as: 'global' }, function ({ error, request }) {
+      // Elysia reads the source of hooks: it would make every field of a context that is named as a whole.
+      if (!isForClient(error)) parts.thrown(request, error, arguments[0] as ElysiaAnswer);
     })
     .derive({ as: 'global' }, ({ request }) => ({
       requestContext: parts.contexts.get(request) as RequestContext | undefined,

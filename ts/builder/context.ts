@@ -28,8 +28,7 @@ export class Context implements RequestContext {
   readonly set: { status?: number | undefined; readonly headers: HeadersToSet } = { headers: {} };
   response: Response | undefined;
   readonly store: Record<string, unknown> = {};
-  /** Message of an error that a route threw and that is not meant for the client. */
-  thrown: string | undefined;
+  thrown: Thrown | undefined;
   readonly #tracer: Tracer;
   #signal: AbortSignal | undefined;
 
@@ -55,17 +54,58 @@ export class Context implements RequestContext {
 export const internalError = (): Response =>
   responseOf(answerWith(500, { code: 'internal_error', message: 'Internal error' }));
 
+/** Elysia's context of a request, as far as it tells who answered an error. */
+export interface ElysiaAnswer {
+  response?: unknown;
+  responseValue?: unknown;
+}
+
+/** An error that a route threw and that is not meant for the client. */
+export class Thrown {
+  readonly #message: unknown;
+  /** Answer that Elysia has noted in its context. It does not note its own answer to an `Error`. */
+  #answer: unknown;
+  /** Whether Elysia has taken what was thrown, or its message, for the answer. Hooks may have mapped that since. */
+  #isShown = false;
+
+  constructor(error: unknown, context: ElysiaAnswer) {
+    const { message } = error as { readonly message?: unknown };
+    this.#message = message;
+    // Drops the answer that a later hook has thrown over: beside one, Elysia shows more of the error.
+    context.responseValue = undefined;
+    Object.defineProperty(context, 'response', {
+      configurable: true,
+      enumerable: true,
+      get: () => this.#answer,
+      set: (answer: unknown) => {
+        this.#isShown ||= answer !== undefined && (answer === error || answer === message);
+        this.#answer = answer;
+      },
+    });
+  }
+
+  /** Replaces Elysia's own answer, which shows the error. An answer of the application stays. */
+  async hidden(response: Response): Promise<Response> {
+    if (this.#isShown) return internalError();
+    if (this.#answer !== undefined) return response;
+    const text = await response.clone().text();
+    return text === String(this.#message) || text === JSON.stringify(this.#message)
+      ? internalError()
+      : response;
+  }
+}
+
 /**
- * Replaces Elysia's answer to an error, which would show the error's message to the client. This is the last
- * place for it: an `onError` hook of ours that answers would run in the place of the application's own hook.
+ * Hides an error from the client. This is the last place for it: an `onError` hook of ours that answers would run in
+ * the place of the application's own hook.
  */
 export function sanitized(
   { thrown }: Context,
   response: Response | undefined,
 ): Response | undefined | Promise<Response> {
-  if (thrown === undefined || response === undefined || response.status < 500) return response;
-  const told = response.clone().text();
-  return told.then((text) => (text === thrown ? internalError() : response));
+  return thrown === undefined || response === undefined
+    ? response
+    : thrown.hidden(response).catch(internalError);
 }
 
 /** Returns a response with the status and headers that layers have set; an upgrade has no response. */

@@ -56,7 +56,10 @@ export interface Endpoints {
   readonly ready?: boolean | undefined;
   /** `GET /health/startup`: 503 until the server has been ready, then 200. Default `true`. */
   readonly startup?: boolean | undefined;
-  /** `GET /stats`: counts of connections, requests and messages. Default `true`. */
+  /**
+   * `GET /stats`: counts of connections, requests and messages. It passes bans, rates, limits, the token of
+   * `auth: { http: true }` and the middleware as a route does, and counts itself. Default `true`.
+   */
   readonly stats?: boolean | undefined;
 }
 
@@ -133,7 +136,7 @@ export interface ServerOptions extends RefusalOptions<Request> {
   readonly requestIdHeader?: string | false | undefined;
   /** Options of the shutdown. Default: those of `ShutdownOptions`, without signals. */
   readonly shutdown?: Omit<ShutdownOptions, 'timers'> | undefined;
-  /** Endpoints, which are never limited, shed or counted. Default: all. */
+  /** Endpoints. Those of health are never limited, shed or counted. Default: all. */
   readonly endpoints?: Endpoints | undefined;
   /** Live page, with the server's middleware. Default: none. */
   readonly page?: PageOptions | undefined;
@@ -142,8 +145,9 @@ export interface ServerOptions extends RefusalOptions<Request> {
   /**
    * Called with each error of middleware, routes, message handlers and hooks, and the trace of the request or of the
    * socket's handshake, if there is one. The client gets 500 and
-   * `internal_error`, unless an `onError` hook of your routes answers with a text other than the error's own.
-   * Default: `console.error`.
+   * `internal_error`, unless an `onError` hook of your routes, or the error's `toResponse`, answers with a text other
+   * than the error's own. What a route throws as its answer is no error: `status()`, a `Response`, and whatever has a
+   * `status` below 500, as Elysia's own errors about a request. Default: `console.error`.
    */
   readonly onError?:
     ((error: unknown, where: string, trace: RequestTrace | undefined) => void) | undefined;
@@ -214,11 +218,11 @@ export const LIVE_PATH = '/health/live';
 export const READY_PATH = '/health/ready';
 export const STARTUP_PATH = '/health/startup';
 export const STATS_PATH = '/stats';
-export const ENDPOINTS = [
+/** Endpoints that are answered before the guard, whatever it refuses. */
+export const HEALTH_ENDPOINTS = [
   ['live', LIVE_PATH],
   ['ready', READY_PATH],
   ['startup', STARTUP_PATH],
-  ['stats', STATS_PATH],
 ] as const;
 
 export function objectOf<T extends object>(field: string, value: T): T {
@@ -282,7 +286,7 @@ export function checkedEndpoints(given: Endpoints | undefined): Required<Endpoin
   if (given !== undefined && (typeof given !== 'object' || given === null))
     throw wrongType('endpoints', given, 'an object');
   const endpoints: Endpoints = given ?? {};
-  const names = ENDPOINTS.map(([name]) => name);
+  const names = [...HEALTH_ENDPOINTS.map(([name]) => name), 'stats'] as const;
   knownOptions('endpoints', endpoints, names);
   for (const name of names) {
     if (endpoints[name] !== undefined && typeof endpoints[name] !== 'boolean')

@@ -16,11 +16,19 @@ import { ResourceMonitor } from '../resources/monitor.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
 import { TimerManager } from '../timers/manager.js';
 import { Connection, type ServerConnection } from './connection.js';
-import { Context, sanitized, internalError, type RequestContext, settings } from './context.js';
+import {
+  Context,
+  type ElysiaAnswer,
+  internalError,
+  type RequestContext,
+  sanitized,
+  settings,
+  Thrown,
+} from './context.js';
 import {
   checkedEndpoints,
   type Endpoints,
-  ENDPOINTS,
+  HEALTH_ENDPOINTS,
   serverLimits,
   type ServerOptions,
 } from './options.js';
@@ -99,11 +107,11 @@ export class ServerParts {
         },
         requests: { ...limits.requests, ...options.requests },
         websockets: limits.websockets,
-        // Health checks must be answered under load. Elysia's routes also match with a slash at the end.
-        exemptPaths: ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(([, path]) => [
-          path,
-          `${path}/`,
-        ]),
+        // Health checks must be answered under load, and show nothing: all else passes the guard. Elysia's routes also
+        // match with a slash at the end.
+        exemptPaths: HEALTH_ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(
+          ([, path]) => [path, `${path}/`],
+        ),
         onIdentifyError: (error, _ip, trace) => this.onError(error, 'auth', trace),
         ...(monitor === undefined ? {} : { monitor }),
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
@@ -130,7 +138,7 @@ export class ServerParts {
     });
   }
 
-  /** Runs a request that is not for an endpoint: the limits first, then the middleware. */
+  /** Runs a request that is not for a health endpoint: the limits first, then the middleware. */
   around(
     request: Request,
     clientOf: () => string,
@@ -148,11 +156,34 @@ export class ServerParts {
   #layers(request: Request, handle: () => unknown): unknown {
     const context = new Context(request, this.guard.tracer);
     this.contexts.set(request, context);
-    if (!this.#isBare) return this.#run(context, handle);
-    const answered = handle() as Response | undefined | Promise<Response | undefined>;
-    return answered instanceof Promise
-      ? answered.then((response) => sanitized(context, response))
-      : sanitized(context, answered);
+    return this.#isBare ? this.#routed(context, handle) : this.#run(context, handle);
+  }
+
+  /** Has the route answer. */
+  #routed(
+    context: Context,
+    handle: () => unknown,
+  ): Response | undefined | Promise<Response | undefined> {
+    // Elysia itself throws at what it cannot answer, as `undefined`; Bun would show the source to the client.
+    const failed = (error: unknown): Response => {
+      if (context.thrown === undefined) this.onError(error, 'route', context);
+      return internalError();
+    };
+    try {
+      const answered = handle() as Response | undefined | Promise<Response | undefined>;
+      return answered instanceof Promise
+        ? answered.then((response) => sanitized(context, response), failed)
+        : sanitized(context, answered);
+    } catch (error) {
+      return failed(error);
+    }
+  }
+
+  /** Notes and reports an error of a route that is not meant for the client. */
+  thrown(request: Request, error: unknown, answer: ElysiaAnswer): void {
+    const context = this.contexts.get(request);
+    if (context !== undefined) context.thrown = new Thrown(error, answer);
+    this.onError(error, 'route', this.guard.lazyTraceOf(request));
   }
 
   /** True without middleware, as on most servers: then a request needs no further promise. */
@@ -168,7 +199,7 @@ export class ServerParts {
     let isUpgraded = false;
     try {
       const returned = await this.chain.execute()(context, async () => {
-        context.response = await sanitized(context, (await handle()) as Response | undefined);
+        context.response = await this.#routed(context, handle);
         isUpgraded = context.response === undefined;
         return context.response;
       });

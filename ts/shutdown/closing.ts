@@ -62,8 +62,7 @@ export class ClosingSockets {
     const queue: ShutdownSocket[] = [];
     this.#unwatch = drainables.flatMap((drainable) => {
       const { name } = drainable;
-      for (const socket of errors.attempt(`${name}.sockets`, () => drainable.sockets?.()) ?? [])
-        queue.push(socket);
+      for (const socket of errors.socketsOf(drainable)) queue.push(socket);
       return errors.attempt(`${name}.watchSockets`, () => drainable.watchSockets?.(watcher)) ?? [];
     });
     for (const socket of queue) this.#open.add(socket);

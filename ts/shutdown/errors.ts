@@ -1,5 +1,6 @@
 /** Errors of a shutdown's steps. */
 import type { Deadline } from './deadline.js';
+import type { Drainable, ShutdownSocket } from './drainable.js';
 import type { ShutdownError } from './result.js';
 
 /**
@@ -32,6 +33,12 @@ export class ErrorCollector {
       this.collect(name, error);
       return undefined;
     }
+  }
+
+  /** Returns the open WebSockets of a drainable, or none if listing them throws. */
+  socketsOf(drainable: Drainable): readonly ShutdownSocket[] {
+    const list = (): ShutdownSocket[] => [...(drainable.sockets?.() ?? [])];
+    return this.attempt(`${drainable.name}.sockets`, list) ?? [];
   }
 
   /** Runs a step and awaits it. An error that comes after `deadline` is only reported. */

@@ -436,10 +436,7 @@ export class GracefulShutdown {
     const { closeCode, closeReason } = this.#plan;
     for (const drainable of this.#drainables) {
       this.#errors.attempt(`${drainable.name}.abort`, () => drainable.abort?.());
-      const sockets = this.#errors.attempt(`${drainable.name}.sockets`, () =>
-        drainable.sockets?.(),
-      );
-      for (const socket of sockets ?? []) {
+      for (const socket of this.#errors.socketsOf(drainable)) {
         this.#errors.attempt('close', () => socket.close(closeCode, closeReason));
         this.#errors.attempt('terminate', () => socket.terminate());
       }
@@ -451,9 +448,7 @@ export class GracefulShutdown {
     return this.#drainables.flatMap((drainable): ShutdownLeftover[] => {
       const { name } = drainable;
       const requests = this.#errors.attempt(`${name}.requests`, () => drainable.requests?.()) ?? 0;
-      const sockets =
-        this.#errors.attempt(`${name}.sockets`, () => [...(drainable.sockets?.() ?? [])].length) ??
-        0;
+      const sockets = this.#errors.socketsOf(drainable).length;
       return [
         ...(requests > 0 ? [{ kind: 'request', name, count: requests } as const] : []),
         ...(sockets > 0 ? [{ kind: 'websocket', name, count: sockets } as const] : []),
