@@ -74,9 +74,11 @@ class SharedProcess {
     this.process = spawn(command, ['__test__/servers/many.mjs', ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
-    // Only the first spec of a worker registers the end of these processes: a later one's end with the worker.
+    // Only the first spec of a worker registers the end of these processes: a later one's end with the worker. Bun
+    // gives each spec a worker, and its pipes have no `unref`.
     this.process.unref();
-    for (const pipe of [this.process.stdin, this.process.stdout]) (pipe as Socket | null)?.unref();
+    for (const pipe of [this.process.stdin, this.process.stdout])
+      (pipe as Partial<Socket> | null)?.unref?.();
     this.process.stdout?.on('data', (data: Buffer) =>
       this.unhandled.push(...data.toString().split('\n').filter(isUnhandled)),
     );
