@@ -33,8 +33,6 @@ class RouteSocket {
   pending: Admission | undefined;
   /** The seat of a route with limits of its own. */
   readonly further: Admission | undefined;
-  /** True for Elysia's own data, whose `id` is new for each socket. */
-  readonly hasId: boolean;
   openSocket: OpenSocket | undefined;
   readonly open: Handlers['open'];
   readonly ping: Handlers['ping'];
@@ -44,12 +42,10 @@ class RouteSocket {
   constructor(
     pending: Admission,
     further: Admission | undefined,
-    hasId: boolean,
     { open, ping, pong, close }: Handlers,
   ) {
     this.pending = pending;
     this.further = further;
-    this.hasId = hasId;
     this.open = open;
     this.ping = ping;
     this.pong = pong;
@@ -78,6 +74,10 @@ const WRITTEN = [
 function isOwnData(given: RouteData | undefined, request: Request): given is RouteData {
   return given?.request === request && Object.isExtensible(given);
 }
+
+/** Returns the id of Elysia's own data, which is new for each socket. */
+const idOf = (data: RouteData): string | undefined =>
+  Object.hasOwn(data, 'request') ? data.id : undefined;
 
 /** Returns data for one socket that inherits from the application's, which stays as it is. */
 function inheritedData(given: unknown): RouteData {
@@ -125,9 +125,9 @@ export function guardRoutes(
     open(socket) {
       const data = dataOf(socket);
       const routeSocket = data[SOCKET];
-      const { pending, further, hasId } = routeSocket;
+      const { pending, further } = routeSocket;
       routeSocket.pending = undefined;
-      const connection = openBoth(pending, further, hasId ? data.id : undefined, socket);
+      const connection = openBoth(pending, further, idOf(data), socket);
       if (connection === undefined) {
         // Refused by close code: the route never hears of it.
         data.message = data.drain = data.ping = data.pong = data.close = ignore;
@@ -179,11 +179,10 @@ export function guardRoutes(
     },
   };
   return (pending, further, given, request) => {
-    const isOwn = isOwnData(given, request);
-    const data = isOwn ? given : inheritedData(given);
+    const data = isOwnData(given, request) ? given : inheritedData(given);
     const { message } = data;
     data.user ??= pending.userId;
-    const routeSocket = new RouteSocket(pending, further, isOwn, data);
+    const routeSocket = new RouteSocket(pending, further, data);
     Object.assign(data, { [SOCKET]: routeSocket, [OWN]: undefined, [MESSAGE]: message }, events);
     return data;
   };

@@ -4,7 +4,7 @@ import { ArgumentRangeError } from '../base/errors.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
 import { isHandshake, lengthOf, type WaitingClient } from './handshake.js';
-import type { RatedOutcome } from './rates.js';
+import type { RatedOutcome, RatedRequest } from './rates.js';
 import {
   codeOfRefusal,
   isFailure,
@@ -216,6 +216,16 @@ function headerBytes(request: Request, maxBytes: number): number {
   return bytes;
 }
 
+/** Rates a handshake whose answer has shown that it was a request: a socket has rates of its own. */
+function ratedLate(
+  limiter: RequestLimiter,
+  request: WatchedRequest,
+  inFlight: InFlightRequest,
+  asked: RatedRequest | undefined,
+): RatedOutcome | undefined {
+  return request[IN_FLIGHT] === inFlight ? limiter.rateLate(asked) : undefined;
+}
+
 /**
  * Runs `handle` within the limits. Answers after the timeout are dropped.
  * @param clientOf returns the address of the client
@@ -255,22 +265,18 @@ export function withinLimits<T>(
   );
   if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted, request, respond);
   const inFlight = admitted;
-  // A handshake is rated once its answer shows that it was a request: a socket has rates of its own.
-  const ratedLate = (): RatedOutcome | undefined =>
-    passing.isHandshake && (request as WatchedRequest)[IN_FLIGHT] === inFlight
-      ? limiter.rateLate(asked)
-      : inFlight.rated;
-  const failed = (): void => ratedLate()?.settle(500);
+  const rated = (): RatedOutcome | undefined =>
+    passing.isHandshake ? ratedLate(limiter, request, inFlight, asked) : inFlight.rated;
   const refused = (): Response | Promise<Response> | undefined =>
     inFlight.refusal === undefined
       ? undefined
       : refusalOf(limiter, inFlight.refusal, request, respond);
   const finished = <V>(value: V): V | Response | Promise<Response> => {
-    const rated = ratedLate();
-    if (rated === undefined) return value;
-    return rated.refusal === undefined
-      ? rated.finish(value)
-      : refusalOf(limiter, rated.refusal, request, respond);
+    const outcome = rated();
+    if (outcome === undefined) return value;
+    return outcome.refusal === undefined
+      ? outcome.finish(value)
+      : refusalOf(limiter, outcome.refusal, request, respond);
   };
   let result: T;
   try {
@@ -284,7 +290,7 @@ export function withinLimits<T>(
     result = handle();
   } catch (error) {
     inFlight.end();
-    failed();
+    rated()?.settle(500);
     const response = refused();
     if (response !== undefined) return response;
     throw error;
@@ -315,7 +321,7 @@ export function withinLimits<T>(
       },
       (error: unknown) => {
         inFlight.end();
-        failed();
+        rated()?.settle(500);
         const response = refused();
         if (response === undefined) reject(error);
         else resolve(response);
