@@ -149,14 +149,16 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
       await expect.poll(() => cells('check queue')).toEqual(passes);
       await fetch(`${url}/full`);
       await reads(page, '#list-shedding .legend', '100 % of newcomers are refused');
-      await expect.poll(() => cells('check queue')).toEqual([
-        'check queue',
-        'fails',
-        '–',
-        '100 %',
-        expect.stringMatching(/^\d\d:\d\d:\d\d$/) as string,
-        '0',
-      ]);
+      await expect
+        .poll(() => cells('check queue'))
+        .toEqual([
+          'check queue',
+          'fails',
+          '–',
+          '100 %',
+          expect.stringMatching(/^\d\d:\d\d:\d\d$/) as string,
+          '0',
+        ]);
       expect(await tile(page, 'latency')).toMatch(/^12\s*ms$/);
       for (const id of [
         'requests',
