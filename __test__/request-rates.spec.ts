@@ -254,6 +254,16 @@ describe('rates of requests', () => {
     },
   );
 
+  it('end the stream of a response that a handshake gets beyond its rate', () => {
+    const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 } });
+    const ended: number[] = [];
+    const statuses = [1, 2].map((nth) => {
+      const body = new ReadableStream({ cancel: () => void ended.push(nth) });
+      return send('/', { headers: { upgrade: 'websocket' }, answer: new Response(body) }).status;
+    });
+    expect([statuses, ended]).toEqual([[200, 429], [2]]);
+  });
+
   it('take a status of 400 as failed, and of 399 as successful', () => {
     const counts = (option: 'skipFailed' | 'skipSuccessful', status: number): boolean => {
       const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, [option]: true });

@@ -1,4 +1,4 @@
-//! What a table asks of seats that are counted outside of its process, as those of a cluster are.
+//! The questions of a table about seats that are counted outside of its process, as those of a cluster are.
 
 use super::address::Address;
 

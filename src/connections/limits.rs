@@ -94,7 +94,7 @@ impl Limits {
     }
 }
 
-/// What the limits do. Each table has a mode of its own, whoever else counts in its index.
+/// The effect of full limits on newcomers. Each table has a mode of its own, whoever else counts in its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// They refuse.

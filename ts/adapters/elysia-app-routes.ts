@@ -34,6 +34,30 @@ export function functionsOf(hooks: unknown): readonly unknown[] {
 
 /** The lowest index from which Elysia searches a URL for its path. */
 const PATH_FROM = 11;
+/** The lowest index at which the path of an absolute URL begins: that of `http://h`. */
+const SHORTEST_ORIGIN = 8;
+
+/** Returns path and query of a URL as Elysia reads them; `undefined` if it finds no slash. @internal */
+export function routedTarget(url: string): string | undefined {
+  const start = url.indexOf('/', PATH_FROM);
+  return start === -1 ? undefined : url.slice(start);
+}
+
+/** Returns the path of a target, without its query. @internal */
+export function pathOfTarget(target: string): string {
+  const query = target.indexOf('?', 1);
+  return query === -1 ? target : target.slice(0, query);
+}
+
+/**
+ * True if Elysia may take the path of a URL from another slash than the server: of one whose host is short, and of
+ * one that Bun leaves relative, for want of a valid `Host`. `/healthz?ab/users` is `/users` to its router. @internal
+ */
+export function isMisread(url: string): boolean {
+  return url.startsWith('/')
+    ? url.indexOf('/', SHORTEST_ORIGIN - 1) !== -1
+    : url.indexOf('/', SHORTEST_ORIGIN) !== url.indexOf('/', PATH_FROM);
+}
 
 /** Finds the WebSocket routes of an app as Elysia does, by Elysia's own router. @internal */
 export class SocketRoutes {
@@ -47,12 +71,8 @@ export class SocketRoutes {
 
   /** Returns the route of a URL; `undefined` if there is none, or if Elysia's router is not as it was. */
   of(url: string): AppRoute | undefined {
-    const start = url.indexOf('/', PATH_FROM);
-    const query = url.indexOf('?', start + 1);
-    // As Elysia reads it: from the beginning, where there is no slash.
-    return this.#found.get(
-      this.#entryOf(url.slice(Math.max(0, start), query < 0 ? undefined : query)),
-    );
+    const target = routedTarget(url);
+    return target === undefined ? undefined : this.#found.get(this.#entryOf(pathOfTarget(target)));
   }
 
   #entryOf(path: string): unknown {

@@ -196,7 +196,7 @@ class ListeningApp {
   readonly #contexts: Record<string, unknown> | undefined;
   /** Sockets that were refused after their upgrade: no route hears of them. */
   readonly #refused = new WeakSet<Peer>();
-  /** What ends the watch of a socket whose handshake waits. */
+  /** Functions that end the watch of a socket whose handshake waits. */
   readonly #watches = new WeakMap<Duplex, () => void>();
 
   constructor(guards: ReadonlySet<ElysiaOnNode>, contexts: Record<string, unknown> | undefined) {

@@ -3,7 +3,14 @@
  * request (cookies, headers, the context, promises) costs more than the refusal itself, so the handshakes of
  * these routes are judged before it.
  */
-import { type AppRoute, functionsOf, type ScopedApp, SocketRoutes } from './elysia-app-routes.js';
+import {
+  type AppRoute,
+  functionsOf,
+  pathOfTarget,
+  routedTarget,
+  type ScopedApp,
+  SocketRoutes,
+} from './elysia-app-routes.js';
 
 /** An app, as far as Elysia's types hide it. */
 interface PlainApp extends ScopedApp {
@@ -35,9 +42,6 @@ const WITHOUT_PART = new Set([
   'perMessageDeflate',
 ]);
 
-/** The lowest index at which Elysia looks for the path of a URL. */
-const PATH_FROM = 11;
-
 const isEmpty = (hooks: unknown): boolean =>
   hooks === undefined || hooks === null || (Array.isArray(hooks) && hooks.length === 0);
 /** True for hooks as Elysia keeps them: any other form is not understood here. */
@@ -68,13 +72,10 @@ export class PlainRoutes {
     if (extender.higherOrderFunctions.length !== 1 || !isEmpty(event.trace)) return false;
     this.#look(app, router.history.length);
     if (this.#paths.size === 0) return false;
-    // As Elysia finds the path; another spelling of the path or of the header is left to its router.
-    const start = url.indexOf('/', PATH_FROM);
-    // Bun leaves the URL of a request without a valid `Host` relative.
-    if (start === -1) return false;
-    const query = url.indexOf('?', start + 1);
-    const path = query === -1 ? url.slice(start) : url.slice(start, query);
-    return this.#paths.has(path) && headers.get('upgrade') === 'websocket';
+    // Another spelling of the path or of the header is left to Elysia's router.
+    const target = routedTarget(url);
+    if (target === undefined) return false;
+    return this.#paths.has(pathOfTarget(target)) && headers.get('upgrade') === 'websocket';
   }
 
   /**

@@ -55,7 +55,7 @@ class RouteSocket {
 
 const ignore = (): undefined => undefined;
 
-/** What the guard writes on the data of a socket. */
+/** Names that the guard writes on the data of a socket. */
 const WRITTEN = [
   'connection',
   'user',

@@ -66,6 +66,10 @@ export class RouteScope {
   #sockets: readonly SocketRoutes[] = [];
   /** Number of routes from which both were made. */
   #routes = -1;
+  /** Patterns of routes that are WebSockets only. */
+  #socketPaths: ReadonlySet<string> = new Set();
+  /** Number of routes from which these were made. */
+  #counted = -1;
   #hook: unknown;
 
   constructor(scoping: GuardScoping) {
@@ -102,10 +106,7 @@ export class RouteScope {
   covers(request: Request): boolean {
     if (this.hasEntered(request)) return true;
     if (this.scoping === 'local') return false;
-    const routes = [...this.#parents].reduce(
-      (sum, parent) => sum + parent.router.history.length + rootOf(parent).router.history.length,
-      0,
-    );
+    const routes = this.#count((parent) => parent) + this.#count(rootOf);
     if (routes !== this.#routes) {
       this.#routes = routes;
       this.#learn();
@@ -115,6 +116,13 @@ export class RouteScope {
       const route = sockets.of(request.url);
       return route === undefined || this.#early.has(route.handler);
     });
+  }
+
+  /** Returns the number of routes of an app for each instance that uses the plugin. */
+  #count(appOf: (parent: ScopedApp) => ScopedApp): number {
+    let count = 0;
+    for (const parent of this.#parents) count += appOf(parent).router.history.length;
+    return count;
   }
 
   /** Learns which WebSocket routes of the instances were registered before the plugin. */
@@ -146,8 +154,14 @@ export class RouteScope {
 
   /** True if the routes of that pattern are WebSockets only. */
   isSocketRoute(path: string): boolean {
-    const found = this.routes().filter((route) => route.path === path);
-    return found.length > 0 && found.every(({ method }) => method === 'WS');
+    const count = this.#count(rootOf);
+    if (this.#counted !== count) {
+      this.#counted = count;
+      const routes = this.routes();
+      const others = new Set(routes.filter(({ method }) => method !== 'WS').map((one) => one.path));
+      this.#socketPaths = new Set(routes.map((one) => one.path).filter((one) => !others.has(one)));
+    }
+    return this.#socketPaths.has(path);
   }
 
   /** True for a route that the plugin guards. */

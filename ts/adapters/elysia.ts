@@ -35,7 +35,7 @@ import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
 import { type AnswerContext, AppAnswers } from './elysia-answers.js';
 import { describeRoute } from './elysia-openapi.js';
 import { PlainRoutes } from './elysia-plain-routes.js';
-import { functionsOf, type ScopedApp } from './elysia-app-routes.js';
+import { functionsOf, isMisread, routedTarget, type ScopedApp } from './elysia-app-routes.js';
 import {
   checkedScoping,
   type GuardScoping,
@@ -783,25 +783,9 @@ export function portcullis<C extends TokenClaims = TokenClaims>(options: ElysiaG
 
 const isBun = process.versions['bun'] !== undefined;
 
-/** The lowest index from which Elysia searches a URL for its path. */
-const PATH_FROM = 11;
-/** The lowest index at which the path of an absolute URL begins: that of `http://h`. */
-const SHORTEST_ORIGIN = 8;
-
-/**
- * True if Elysia may take the path of a URL from another slash than the server: of one whose host is short, and of
- * one that Bun leaves relative, for want of a valid `Host`. `/healthz?ab/users` is `/users` to its router.
- */
-function isMisread(url: string): boolean {
-  return url.startsWith('/')
-    ? url.indexOf('/', SHORTEST_ORIGIN - 1) !== -1
-    : url.indexOf('/', SHORTEST_ORIGIN) !== url.indexOf('/', PATH_FROM);
-}
-
 function passingOf({ url }: Request, isHandshake: boolean): Passing {
   if (!isMisread(url)) return isHandshake ? HANDSHAKE : PLAIN;
-  const at = url.indexOf('/', PATH_FROM);
-  return { isHandshake, routedUrl: at === -1 ? undefined : url.slice(at) };
+  return { isHandshake, routedUrl: routedTarget(url) };
 }
 
 /** True for a request that can become a WebSocket: on Node only one whose upgrade the host has seen. */

@@ -84,7 +84,7 @@ export class Membership {
   /** Revision of the limits that the listeners have heard of: a change must not be based on others. */
   #revision: number;
   #changes: Promise<void> = Promise.resolve();
-  /** Those that wait for a revision of the limits. */
+  /** Changes that wait for their revision of the limits. */
   readonly #awaiting = new Set<(limits: readonly number[]) => void>();
   #failure: PortcullisError | undefined;
 

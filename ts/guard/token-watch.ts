@@ -255,7 +255,8 @@ export class TokenWatch {
       this.#notify(token);
       if (this.#auth.atTokenEnd === 'close' && this.#watched.has(token)) this.#close(token);
     }
-    if (this.#revoked.size > 0) this.#revocation = this.#endLater();
+    // A hook may have revoked more, and set the timer.
+    if (this.#revoked.size > 0) this.#revocation ??= this.#endLater();
   }
 
   #endLater(): TimerHandle {

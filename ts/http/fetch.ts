@@ -20,7 +20,7 @@ export function responseOf(answer: Answer): Response {
   return new Response(answer.body, { status: answer.status, headers: answer.headers });
 }
 
-/** What a host knows of a request before it is served. @internal */
+/** Knowledge of a host about a request before it is served. @internal */
 export interface Passing {
   /** True for a request that the host may upgrade. Only its answer shows that it was none. */
   readonly isHandshake: boolean;
@@ -274,9 +274,10 @@ export function withinLimits<T>(
   const finished = <V>(value: V): V | Response | Promise<Response> => {
     const outcome = rated();
     if (outcome === undefined) return value;
-    return outcome.refusal === undefined
-      ? outcome.finish(value)
-      : refusalOf(limiter, outcome.refusal, request, respond);
+    if (outcome.refusal === undefined) return outcome.finish(value);
+    // Nobody reads the response of the handler: its stream would stay open.
+    if (value instanceof Response) value.body?.cancel().catch(() => undefined);
+    return refusalOf(limiter, outcome.refusal, request, respond);
   };
   let result: T;
   try {
