@@ -172,6 +172,8 @@ describe('a limiter', () => {
           code: 'ERR_INVALID_ARG_TYPE',
           field: expect.stringMatching(/^(cost|points)$/),
         });
+    // A bigint looks unlike the number that it should be.
+    expect(errorOf(() => limiter.take('a', 1n as never))).toMatchObject({ value: '1n' });
     expect(errorOf(() => limiter.block('a', 0))).toMatchObject({ field: 'forMs' });
     const wrong = (options: object): unknown =>
       errorOf(() => new RateLimiter({ limit: 1, windowMs: 1, ...options } as never)).field;
