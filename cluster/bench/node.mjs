@@ -158,7 +158,8 @@ const closedAt = {};
 /** Opens a connection of each of some users. */
 async function open(count) {
   for (let at = 0; at < count; at++) {
-    const lease = await manager.admit('192.0.2.1', `kicked${at}`);
+    // An address of its own for each: those of all processes together would pass the limit of one.
+    const lease = await manager.admit(`192.0.${at >> 8}.${at & 255}`, `kicked${at}`);
     const close = () => {
       closedAt[at] = Date.now();
       setImmediate(() => manager.release(connection));

@@ -14,7 +14,7 @@ for p = 1, #here do
     for i = p * 8 - 8, p * 8 - 1 do if i ~= me and bit(here, i) and not bit(up, i) then joining = joining + 1 end end
   end
 end
-local told, out = {}, {}
+local told, list, fields = {}, {}, {}
 -- The 32 members after the caller, and 32 that rotate: the death of many at once is seen by the others.
 local function tell(from)
   local n, size = 0, #here * 8
@@ -23,8 +23,7 @@ local function tell(from)
     if i ~= me and bit(here, i) then
       if not told[i] then
         told[i] = true
-        local w = call('HMGET', M, 'n' .. i, 'l' .. i)
-        out[#out + 1] = i; out[#out + 1] = w[1] or ''; out[#out + 1] = w[2] or ''
+        list[#list + 1] = i; fields[#fields + 1] = 'n' .. i; fields[#fields + 1] = 'l' .. i
       end
       n = n + 1
       if n == 32 then return end
@@ -33,10 +32,10 @@ local function tell(from)
 end
 tell(me)
 tell(tonumber(ARGV[7]))
-local dead = {}
-local gc = v[8]
-for i = 0, #gc * 8 - 1 do
-  if byte(gc, floor(i / 8) + 1) ~= 0 and #dead < 128 and bit(gc, i) then dead[#dead + 1] = i; dead[#dead + 1] = call('HGET', M, 'c' .. i) or '' end
+local out = {}
+if #list > 0 then
+  local w = call('HMGET', M, unpack(fields))
+  for j = 1, #list do out[#out + 1] = list[j]; out[#out + 1] = w[2 * j - 1] or ''; out[#out + 1] = w[2 * j] or '' end
 end
 -- The lowest member that is up cleans.
 local cleaner = 1
@@ -44,6 +43,13 @@ for p = 1, floor(me / 8) + 1 do
   if (byte(up, p) or 0) ~= 0 then
     for i = p * 8 - 8, p * 8 - 1 do if i < me and bit(up, i) then cleaner = 0 end end
     break
+  end
+end
+-- Only the cleaner needs the dead: after the end of many, a list for each beat would cost the server more than the beat.
+local dead, gc = {}, v[8]
+if cleaner == 1 then
+  for i = 0, #gc * 8 - 1 do
+    if byte(gc, floor(i / 8) + 1) ~= 0 and #dead < 128 and bit(gc, i) then dead[#dead + 1] = i; dead[#dead + 1] = call('HGET', M, 'c' .. i) or '' end
   end
 end
 local left = num(v[11]) - ms

@@ -12,13 +12,31 @@ local function with(s, i, on)
   local b = byte(s, p) + (on and 1 or -1) * 2 ^ (i % 8)
   return sub(s, 1, p - 1) .. char(b) .. sub(s, p + 1)
 end
+local ONES = { [0] = 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4 }
 local function ones(s)
   local n = 0
   for p = 1, #s do
     local b = byte(s, p)
-    while b > 0 do n = n + b % 2; b = floor(b / 2) end
+    if b ~= 0 then n = n + ONES[b % 16] + ONES[floor(b / 16)] end
   end
   return n
+end
+-- Calls f with each index of the bitmap and its owner; one call for 256 of them.
+local function owners(here, f)
+  local list, fields = {}, {}
+  local function ask()
+    if #list == 0 then return end
+    local n = call('HMGET', M, unpack(fields))
+    for j = 1, #list do if n[j] then f(list[j], n[j]) end end
+    list, fields = {}, {}
+  end
+  for p = 1, #here do
+    if byte(here, p) ~= 0 then
+      for i = p * 8 - 8, p * 8 - 1 do if bit(here, i) then list[#list + 1] = i; fields[#fields + 1] = 'n' .. i end end
+      if #list >= 256 then ask() end
+    end
+  end
+  ask()
 end
 -- Ends an index: its seats are free from here on. `gc` keeps it from being given out again until no
 -- bucket holds an entry of it.

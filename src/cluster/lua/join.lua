@@ -42,16 +42,13 @@ local live, here, gc = v[1], v[2], v[3]
 local index, known, free
 local counted = true
 local node = ARGV[2] .. '.'
+owners(here, function(i, n)
+  if n == ARGV[1] then known = i end
+  -- A node is never counted twice: `activate` hands the count over.
+  if sub(n, 1, #node) == node and bit(live, i) then counted = false end
+end)
 for i = 0, 4095 do
-  if bit(here, i) then
-    local n = call('HGET', M, 'n' .. i)
-    if n == ARGV[1] then known = i end
-    -- A node is never counted twice: `activate` hands the count over.
-    if n and sub(n, 1, #node) == node and bit(live, i) then counted = false end
-  elseif not free and not bit(gc, i) then
-    free = i
-  end
-  if free and i >= #here * 8 then break end
+  if not bit(here, i) and not bit(gc, i) then free = i; break end
 end
 index = known or free
 if not index then return 'FULL' end
