@@ -2412,7 +2412,10 @@ interface RequestRates<R = unknown> {
     readonly perRoute?: Readonly<Record<string, RequestRate | RateLimiter>> | undefined;
     /** Rate of each value that `key` returns; needs `key`. Default: none. */
     readonly perKey?: RequestRate | RateLimiter | undefined;
-    /** Returns a key of your own, such as an API key; `undefined` for a request that has none. */
+    /**
+     * Returns a key of your own, such as an API key; `undefined` for a request that has none. A promise is an error:
+     * the request is not counted, and a process warning tells so. The same holds for `user`.
+     */
     readonly key?: ((request: R) => string | undefined) | undefined;
     /** Rate of each user that `user` returns; needs `user`. Default: none. */
     readonly perUser?: RequestRate | RateLimiter | undefined;

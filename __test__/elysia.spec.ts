@@ -1,5 +1,7 @@
+import { Elysia } from 'elysia';
 import { afterEach, describe, expect, it } from 'vitest';
 import { checkedScoping } from '../dist/adapters/elysia-scope.js';
+import { portcullis } from '../dist/elysia.js';
 import type { PageSnapshot, PortcullisError } from '../dist/index.js';
 import { SECRET, token } from './fixtures/sign.js';
 import { ask, cleanUp, closeCode, type Server, start, startAlone } from './servers/start.js';
@@ -11,6 +13,18 @@ const BUN = 'node_modules/.bin/bun';
 const APPS = '__test__/servers/elysia-apps.ts';
 const app = (kind: string, options: object = {}): Promise<Server> =>
   start([BUN, APPS], { kind, ...options });
+
+it('a route that answers at once does so behind the guard, too', () => {
+  const rate = { limit: 2, windowMs: 60_000 };
+  const guard = portcullis({ limits: {}, requests: { rate: { perIp: rate } } });
+  const app = new Elysia()
+    .use(guard)
+    .get('/', () => 'hello')
+    .get('/rated', () => 'hello', { portcullis: { rate } });
+  for (const path of ['/', '/rated'])
+    expect(app.fetch(new Request(`http://localhost${path}`))).toBeInstanceOf(Response);
+  guard.decorator.portcullis.close();
+});
 
 describe('scoping', () => {
   it('guards one part each, and does not add up: admin 1, chat 3, free unguarded', async () => {

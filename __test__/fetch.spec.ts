@@ -53,6 +53,29 @@ describe('the signal of a request', () => {
     expect([gate.active, gate.snapshot().refused]).toEqual([0, { handler_timeout: 1 }]);
   });
 
+  it('counts its timeout from the admission; an answer at once needs no timer', () => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    const { requests } = resourceLimits({ requests: { timeoutMs: 1000 } });
+    const gate = new RequestLimiter(requests, timers);
+    let named = -1;
+    withinLimits(gate, new Request('http://localhost/'), address, () => {
+      named = timers.snapshot().active;
+      return new Response();
+    });
+    expect([named, timers.snapshot().active, gate.active]).toEqual([0, 0, 0]);
+    const slow = new Request('http://localhost/');
+    void withinLimits(gate, slow, address, () => {
+      // A handler that works for most of its time before it waits.
+      clock.advance(900);
+      return forever();
+    });
+    clock.advance(99);
+    expect(signalOf(slow).aborted).toBe(false);
+    clock.advance(1);
+    expect(signalOf(slow).aborted).toBe(true);
+  });
+
   it('aborts when the client leaves', () => {
     const client = new AbortController();
     const request = new Request('http://localhost/', { signal: client.signal });

@@ -334,6 +334,24 @@ describe('rates of requests', () => {
     expect([send(), send(), send()].map(({ status }) => status)).toEqual([200, 200, 429]);
   });
 
+  it('warn of a function that returns a promise: its answer would come too late', async () => {
+    const warned = new Promise<Error>((resolve) => {
+      const listener = (warning: Error): void => {
+        if (!warning.message.startsWith('rate.key failed')) return;
+        process.off('warning', listener);
+        resolve(warning);
+      };
+      process.on('warning', listener);
+    });
+    const { send } = fetcher({
+      perKey: { limit: 1, windowMs: 1000 },
+      key: (async () => 'k') as unknown as () => string,
+    });
+    expect([send(), send()].map(({ status }) => status)).toEqual([200, 200]);
+    const { cause } = await warned;
+    expect(String(cause)).toContain('rate.key returned a promise');
+  });
+
   it('count an IPv6 client by its network', () => {
     const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, ipv6PrefixBits: 56 });
     expect(send('/', { ip: '2001:db8:0:100::1' }).status).toBe(200);

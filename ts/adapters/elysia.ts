@@ -792,7 +792,10 @@ function passingOf({ url }: Request, isHandshake: boolean): Passing {
 const isForGuard = (request: Request, server: object | null): server is object =>
   server !== null && asksForWebSocket(request) && (isBun || upgradeSocketOf(request) !== undefined);
 
-/** Returns the hook of a route with options of its own; Elysia's types need not know its context. */
+/**
+ * Returns the hook of a route with options of its own; Elysia's types need not know its context. Its text returns no
+ * call, for the reason told at `beforeHandle`.
+ */
 function routeHook(
   adapter: ElysiaAdapter,
   { isAsync }: Guard<Request>,
@@ -805,14 +808,8 @@ function routeHook(
       }
     : function (context: RouteHookContext): undefined {
         const { request, server, set, route: path } = context;
-        return adapter.routeBeforeHandle(
-          route,
-          request,
-          server,
-          arguments[0],
-          set,
-          path,
-        ) as undefined;
+        const answer = adapter.routeBeforeHandle(route, request, server, arguments[0], set, path);
+        return answer as undefined;
       };
   adapter.routeGuards.set(hook, route);
   return hook as () => undefined;
@@ -899,7 +896,8 @@ export function pluginOf<C extends Claims = Claims>(
   };
   plugin.onRequest(onRequest as () => undefined);
   adapter.answers.follow(onRequest);
-  // Elysia awaits a hook that is declared `async`, and no other. It does not look into `arguments`.
+  // Elysia awaits a hook whose text has the word `async`, or returns a call: then each request of the app becomes a
+  // promise. It does not look into `arguments`.
   const beforeHandle = guard.isAsync
     ? async function (context: HookContext): Promise<undefined> {
         const { request, server, route } = context;
@@ -909,9 +907,10 @@ export function pluginOf<C extends Claims = Claims>(
       }
     : function (context: HookContext): undefined {
         const { request, server, route } = context;
-        return isForGuard(request, server)
-          ? (adapter.beforeHandle(request, server, arguments[0], route) as undefined)
-          : undefined;
+        let answer: undefined | Promise<undefined>;
+        if (isForGuard(request, server))
+          answer = adapter.beforeHandle(request, server, arguments[0], route);
+        return answer as undefined;
       };
   adapter.plainRoutes.follow(transform, beforeHandle);
   const guarded = plugin.onBeforeHandle({ as }, beforeHandle as () => undefined);

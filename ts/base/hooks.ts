@@ -23,6 +23,22 @@ export class Hooks {
     }
   }
 
+  /**
+   * Returns what `hook` answers; `undefined` if it throws. A promise is an error: nobody waits for the answer.
+   */
+  ask<T>(name: string, hook: () => T): T | undefined {
+    try {
+      const answer = hook();
+      if (!isThenable(answer)) return answer;
+      // Its rejection is no news beside this.
+      void answer.then(undefined, () => undefined);
+      throw new TypeError(`${name} returned a promise, and its answer is needed at once`);
+    } catch (error) {
+      this.#warn(name, error);
+      return undefined;
+    }
+  }
+
   async #settled(name: string, result: PromiseLike<unknown>): Promise<void> {
     try {
       await result;

@@ -87,6 +87,7 @@ export class InFlightRequest extends RunningRequest {
   readonly client: string | undefined;
   /** Time until the timeout, from the next alarm of the timer on. */
   #leftMs: number;
+  readonly #admittedMs: number;
   #timer: TimerHandle | undefined;
   #controller: AbortController | undefined;
   #joined: AbortSignal | undefined;
@@ -119,7 +120,14 @@ export class InFlightRequest extends RunningRequest {
     this.client = client;
     this.#maxBodyBytes = limits.maxPayloadSize;
     this.#leftMs = limits.timeoutMs;
-    if (limits.timeoutMs !== Infinity) this.#arm();
+    this.#admittedMs = limits.timeoutMs === Infinity ? 0 : timers.driver.now();
+  }
+
+  /** Starts the timeout, which counts from the admission. A request that is answered in the same turn needs none. */
+  startTimeout(): void {
+    if (this.#leftMs === Infinity || this.#timer !== undefined || this.#isOver) return;
+    this.#leftMs = Math.max(0, this.#leftMs - (this.#timers.driver.now() - this.#admittedMs));
+    this.#arm();
   }
 
   /**
@@ -130,6 +138,7 @@ export class InFlightRequest extends RunningRequest {
   watchClient(isGone: () => boolean, onGone: () => void): void {
     this.#isGone = isGone;
     this.#onGone = onGone;
+    this.startTimeout();
     if (this.#timer === undefined && !this.#isOver) this.#arm();
   }
 
@@ -398,7 +407,8 @@ export class RequestLimiter {
     }
     this.#served++;
     this.#monitor?.requestEnded(inFlight);
-    if (this.#inFlight.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+    if (this.#inFlight.size === 0 && this.#idle.length > 0)
+      for (const resolve of this.#idle.splice(0)) resolve();
   }
 
   /** Refuses new requests from now on. */

@@ -133,6 +133,7 @@ export function guardHandler(
     );
     if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
     const inFlight = admitted;
+    inFlight.startTimeout();
     IN_FLIGHT.set(request, inFlight);
     inFlight.onRefused = (code) => {
       answer(limiter, code, request, response);

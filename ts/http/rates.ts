@@ -1,12 +1,13 @@
-/** Rates of HTTP requests, decided in one place for all hosts; the header fields that tell them. */
+/** Rates of HTTP requests, decided in one place for all hosts. */
 import { clientKeyOf } from '../base/address.js';
-import { type Clock, wallClockMs, wholeMs } from '../base/clock.js';
+import { type Clock, wholeMs } from '../base/clock.js';
 import { Hooks } from '../base/hooks.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { RateLimiter } from '../limiter/limiter.js';
 import { checkedCost } from '../limiter/options.js';
 import type { RateLimiterStats, RateLimitResult } from '../limiter/result.js';
 import { type Answer, answerWith, targetOf } from './answer.js';
+import { type MetLimit, rateHeaders, type RequestLimit, requestLimit } from './rate-headers.js';
 import {
   type CheckedRates,
   checkedRates,
@@ -92,17 +93,19 @@ export interface LabelledLimiter {
   readonly isOwn: boolean;
 }
 
-/** A limit that applies to a request. */
-interface Applied {
-  readonly scope: RateScope;
-  readonly limiter: RateLimiter;
+/** A cost that a request has spent, and may get back. */
+interface Taken extends MetLimit {
   readonly key: string;
+  /** Time of `limiter.fixedNow()` at which the cost has come back by itself; 0 if nothing gives it back. */
+  readonly until: number;
 }
 
-/** A cost that a request has spent, and may get back. */
-interface Taken extends Applied {
-  /** Time of `limiter.fixedNow()` at which the cost has come back by itself. */
-  readonly until: number;
+/** A request on its way through the limits. */
+interface Asking {
+  readonly asked: RatedRequest;
+  readonly cost: number;
+  readonly givesBack: boolean;
+  readonly taken: Taken[];
 }
 
 /** A judged request: its refusal, or the costs that it has spent. @internal */
@@ -138,13 +141,14 @@ export class RatedOutcome {
     if (this.isSettled) return;
     this.isSettled = true;
     if ((status < 400 ? this.skips.skipSuccessful : this.skips.skipFailed) !== true) return;
-    for (const { limiter, key, until } of this.taken)
-      if (limiter.fixedNow() < until) limiter.reward(key, this.cost);
+    for (const { limit, key, until } of this.taken)
+      if (limit.limiter.fixedNow() < until) limit.limiter.reward(key, this.cost);
   }
 
   /** The fields of the draft are lists, to which a route may have added its own limits. */
   private addTo(headers: Headers): void {
-    for (const [name, value] of Object.entries(this.headers)) {
+    for (const name in this.headers) {
+      const value = this.headers[name]!;
       if (name === 'ratelimit' || name === 'ratelimit-policy') headers.append(name, value);
       else headers.set(name, value);
     }
@@ -169,6 +173,11 @@ export class RatedOutcome {
 /** Judges requests by the rates of one guard. @internal */
 export class RequestRateLimiter {
   readonly #rates: CheckedRates;
+  readonly #ofIp: RequestLimit | undefined;
+  readonly #ofKey: RequestLimit | undefined;
+  readonly #ofUser: RequestLimit | undefined;
+  /** Of each route, in the order of `perRoute`. */
+  readonly #ofRoutes: readonly RequestLimit[];
   readonly #hooks = new Hooks();
   readonly #refused: Record<RateScope, number> = { ip: 0, route: 0, key: 0, user: 0 };
   /** Called for each refused request, with a function that returns the address of its client. */
@@ -183,7 +192,14 @@ export class RequestRateLimiter {
    */
   constructor(given: RequestRates<never>, clock: Clock, tracer?: Tracer, showKeys = false) {
     this.#tracer = tracer;
-    this.#rates = checkedRates(given, clock, showKeys);
+    const rates = checkedRates(given, clock, showKeys);
+    const limitOf = (scope: RateScope, limiter: RateLimiter | undefined) =>
+      limiter && requestLimit(scope, limiter);
+    this.#rates = rates;
+    this.#ofIp = limitOf('ip', rates.perIp);
+    this.#ofKey = limitOf('key', rates.perKey);
+    this.#ofUser = limitOf('user', rates.perUser);
+    this.#ofRoutes = rates.perRoute.map(({ limiter }) => requestLimit('route', limiter));
   }
 
   /** The limiters, each with a label for metrics and the page. */
@@ -224,63 +240,83 @@ export class RequestRateLimiter {
 
   /** Judges a request; `undefined` for one that no rate counts. */
   judge(asked: RatedRequest): RatedOutcome | undefined {
-    const { options } = this.#rates;
+    const { options, headers, isObserving } = this.#rates;
+    const { skip } = options;
     const request = asked.request as never;
-    if (options.skip !== undefined && this.#ask('skip', () => options.skip?.(request)) === true)
+    if (skip !== undefined && this.#hooks.ask('rate.skip', () => skip(request)) === true)
       return undefined;
     const cost = options.cost === undefined ? 1 : this.#costOf(request);
     if (cost === 0) return undefined;
     const givesBack = options.skipSuccessful === true || options.skipFailed === true;
-    const taken: Taken[] = [];
-    const results: RateLimitResult[] = [];
-    for (const applied of this.#limitsOf(asked)) {
-      const result = applied.limiter.take(applied.key, cost);
-      results.push(result);
-      if (result.success) {
-        const until = givesBack ? applied.limiter.fixedNow() + result.resetMs : 0;
-        taken.push({ ...applied, until });
-        continue;
-      }
-      this.#report(applied, result, asked.traced);
-      if (this.#rates.isObserving) continue;
-      // The answer tells what is left of the others now that it has spent nothing of them.
-      taken.forEach(({ limiter, key }, at) => {
-        results[at] = limiter.reward(key, cost);
-      });
-      this.onRefused?.(asked.clientOf);
-      return this.#refusalOf(applied, result, taken, results);
-    }
-    const headers = this.#rates.isObserving ? {} : this.#headersOf(taken, results);
-    return new RatedOutcome(headers, undefined, taken, cost, options);
+    const asking: Asking = { asked, cost, givesBack, taken: [] };
+    // One after the other: a refusal asks no further.
+    const refused =
+      this.#takeOfClient(asking) ?? this.#takeOfKey(asking) ?? this.#takeOfUser(asking);
+    if (refused !== undefined) return refused;
+    const told = isObserving ? {} : rateHeaders(headers, asking.taken);
+    return new RatedOutcome(told, undefined, asking.taken, cost, options);
   }
 
-  /** Yields the limits that apply to a request, one after the other: a refusal asks no further. */
-  *#limitsOf(asked: RatedRequest): Generator<Applied> {
-    const { perIp, perRoute, perKey, perUser, options, ipv6PrefixBits } = this.#rates;
-    const request = asked.request as never;
-    let client: string | undefined;
-    const clientKey = (): string => (client ??= clientKeyOf(asked.clientOf(), ipv6PrefixBits));
-    if (perIp !== undefined) yield { scope: 'ip', limiter: perIp, key: clientKey() };
-    const { method, url, routedUrl } = asked;
-    const route = perRoute.length === 0 ? undefined : this.#routeOf(method, url);
-    if (route !== undefined) yield { scope: 'route', limiter: route, key: clientKey() };
+  /** Takes the cost from the limits by address; returns a refusal. */
+  #takeOfClient(asking: Asking): RatedOutcome | undefined {
+    const { method, url, routedUrl, clientOf } = asking.asked;
+    const ofIp = this.#ofIp;
+    const isRouted = this.#ofRoutes.length > 0;
+    const route = isRouted ? this.#routeOf(method, url) : undefined;
     // The router may serve another route than the URL names: both have to admit it.
-    const routed = routedUrl === undefined ? undefined : this.#routeOf(method, routedUrl);
-    if (routed !== undefined && routed !== route)
-      yield { scope: 'route', limiter: routed, key: clientKey() };
-    if (perKey !== undefined) {
-      const key = this.#ask('key', () => options.key?.(request));
-      if (typeof key === 'string') yield { scope: 'key', limiter: perKey, key };
-    }
-    if (perUser !== undefined) {
-      const user = this.#ask('user', () => options.user?.(request));
-      if (typeof user === 'string') yield { scope: 'user', limiter: perUser, key: user };
-    }
+    const other =
+      isRouted && routedUrl !== undefined ? this.#routeOf(method, routedUrl) : undefined;
+    if (ofIp === undefined && route === undefined && other === undefined) return undefined;
+    const client = clientKeyOf(clientOf(), this.#rates.ipv6PrefixBits);
+    return (
+      (ofIp && this.#take(ofIp, client, asking)) ??
+      (route && this.#take(route, client, asking)) ??
+      (other && other !== route ? this.#take(other, client, asking) : undefined)
+    );
   }
 
-  #routeOf(method: string, url: string): RateLimiter | undefined {
+  #takeOfKey(asking: Asking): RatedOutcome | undefined {
+    const { key: keyOf } = this.#rates.options;
+    if (this.#ofKey === undefined || keyOf === undefined) return undefined;
+    const key = this.#hooks.ask('rate.key', () => keyOf(asking.asked.request as never));
+    return typeof key === 'string' ? this.#take(this.#ofKey, key, asking) : undefined;
+  }
+
+  #takeOfUser(asking: Asking): RatedOutcome | undefined {
+    const { user: userOf } = this.#rates.options;
+    if (this.#ofUser === undefined || userOf === undefined) return undefined;
+    const user = this.#hooks.ask('rate.user', () => userOf(asking.asked.request as never));
+    return typeof user === 'string' ? this.#take(this.#ofUser, user, asking) : undefined;
+  }
+
+  /** Takes the cost from one limit; returns a refusal, and gives back what the others took. */
+  #take(limit: RequestLimit, key: string, asking: Asking): RatedOutcome | undefined {
+    const { asked, cost, givesBack, taken } = asking;
+    const { limiter } = limit;
+    const result = limiter.take(key, cost);
+    if (result.success) {
+      taken.push({
+        limit,
+        key,
+        result,
+        until: givesBack ? limiter.fixedNow() + result.resetMs : 0,
+      });
+      return undefined;
+    }
+    this.#report(limit.scope, key, result, asked.traced);
+    if (this.#rates.isObserving) return undefined;
+    // The answer tells what is left of the others now that it has spent nothing of them.
+    const met: MetLimit[] = taken.map((one) => ({
+      limit: one.limit,
+      result: one.limit.limiter.reward(one.key, cost),
+    }));
+    this.onRefused?.(asked.clientOf);
+    return this.#refusalOf([...met, { limit, result }], limit.scope, result);
+  }
+
+  #routeOf(method: string, url: string): RequestLimit | undefined {
     const path = normalizedPath(targetOf(url));
-    return this.#rates.perRoute.find(
+    const at = this.#rates.perRoute.findIndex(
       (route) =>
         // A router answers HEAD by the handler of GET.
         (route.method === undefined ||
@@ -288,28 +324,25 @@ export class RequestRateLimiter {
           (route.method === 'GET' && method === 'HEAD')) &&
         (route.path === path ||
           (route.isPrefix && (route.path === '/' || path.startsWith(`${route.path}/`)))),
-    )?.limiter;
-  }
-
-  /** Calls a function of the application; `undefined` if it throws. */
-  #ask<T>(name: string, run: () => T): T | undefined {
-    let answer: T | undefined;
-    this.#hooks.run(`rate.${name}`, () => {
-      answer = run();
-    });
-    return answer;
+    );
+    return this.#ofRoutes[at];
   }
 
   /** Returns the cost of a request; 1 if the application's function fails. */
   #costOf(request: never): number {
-    const cost = this.#ask('cost', () => {
+    const cost = this.#hooks.ask('rate.cost', () => {
       const given = this.#rates.options.cost?.(request) ?? 1;
       return given === 0 ? 0 : checkedCost('cost', given);
     });
     return cost ?? 1;
   }
 
-  #report({ scope, key }: Applied, result: RateLimitResult, traced: object | undefined): void {
+  #report(
+    scope: RateScope,
+    key: string,
+    result: RateLimitResult,
+    traced: object | undefined,
+  ): void {
     this.#refused[scope]++;
     const { onRateRefused } = this.#rates.options;
     if (onRateRefused === undefined) return;
@@ -331,14 +364,9 @@ export class RequestRateLimiter {
     this.#hooks.run('onRateRefused', () => onRateRefused(refusal));
   }
 
-  #refusalOf(
-    refused: Applied,
-    result: RateLimitResult,
-    taken: readonly Applied[],
-    results: readonly RateLimitResult[],
-  ): RatedOutcome {
-    const { scope } = refused;
-    const headers = this.#headersOf([...taken, refused], results);
+  #refusalOf(met: readonly MetLimit[], scope: RateScope, result: RateLimitResult): RatedOutcome {
+    const { headers: kinds, options } = this.#rates;
+    const headers = rateHeaders(kinds, met);
     const retryAfterMs = wholeMs(result.retryAfterMs);
     // A cost above the limit is never admitted: no retry helps.
     const retry = Number.isFinite(retryAfterMs);
@@ -355,48 +383,7 @@ export class RequestRateLimiter {
         ...headers,
       },
     );
-    return new RatedOutcome(headers, { code: CODES[scope], answer }, [], 0, this.#rates.options);
-  }
-
-  #headersOf(
-    applied: readonly Applied[],
-    results: readonly RateLimitResult[],
-  ): Readonly<Record<string, string>> {
-    const { headers: kinds } = this.#rates;
-    if (kinds.size === 0 || applied.length === 0) return {};
-    const headers: Record<string, string> = {};
-    const seconds = (ms: number): number => Math.ceil(wholeMs(ms) / 1000);
-    if (kinds.has('ratelimit')) {
-      headers['ratelimit-policy'] = applied
-        .map(({ scope, limiter }) => {
-          // `w` is whole seconds, and optional: a shorter window has none.
-          const window = limiter.windowMs % 1000 === 0 ? `;w=${limiter.windowMs / 1000}` : '';
-          return `"${scope}";q=${limiter.limit}${window}`;
-        })
-        .join(', ');
-      headers['ratelimit'] = applied
-        .map(({ scope }, at) => {
-          const { remaining = 0, resetMs = 0 } = results[at] ?? {};
-          return `"${scope}";r=${remaining};t=${seconds(resetMs)}`;
-        })
-        .join(', ');
-    }
-    const scarce = results.reduce((least, next) =>
-      next.remaining < least.remaining ? next : least,
-    );
-    for (const [kind, prefix] of [
-      ['ratelimit-legacy', 'ratelimit'],
-      ['x-ratelimit', 'x-ratelimit'],
-    ] as const) {
-      if (!kinds.has(kind)) continue;
-      const reset = seconds(scarce.resetMs);
-      headers[`${prefix}-limit`] = String(scarce.limit);
-      headers[`${prefix}-remaining`] = String(scarce.remaining);
-      headers[`${prefix}-reset`] = String(
-        kind === 'x-ratelimit' ? seconds(wallClockMs()) + reset : reset,
-      );
-    }
-    return headers;
+    return new RatedOutcome(headers, { code: CODES[scope], answer }, [], 0, options);
   }
 
   /** Returns the limits that a request would meet, without spending anything. */
@@ -404,7 +391,7 @@ export class RequestRateLimiter {
     const { perIp, perKey, perUser, ipv6PrefixBits } = this.#rates;
     const client = ip === undefined ? undefined : clientKeyOf(ip, ipv6PrefixBits);
     const [method = '', path = ''] = (route ?? '').split(' ', 2);
-    const routeLimiter = route === undefined ? undefined : this.#routeOf(method, path);
+    const routeLimiter = route === undefined ? undefined : this.#routeOf(method, path)?.limiter;
     const asked: readonly (readonly [RateScope, RateLimiter | undefined, string | undefined])[] = [
       ['ip', perIp, client],
       ['route', routeLimiter, client],

@@ -1,0 +1,72 @@
+/** The header fields that tell clients their rates. */
+import { wallClockMs, wholeMs } from '../base/clock.js';
+import type { RateLimiter } from '../limiter/limiter.js';
+import type { RateLimitResult } from '../limiter/result.js';
+import type { RateHeaders, RateScope } from './rate-options.js';
+
+/** A limiter of requests, and what it limits. @internal */
+export interface RequestLimit {
+  readonly scope: RateScope;
+  readonly limiter: RateLimiter;
+  /** Its part of the field `RateLimit-Policy`, which is the same for all requests. */
+  readonly policy: string;
+}
+
+/** Returns what a limiter of requests limits. @internal */
+export function requestLimit(scope: RateScope, limiter: RateLimiter): RequestLimit {
+  // `w` is whole seconds, and optional: a shorter window has none.
+  const window = limiter.windowMs % 1000 === 0 ? `;w=${limiter.windowMs / 1000}` : '';
+  return { scope, limiter, policy: `"${scope}";q=${limiter.limit}${window}` };
+}
+
+/** A limit that a request has met. @internal */
+export interface MetLimit {
+  readonly limit: RequestLimit;
+  readonly result: RateLimitResult;
+}
+
+const seconds = (ms: number): number => Math.ceil(wholeMs(ms) / 1000);
+
+/**
+ * Returns header fields with names in lower case.
+ * @param kinds the fields that are asked for
+ * @param met the limits in their order; without any there are no fields
+ * @internal
+ */
+export function rateHeaders(
+  kinds: ReadonlySet<RateHeaders>,
+  met: readonly MetLimit[],
+): Record<string, string> {
+  if (kinds.size === 0 || met.length === 0) return {};
+  const headers = kinds.has('ratelimit') ? listed(met) : {};
+  if (kinds.has('ratelimit-legacy')) addNumbers(headers, 'ratelimit', met, 0);
+  if (kinds.has('x-ratelimit')) addNumbers(headers, 'x-ratelimit', met, seconds(wallClockMs()));
+  return headers;
+}
+
+/** The lists of the draft: the policies, and what is left of each. */
+function listed(met: readonly MetLimit[]): Record<string, string> {
+  let policies = '';
+  let left = '';
+  for (const { limit, result } of met) {
+    const comma = left === '' ? '' : ', ';
+    policies += `${comma}${limit.policy}`;
+    left += `${comma}"${limit.scope}";r=${result.remaining};t=${seconds(result.resetMs)}`;
+  }
+  return { 'ratelimit-policy': policies, ratelimit: left };
+}
+
+/** The fields of a single limit: the one of which least is left. */
+function addNumbers(
+  headers: Record<string, string>,
+  prefix: string,
+  met: readonly MetLimit[],
+  since: number,
+): void {
+  const { result } = met.reduce((least, next) =>
+    next.result.remaining < least.result.remaining ? next : least,
+  );
+  headers[`${prefix}-limit`] = String(result.limit);
+  headers[`${prefix}-remaining`] = String(result.remaining);
+  headers[`${prefix}-reset`] = String(since + seconds(result.resetMs));
+}
