@@ -46,6 +46,11 @@ impl Args {
         (args, data)
     }
 
+    /// Arguments of the call.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     fn value(&self, at: usize) -> sys::napi_value {
         if at < self.count {
             self.values[at]

@@ -104,8 +104,13 @@ bound_function!(Share of Core, c"share", |core, args| {
     Ok(0.0)
 });
 
+// Without a cost, it is 1 at the time of the process: each argument costs up to 15 ns on Bun.
 bound_function!(Take of Core, c"take", |core, args| {
-    let (cost, now) = (f64::from(args.uint32(1)?), now(args, 2));
+    let (cost, now) = if args.count() < 2 {
+        (1.0, process_now_ms())
+    } else {
+        (f64::from(args.uint32(1)?), now(args, 2))
+    };
     let taken = core.with_key(args, |limiter, key| limiter.take(key, cost, now))?;
     match taken.noted {
         None => core.answer(taken.answer),
@@ -183,7 +188,7 @@ bound_function!(ProcessNow of Core, c"processNowMs", |_core, _args| Ok(process_n
 /// windows, 2 for fixed windows; `numbers` are limit, window in ms, burst and most keys.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; refusedKeys(rows: Float64Array, nowMs?: number): number; processNowMs(): number }"
+    ts_return_type = "{ share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost?: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; refusedKeys(rows: Float64Array, nowMs?: number): number; processNowMs(): number }"
 )]
 pub fn create_limiter<'env>(
     env: &'env Env,
