@@ -41,8 +41,8 @@ export type {
   RateQuestion,
   RateRefusalCode,
   RequestRateStats,
-} from './http/rates.js';
-export type { ConnectRate, MessageRate, RateAction } from './connections/rates.js';
+} from './http/request-rates.js';
+export type { ConnectRate, MessageRate, RateAction } from './connections/connect-rates.js';
 export {
   PortcullisError,
   UnauthorizedError,
@@ -210,4 +210,4 @@ export type {
 export type { MergeOptions, MetricRegistry } from './metrics/merged-registries.js';
 export type { ProductionMetricsOptions } from './metrics/options.js';
 export type * from './metrics/report.js';
-export type { TokenRefresh } from './connections/token.js';
+export type { TokenRefresh } from './connections/connection-token.js';

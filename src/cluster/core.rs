@@ -30,7 +30,7 @@ use audit::Audit;
 use calls::{Calls, Flight};
 use chores::Chores;
 use member::{Beats, Member, OWN_LEASE};
-use names::Names;
+use presence::Names;
 use random::Random;
 use std::collections::{HashMap, VecDeque};
 use tickets::Tickets;
@@ -40,9 +40,9 @@ use waiting::Waiting;
 mod audit;
 mod calls;
 mod chores;
-mod counts;
+mod counters;
 mod member;
-mod names;
+mod presence;
 mod random;
 mod tickets;
 mod waiting;
@@ -53,14 +53,13 @@ mod ahead;
 mod batches;
 mod membership;
 mod moves;
-mod naming;
-mod news;
 mod policy;
+mod requests;
 mod status;
 mod takeover;
 
 pub use calls::Action;
-pub use counts::Counts;
+pub use counters::Counters;
 
 /// The state of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +142,7 @@ pub struct Core {
     closing: Option<f64>,
     leave_sent: Option<u64>,
     is_closed: bool,
-    counts: Counts,
+    counts: Counters,
     state: State,
     since_ms: f64,
     random: Random,
@@ -211,7 +210,7 @@ impl Core {
             closing: None,
             leave_sent: None,
             is_closed: false,
-            counts: Counts::default(),
+            counts: Counters::default(),
             state: State::Joining,
             since_ms: now,
             random: Random::new(settings.entropy[0]),

@@ -47,7 +47,7 @@ pub use self::code::{
     UNREACHABLE, WAIT,
 };
 pub use self::connect::{Endpoint, check_endpoint};
-pub use self::core::{Action, Answer, Client, Core, Counts, State};
+pub use self::core::{Action, Answer, Client, Core, Counters, State};
 pub use self::events::Read;
 pub use self::net::{JoinError, Member, join};
 pub use self::notice::Notice;

@@ -3,7 +3,7 @@
 
 use super::call::Space;
 use super::connect::{Connector, Endpoint};
-use super::core::{Answer, Core, Counts, State};
+use super::core::{Answer, Core, Counters, State};
 use super::notice::Notice;
 use super::port::{Mail, Port};
 use super::request::Outcome;
@@ -41,7 +41,7 @@ pub struct Status {
     /// Last problem, empty if there is none.
     pub problem: String,
     /// Counts since the start.
-    pub counts: Counts,
+    pub counts: Counters,
 }
 
 /// One JavaScript thread that shares the member.

@@ -3,7 +3,7 @@ import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
-import type { RateExplanation, RateQuestion } from '../http/rates.js';
+import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import type { GuardOptions } from '../guard/options.js';
 import { type Answer, lastOf } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';

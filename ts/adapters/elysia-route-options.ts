@@ -2,13 +2,13 @@
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
-import { checkedConnectRate, type ConnectRate } from '../connections/rates.js';
+import { checkedConnectRate, type ConnectRate } from '../connections/connect-rates.js';
 import { checkedRateLimit } from '../limiter/options.js';
 import type { Admission } from '../guard/admission.js';
 import { lackOf, rightsOf, type TokenRights } from '../guard/bearer.js';
 import type { Guard } from '../guard/guard.js';
 import type { RequestRate } from '../http/rate-options.js';
-import { type RatedOutcome, type RatedRequest, RequestRateLimiter } from '../http/rates.js';
+import { type RatedOutcome, type RatedRequest, RequestRateLimiter } from '../http/request-rates.js';
 import type { TokenClaims } from '../tokens/result.js';
 
 /** Rate of the requests of one route of Elysia, on top of the guard's `requests.rate`. */

@@ -9,7 +9,7 @@ import { isPreflight } from '../guard/http-tokens.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
 import { type Answer, lastOf } from '../http/answer.js';
-import type { RateExplanation, RateQuestion } from '../http/rates.js';
+import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import {
   asksForWebSocket,
   HANDSHAKE,

@@ -11,7 +11,7 @@ import { Guard, type GuardStats } from '../guard/guard.js';
 import type { TokenClaims } from '../tokens/result.js';
 import type { GuardOptions } from '../guard/options.js';
 import { type Answer, answerWith } from '../http/answer.js';
-import type { RateExplanation, RateQuestion } from '../http/rates.js';
+import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import { lastAnswer, responseOf, waitingOn as waitingOnRequest } from '../http/fetch.js';
 import { isHandshake, type WaitingClient } from '../http/handshake.js';
 import { httpDrainable } from '../http/node.js';

@@ -11,7 +11,7 @@ import type { TokenClaims } from '../tokens/result.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
 import { isHandshake } from '../http/handshake.js';
-import type { RateExplanation, RateQuestion } from '../http/rates.js';
+import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import { httpDrainable } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';

@@ -6,7 +6,7 @@ import type { Cluster } from '../cluster/cluster.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { BearerVerifier, TokenAuth } from '../guard/bearer.js';
 import type { MessageOptions } from '../guard/json-filter.js';
-import type { RateExplanation, RateQuestion } from '../http/rates.js';
+import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import { type MessageHandler, MessageRouter, type MessageTypeOptions } from '../messages/router.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PerformantMiddlewareChain } from '../middleware/chain.js';

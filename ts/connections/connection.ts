@@ -12,7 +12,7 @@ import { type ConnectionMetadata, Metadata, type MetadataInput } from './metadat
 import type { ConnectionOwner } from './owner.js';
 import type { Refusal } from './refusal.js';
 import { FIGURES, PLACE_MASK, type Segment } from './segment.js';
-import type { ConnectionToken, TokenRefresh } from './token.js';
+import type { ConnectionToken, TokenRefresh } from './connection-token.js';
 
 /** A socket that a manager can close: those of `ws`, Bun and browsers fit as they are. */
 export interface ManagedSocket {

@@ -1,6 +1,6 @@
 /** The limits in force: from the core's numbers back to the limits of a manager. */
 import { checkedLimits, type ConnectionLimits, NEVER } from './limits.js';
-import type { ConnectRate } from './rates.js';
+import type { ConnectRate } from './connect-rates.js';
 
 const COUNTS = [
   ['maxTotalConnections', 0],

@@ -7,7 +7,7 @@ import {
   checkedMessageRate,
   type ConnectRate,
   type MessageRate,
-} from './rates.js';
+} from './connect-rates.js';
 
 /** Whether limits are enforced, or only observed. */
 export type LimitMode = 'enforce' | 'observe';

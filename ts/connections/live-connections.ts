@@ -11,7 +11,7 @@ import { hashOf, IdIndex } from './id-index.js';
 import type { MetadataInput } from './metadata.js';
 import type { Seats } from './seats.js';
 import { PLACE_MASK } from './segment.js';
-import { ConnectionView } from './view.js';
+import { ConnectionView } from './connection-view.js';
 
 /** Holds the connections of open slots. @internal */
 export class LiveConnections<S extends ManagedSocket> {

@@ -36,7 +36,7 @@ import type { MetadataInput } from './metadata.js';
 import { checkedArguments, type CheckedOptions, type ConnectionManagerOptions } from './options.js';
 import type { SocketHost } from './open-socket.js';
 import type { ConnectionOwner } from './owner.js';
-import type { RateAction } from './rates.js';
+import type { RateAction } from './connect-rates.js';
 import { Reading } from './reading.js';
 import type { Refusal } from './refusal.js';
 import { Refusals } from './refusals.js';

@@ -8,7 +8,7 @@ import { ID_MAX } from './arguments.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { type BanOptions, checkedBans, type CheckedBans } from './ban-options.js';
 import { exemptClients } from './exempt-clients.js';
-import type { RateAction } from './rates.js';
+import type { RateAction } from './connect-rates.js';
 import type { TracedRefusal } from './refusal.js';
 
 /** Options of a connection manager. */

@@ -1,6 +1,6 @@
 /** The manager, as its connections see it. */
 import type { ExceededRate, MessageRateLimiter, SharedRates } from './message-rate.js';
-import type { RateAction } from './rates.js';
+import type { RateAction } from './connect-rates.js';
 import type { Refusal } from './refusal.js';
 
 /**

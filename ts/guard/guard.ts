@@ -21,7 +21,7 @@ import {
   type RateQuestion,
   RequestRateLimiter,
   type RequestRateStats,
-} from '../http/rates.js';
+} from '../http/request-rates.js';
 import { REFUSAL_OPTIONS, RefusalShape } from '../http/refusal-shape.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { checkedPage, LivePage } from '../page/live-page.js';

@@ -7,7 +7,7 @@ import { Hooks } from '../base/hooks.js';
 import { wallClockMs } from '../base/clock.js';
 import { TIME_MAX_MS } from '../base/options.js';
 import type { ManagedConnection } from '../connections/connection.js';
-import type { ConnectionToken, TokenRefresh } from '../connections/token.js';
+import type { ConnectionToken, TokenRefresh } from '../connections/connection-token.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { deepFreeze } from '../tokens/cache.js';

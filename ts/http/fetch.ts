@@ -4,7 +4,7 @@ import { ArgumentRangeError } from '../base/errors.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
 import { isHandshake, lengthOf, type WaitingClient } from './handshake.js';
-import type { RatedOutcome, RatedRequest } from './rates.js';
+import type { RatedOutcome, RatedRequest } from './request-rates.js';
 import {
   codeOfRefusal,
   isFailure,

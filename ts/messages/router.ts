@@ -1,7 +1,7 @@
 /** Hands messages to the handler of their type. Knows no socket: its caller sends the reply. */
 import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
-import type { RateAction } from '../connections/rates.js';
+import type { RateAction } from '../connections/connect-rates.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import {
   envelopeOf,

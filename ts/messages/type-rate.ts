@@ -3,7 +3,7 @@ import { clientKeyOf } from '../base/address.js';
 import type { Clock } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
-import type { RateAction } from '../connections/rates.js';
+import type { RateAction } from '../connections/connect-rates.js';
 import { RateLimiter } from '../limiter/limiter.js';
 import { checkedRateLimit, RATE_LIMIT_OPTIONS, type RateLimit } from '../limiter/options.js';
 import type { MessageSender } from './envelope.js';

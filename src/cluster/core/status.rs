@@ -1,6 +1,6 @@
 //! The state of the member, and its figures.
 
-use super::{Core, Counts, State};
+use super::{Core, Counters, State};
 
 impl Core {
     pub(super) fn current(&self) -> State {
@@ -97,7 +97,7 @@ impl Core {
 
     /// Returns the counts since the start.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> Counters {
         self.counts
     }
 }

@@ -1,8 +1,8 @@
-//! Counts of a member.
+//! Counters of a member.
 
 /// Counts since the start.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-pub struct Counts {
+pub struct Counters {
     /// Admissions that the server granted.
     pub granted: u64,
     /// Admissions that the server refused.
