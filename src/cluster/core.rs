@@ -54,6 +54,7 @@ mod batches;
 mod membership;
 mod moves;
 mod policy;
+mod presence_calls;
 mod requests;
 mod status;
 mod takeover;

@@ -5,7 +5,12 @@
  * time is no further ahead of the clock than the burst allows.
  */
 import type { ConnectionLimits } from './limits.js';
-import { checkedControlRate, checkedMessageRate, type Rate, type RateAction } from './connect-rates.js';
+import {
+  checkedControlRate,
+  checkedMessageRate,
+  type Rate,
+  type RateAction,
+} from './connect-rates.js';
 
 /** The rate that a message, a ping or a pong exceeds. */
 export type ExceededRate =

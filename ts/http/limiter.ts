@@ -15,7 +15,12 @@ import { RunningRequest } from '../resources/running.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { type Answer, answerWith } from './answer.js';
-import type { RatedOutcome, RatedRequest, RateRefusalCode, RequestRateLimiter } from './request-rates.js';
+import type {
+  RatedOutcome,
+  RatedRequest,
+  RateRefusalCode,
+  RequestRateLimiter,
+} from './request-rates.js';
 import type { RefusalShape } from './refusal-shape.js';
 
 /** Reason for refusing a request or ending it early. */
