@@ -511,6 +511,7 @@ describe('a shutdown', () => {
       'iterator',
     ],
     ['is no list', () => 5 as never, expect.stringMatching(/iterable|function/)],
+    ['holds nothing', () => [null as never], 'socket must be an object, got null'],
   ])('goes on if what sockets() returns %s, and reports it', async (_, sockets, message) => {
     for (const requests of [0, 1]) {
       const steps: string[] = [];
@@ -529,6 +530,27 @@ describe('a shutdown', () => {
       expect(steps).toEqual(['hook', 'stop']);
       expect(reported).toContainEqual(['bad.sockets', message]);
     }
+  });
+
+  it('goes on if a socket does not tell its state', async () => {
+    const { clock, shutdown } = setUp({ deadlineMs: 100 });
+    const closes: string[] = [];
+    const socket: ShutdownSocket = {
+      get state(): never {
+        throw new Error('state');
+      },
+      close: () => void closes.push('close'),
+      terminate: () => void closes.push('terminate'),
+    };
+    shutdown.add({ name: 'bad', sockets: () => [socket] });
+    const result = shutdown.shutdown();
+    await pass(clock, 300);
+    expect(await result).toMatchObject({
+      websocketsClosed: { acknowledged: 0, forced: 1 },
+      graceful: false,
+    });
+    expect(closes.slice(0, 1)).toEqual(['close']);
+    expect(closes.at(-1)).toBe('terminate');
   });
 
   it('survives drainables that throw everywhere', async () => {

@@ -85,7 +85,7 @@ export class ClosingSockets {
   #gone(socket: ShutdownSocket): void {
     if (!this.#open.delete(socket)) return;
     if (this.#closing.delete(socket)) {
-      if (socket.state === 'acknowledged') this.#acknowledged++;
+      if (this.#stateOf(socket) === 'acknowledged') this.#acknowledged++;
       else this.#forced++;
     }
     if (this.#open.size === 0) this.#resolve();
@@ -123,15 +123,21 @@ export class ClosingSockets {
     return this.#timers.driver.now() - this.#startMs;
   }
 
+  #stateOf(socket: ShutdownSocket): ShutdownSocket['state'] | undefined {
+    return this.#errors.attempt('state', () => socket.state);
+  }
+
   #close(socket: ShutdownSocket): void {
     if (!this.#open.has(socket)) return;
     this.#closing.add(socket);
     const { closeCode, closeReason, closeTimeoutMs } = this.#plan;
-    if (socket.state === 'open') this.#errors.attempt('beforeClose', () => socket.beforeClose?.());
+    if (this.#stateOf(socket) === 'open')
+      this.#errors.attempt('beforeClose', () => socket.beforeClose?.());
     this.#errors.attempt('close', () => socket.close(closeCode, closeReason));
     if (!this.#open.has(socket)) return;
     this.#timers.setTimeout(() => {
-      if (socket.state === 'open' || socket.state === 'closing')
+      const state = this.#stateOf(socket);
+      if (state === 'open' || state === 'closing')
         this.#errors.attempt('terminate', () => socket.terminate());
     }, closeTimeoutMs);
   }

@@ -1,4 +1,5 @@
 /** Errors of a shutdown's steps. */
+import { wrongType } from '../base/errors.js';
 import type { Deadline } from './deadline.js';
 import type { Drainable, ShutdownSocket } from './drainable.js';
 import type { ShutdownError } from './result.js';
@@ -35,10 +36,15 @@ export class ErrorCollector {
     }
   }
 
-  /** Returns the open WebSockets of a drainable, or none if listing them throws. */
+  /** Returns the open WebSockets of a drainable, or none if listing them throws. Leaves out what is no socket. */
   socketsOf(drainable: Drainable): readonly ShutdownSocket[] {
+    const step = `${drainable.name}.sockets`;
     const list = (): ShutdownSocket[] => [...(drainable.sockets?.() ?? [])];
-    return this.attempt(`${drainable.name}.sockets`, list) ?? [];
+    return (this.attempt(step, list) ?? []).filter((socket: unknown) => {
+      if (typeof socket === 'object' && socket !== null) return true;
+      this.collect(step, wrongType('socket', socket, 'an object'));
+      return false;
+    });
   }
 
   /** Runs a step and awaits it. An error that comes after `deadline` is only reported. */
