@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { REASONS, type RefusalCode } from '../dist/connections/refusal.js';
 import { answerOf, codesOf, type Denial } from '../dist/guard/denial.js';
 import { failure } from '../dist/validators/failure.js';
-import { FAILURES } from '../dist/validators/failures.js';
+import { FAILURES } from '../dist/validators/failure-codes.js';
 
 /** The answer, made anew each time. */
 function naive({ code, reason, retryAfterMs, failure, cause }: Denial) {

@@ -18,7 +18,7 @@ import {
   tokenSchema,
   urlSchema,
 } from '../dist/index.js';
-import { FAILURES } from '../dist/validators/failures.js';
+import { FAILURES } from '../dist/validators/failure-codes.js';
 import { failure } from '../dist/validators/failure.js';
 
 const TOKEN = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln';

@@ -1,4 +1,4 @@
-// Writes ts/validators/failures.ts from the list of failures in the core.
+// Writes ts/validators/failure-codes.ts from the list of failures in the core.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { failureRows } from '../native/loader.js';
@@ -20,5 +20,5 @@ export const FAILURES: readonly (readonly [code: FailureCode, status: number, me
 ${rows.map(({ code, status, meaning, remedy }) => `  [${text(code)}, ${status}, ${text(meaning)}, ${text(remedy)}],`).join('\n')}
 ];
 `;
-const file = fileURLToPath(new URL('../ts/validators/failures.ts', import.meta.url));
+const file = fileURLToPath(new URL('../ts/validators/failure-codes.ts', import.meta.url));
 if (readFileSync(file, { encoding: 'utf8', flag: 'a+' }) !== script) writeFileSync(file, script);

@@ -118,7 +118,7 @@ export type { MessageSender, Outgoing, ParseResult } from './messages/envelope.j
 export type { MessageProblem, MessageProblemCode } from './messages/problem.js';
 export { InputValidationError, ValidationFailure } from './validators/failure.js';
 export type { FailureDetails, ProblemDetails, ValidationResult } from './validators/failure.js';
-export type { FailureCode } from './validators/failures.js';
+export type { FailureCode } from './validators/failure-codes.js';
 export { parseJson, safeParseJson, scanJson } from './validators/json.js';
 export type { JsonInput, JsonReport } from './validators/json.js';
 export type { JsonLeniency, JsonLimits } from './validators/json-limits.js';

@@ -2,7 +2,7 @@
 import type { RefusalCode } from '../connections/refusal.js';
 import { type Answer, answerWith, answerWithText } from '../http/answer.js';
 import type { ValidationFailure } from '../validators/failure.js';
-import type { FailureCode } from '../validators/failures.js';
+import type { FailureCode } from '../validators/failure-codes.js';
 
 /** Code of a denial by authentication. */
 export type AuthDenialCode =

@@ -30,7 +30,7 @@ import type { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
 import type { TokenClaims, TokenResult } from '../tokens/result.js';
 import { ValidationFailure } from '../validators/failure.js';
-import type { FailureCode } from '../validators/failures.js';
+import type { FailureCode } from '../validators/failure-codes.js';
 import { Admission } from './admission.js';
 import {
   type AuthConnection,

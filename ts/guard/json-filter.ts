@@ -2,7 +2,7 @@
 import { wrongType } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
-import type { FailureCode } from '../validators/failures.js';
+import type { FailureCode } from '../validators/failure-codes.js';
 import { bytesOf, checkMessage } from '../validators/json.js';
 import {
   checkedJsonLimits,

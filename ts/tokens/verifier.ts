@@ -10,7 +10,7 @@ import { knownOptions } from '../base/options.js';
 import { TokenCore, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
 import { InputValidationError, numberOf } from '../validators/failure.js';
-import type { FailureCode } from '../validators/failures.js';
+import type { FailureCode } from '../validators/failure-codes.js';
 import type { InputSchema, InputSchemaAnswer, InputSchemaResult } from '../validators/schema.js';
 import { BATCH_MAX, tasksOf, verifyOnPool } from './batch.js';
 import { deepFreeze, ResultCache } from './cache.js';

@@ -1,5 +1,5 @@
 /** Refused input: as a value (`ValidationFailure`) and as an error (`InputValidationError`). */
-import { type FailureCode, FAILURES } from './failures.js';
+import { type FailureCode, FAILURES } from './failure-codes.js';
 
 /** Details of a failure besides its code. */
 export interface FailureDetails {

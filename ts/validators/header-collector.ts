@@ -1,6 +1,6 @@
 /** Collects headers of any shape one by one, within limits, and reports dropped headers. */
 import { failure, type ValidationFailure } from './failure.js';
-import type { FailureCode } from './failures.js';
+import type { FailureCode } from './failure-codes.js';
 import {
   COMMON_NAMES,
   CONTENT_LENGTH_NAME,

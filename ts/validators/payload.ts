@@ -4,7 +4,7 @@
  */
 import { wholeNumber } from '../base/options.js';
 import { failure, ValidationFailure, type ValidationResult } from './failure.js';
-import type { FailureCode } from './failures.js';
+import type { FailureCode } from './failure-codes.js';
 
 /** On some hosts `JSON.stringify` and `structuredClone` throw for deeper values. */
 const DEPTH_MAX = 512;

@@ -1,7 +1,7 @@
 /** The validators as Standard Schemas, for Elysia and other frameworks. */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { ValidationResult } from './failure.js';
-import type { FailureCode } from './failures.js';
+import type { FailureCode } from './failure-codes.js';
 import type { HeaderValues } from './header-collector.js';
 import type { HeaderLimits } from './header-limits.js';
 import { checkHeaders } from './headers.js';

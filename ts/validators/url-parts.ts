@@ -1,5 +1,5 @@
 /** The text of a URL: its characters, its parts, and the attacks that a path or query can hide. */
-import type { FailureCode } from './failures.js';
+import type { FailureCode } from './failure-codes.js';
 import type { UrlFlag } from './host.js';
 import { decodeLayers } from './percent.js';
 import type { UrlRules } from './url-options.js';

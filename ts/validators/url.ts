@@ -1,7 +1,7 @@
 /** Checks of a URL for its purpose. The engine parses it; this is the policy before and after. */
 import { domainToUnicode } from 'node:url';
 import { failure, refused, type ValidationResult } from './failure.js';
-import type { FailureCode } from './failures.js';
+import type { FailureCode } from './failure-codes.js';
 import { bareHost, flagHost, isIpv4, isPublicHost, type UrlFlag } from './host.js';
 import {
   checkedUrlOptions,
