@@ -1741,7 +1741,8 @@ declare class Cluster {
     nodes(): Promise<ClusterNode[]>;
     /**
      * Returns a rate over all processes. Limiters of one `name` count together, and need the same options.
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_CLOSED
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_CLOSED; ERR_LIMITS_CONFLICT if a limiter of
+     *   this process has the name and another rate
      * @example
      * const limiter = cluster.limiter({ name: 'api', limit: 100, windowMs: 60_000 });
      * const { success, retryAfterMs } = await limiter.take(userId);

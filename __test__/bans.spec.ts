@@ -81,7 +81,7 @@ function guardOf(options: Partial<GuardOptions<unknown>> = {}) {
       authorization: `Bearer ${bearer}`,
     };
     const header = (name: string): string => all[name] ?? '';
-    const banned = guard.refusesBanned({}, peer, header);
+    const banned = guard.refusesClient({}, peer, header);
     if (banned !== undefined) return banned.status;
     const judged = guard.judgeToken(peer, header, '/', {});
     if (judged instanceof Promise) throw new Error('the keys are here');
@@ -275,8 +275,8 @@ describe('a guard', () => {
     manager.ban('192.0.2.1');
     expect(open().closed).toEqual([{ code: 1008, reason: 'Address is banned' }]);
     expect(first.closed).toEqual([]);
-    expect(guard.refusesBanned({ headers: {} }, '192.0.2.1', () => '', true)).toBeUndefined();
-    expect(guard.refusesBanned({ headers: {} }, '192.0.2.1', () => '')?.status).toBe(429);
+    expect(guard.refusesClient({ headers: {} }, '192.0.2.1', () => '', true)).toBeUndefined();
+    expect(guard.refusesClient({ headers: {} }, '192.0.2.1', () => '')?.status).toBe(429);
   });
 
   it('only observes bans where limits are only observed', () => {

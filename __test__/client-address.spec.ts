@@ -67,6 +67,27 @@ describe.each(Object.entries(SERVERS))('the client of the adapter for %s', (_nam
     },
   );
 
+  it('has to be found before a request is served, where requests have limits', async () => {
+    const perIp = { limit: 2, windowMs: 60_000 };
+    const server = await start(command, {
+      limits: {},
+      addressBy: 'x-client',
+      requests: { rate: { perIp } },
+    });
+    const ask = async (client: string): Promise<unknown[]> => {
+      const headers = { 'X-Client': client };
+      const answer = await fetch(`http://127.0.0.1:${server.port}/`, { headers });
+      const body = await answer.text();
+      return [answer.status, body.includes('identify_failed'), answer.headers.get('retry-after')];
+    };
+    // A client whose address cannot be found is not served under that of its proxy.
+    expect(await ask('throw')).toEqual([500, true, '1']);
+    const [first] = await ask('192.0.2.3');
+    expect(first).not.toBe(500);
+    const [[second], [third]] = [await ask('192.0.2.3'), await ask('192.0.2.3')];
+    expect([second, third]).toEqual([first, 429]);
+  });
+
   it('is behind a Unix socket whose peer is trusted', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'portcullis-'));
     folders.push(folder);

@@ -529,6 +529,40 @@ describe.skipIf(SERVER === undefined)('rates over all processes', () => {
     await expect(limiter.take('')).rejects.toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
   });
 
+  it('a limiter asks the server from its first call on, also if it is made late', async () => {
+    const { url } = await server();
+    // A share would be one unit.
+    const cluster = new Cluster({ url, ...PATIENT, expectedMembers: 100 });
+    ends.push(() => cluster.close());
+    const manager = new ConnectionManager({ maxTotalConnections: 10 }, { name: 'late', cluster });
+    ends.push(() => manager.close());
+    await cluster.ready();
+    const limiter = cluster.limiter({ name: 'late', limit: 2, windowMs: 600_000 });
+    const taken = await Promise.all([1, 2, 3].map(() => limiter.take('ada')));
+    expect(taken.map(({ success, limit }) => [success, limit])).toEqual([
+      [true, 2],
+      [true, 2],
+      [false, 2],
+    ]);
+  });
+
+  it('limiters of one name have one rate', async () => {
+    const { url } = await server();
+    const cluster = new Cluster({ url, ...PATIENT });
+    ends.push(() => cluster.close());
+    const rate = { name: 'api', limit: 2, windowMs: 1000 };
+    cluster.limiter(rate);
+    expect(cluster.limiter({ ...rate, burst: 2 })).toBeDefined();
+    for (const [field, other] of [
+      ['limit', { limit: 3 }],
+      ['windowMs', { windowMs: 2000 }],
+      ['burst', { burst: 4 }],
+    ] as const)
+      expect(() => cluster.limiter({ ...rate, ...other })).toThrow(
+        expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT', field }),
+      );
+  });
+
   it('a limiter agrees with a naive count, whatever is asked at once', async () => {
     const { url } = await server();
     const cluster = new Cluster({ url, ...PATIENT, onUnreachable: 'share', expectedMembers: 2 });

@@ -17,7 +17,9 @@ function naive({ code, reason, retryAfterMs, failure, cause }: Denial) {
       'content-length': String(Buffer.byteLength(body)),
       ...(isChallenged
         ? { 'www-authenticate': failure?.toWwwAuthenticate() ?? 'Bearer' }
-        : { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) }),
+        : retryAfterMs === 0
+          ? {}
+          : { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) }),
     },
     body,
   };

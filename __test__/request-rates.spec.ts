@@ -132,7 +132,7 @@ describe('rates of requests', () => {
       200, 429, 429, 200, 429,
     ]);
     const policy = '"ip";q=3;w=1, "key";q=2;w=1, "user";q=1;w=1';
-    const { send: fresh } = fetcher({
+    const { send: fresh, rates } = fetcher({
       perIp: { limit: 3, windowMs: 1000 },
       perKey: { limit: 2, windowMs: 1000 },
       key: () => 'k',
@@ -150,6 +150,7 @@ describe('rates of requests', () => {
       '"ip";r=2;t=1, "key";r=1;t=1, "user";r=0;t=1',
     ]);
     asked.length = 0;
+    expect(rates.snapshot().limiters).toMatchObject({ ip: { admitted: 1 }, key: { admitted: 1 } });
     for (let i = 0; i < 3; i++) send('/', { ip: '192.0.2.9', headers: { 'x-user': `u${i}` } });
     // The key refuses: no user is asked for.
     expect(asked).toEqual(['key', 'key', 'key']);

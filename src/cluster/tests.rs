@@ -217,6 +217,17 @@ fn every_request_is_answered_in_time_whatever_happens_to_the_link() {
 }
 
 #[test]
+fn a_request_waits_for_the_first_place_on_the_server() {
+    let mut world = World::new();
+    let drain = Request::Drain {
+        ms: 60_000.0,
+        reason: Vec::new(),
+    };
+    // Nobody has a place yet, and no link has failed.
+    assert_eq!(ask(&mut world, 0, drain).code, DONE);
+}
+
+#[test]
 fn takes_go_together_and_each_has_its_own_answer() {
     let mut world = World::new();
     world.wait(1500);

@@ -147,8 +147,9 @@ class BunAdapter {
     const { requests, page } = this.guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, server.requestIP(request)?.address ?? '');
-    const banned = this.#refusesBanned(request, server, isHandshake);
-    if (banned !== undefined) return markRefused(responseOf(isHandshake ? lastOf(banned) : banned));
+    const refused = this.#refusesClient(request, server, isHandshake);
+    if (refused !== undefined)
+      return markRefused(responseOf(isHandshake ? lastOf(refused) : refused));
     // The admission of a handshake judges its token.
     const run =
       !isHandshake && this.guard.needsToken(request.method, request.url, headerOf(request))
@@ -160,12 +161,12 @@ class BunAdapter {
     return withinLimits(requests, request, clientOf, run, responseOf, passing);
   }
 
-  /** Returns the answer to a banned client. */
-  #refusesBanned(request: Request, server: RawServer, isUpgrade: boolean): Answer | undefined {
+  /** Returns the answer to a client that is refused before any limit. */
+  #refusesClient(request: Request, server: RawServer, isUpgrade: boolean): Answer | undefined {
     const { guard } = this;
-    if (!guard.manager.hasBans || (!isUpgrade && guard.isExempt(request.method, request.url)))
+    if (!guard.judgesClients || (!isUpgrade && guard.isExempt(request.method, request.url)))
       return undefined;
-    return guard.refusesBanned(request, bunPeer(server, request), headerOf(request), isUpgrade);
+    return guard.refusesClient(request, bunPeer(server, request), headerOf(request), isUpgrade);
   }
 
   /** Runs a handler for a request with a valid token. */

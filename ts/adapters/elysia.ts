@@ -333,9 +333,9 @@ class ElysiaAdapter {
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
     const isUpgrade = this.#isHandshake(request);
-    const banned = this.#refusesBanned(request, isUpgrade);
-    if (banned !== undefined) {
-      const answer = isUpgrade && isBun ? lastOf(banned) : banned;
+    const refused = this.#refusesClient(request, isUpgrade);
+    if (refused !== undefined) {
+      const answer = isUpgrade && isBun ? lastOf(refused) : refused;
       return this.#pacer.answer(this.answers.answer(answer, request, handle));
     }
     const run = isUpgrade ? () => this.upgrade(request, handle) : () => handle(request);
@@ -373,12 +373,12 @@ class ElysiaAdapter {
     );
   }
 
-  /** Returns the answer to a banned client. In a scope it is the admission of a handshake that refuses. */
-  #refusesBanned(request: Request, isUpgrade: boolean): Answer | undefined {
+  /** Returns the answer to a client that is refused before any limit. In a scope, routes judge their own clients. */
+  #refusesClient(request: Request, isUpgrade: boolean): Answer | undefined {
     const guard = this.#guard;
-    if (!guard.manager.hasBans || !this.#scope.isGlobal) return undefined;
+    if (!guard.judgesClients || !this.#scope.isGlobal) return undefined;
     if (!isUpgrade && this.#isExempt(request)) return undefined;
-    return guard.refusesBanned(request, this.#peerOf(request), headerOf(request), isUpgrade);
+    return guard.refusesClient(request, this.#peerOf(request), headerOf(request), isUpgrade);
   }
 
   /**
@@ -594,6 +594,9 @@ class ElysiaAdapter {
     set: AnswerContext['set'],
   ): undefined {
     const { method, url } = request;
+    // Beyond a global guard, no one has asked for the client before.
+    const unknown = this.#guard.refusesUnknown(request, this.#peerOf(request), headerOf(request));
+    if (unknown !== undefined) return this.#refused(unknown, request, context);
     const clientOf = (): string => this.#clientOf(request);
     const outcome = route.judge({ method, url, clientOf, traced: request }, context.user);
     if (outcome?.refusal === undefined) {
@@ -890,7 +893,7 @@ export function pluginOf<C extends Claims = Claims>(
     const { request, server } = context;
     if (server) adapter.start(server);
     else adapter.describe();
-    return limits === undefined && !guard.judgesRequests && !guard.manager.hasBans
+    return limits === undefined && !guard.judgesRequests && !guard.judgesClients
       ? undefined
       : adapter.answers.request(request, arguments[0]);
   };

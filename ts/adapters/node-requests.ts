@@ -21,7 +21,7 @@ export function guardRequests<H extends RequestHandler>(
 ): H {
   const { requests, page } = guard;
   const isPlain = requests === undefined && page === undefined && countRequest === undefined;
-  if (isPlain && !guard.judgesRequests && !guard.manager.hasBans) return handler;
+  if (isPlain && !guard.judgesRequests && !guard.judgesClients) return handler;
   const clientOf = (request: IncomingMessage): string =>
     guard.clientOf(request, nodePeer(request), headerOf(request));
   const judged = guard.judgesRequests ? withToken(guard, handler) : handler;
@@ -33,8 +33,8 @@ export function guardRequests<H extends RequestHandler>(
   ): unknown {
     if (page?.handle(request, response) === true) return true;
     if (guard.isExempt(request.method, request.url)) return handler.call(this, request, response);
-    const banned = guard.refusesBanned(request, nodePeer(request), headerOf(request));
-    if (banned !== undefined) return refuseRequest(banned, request, response);
+    const refused = guard.refusesClient(request, nodePeer(request), headerOf(request));
+    if (refused !== undefined) return refuseRequest(refused, request, response);
     // Counts here for servers that route upgrades themselves and are not attached.
     countRequest?.(request, response);
     return limited.call(this, request, response);

@@ -6,7 +6,7 @@ import { type ClusterFigures, NativeCluster } from '../native/addon.js';
 import { sharedArray } from '../native/shared-memory.js';
 import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
 import { TimerManager } from '../timers/manager.js';
-import { ClusterLimiter, type ClusterLimiterOptions } from './limiter.js';
+import { checkedRate, ClusterLimiter, type ClusterLimiterOptions, RateNames } from './limiter.js';
 import { Membership } from './membership.js';
 import {
   type CheckedClusterOptions,
@@ -96,6 +96,7 @@ export class Cluster {
   readonly #socket: WakeSocket;
   readonly #answers = sharedArray(Float64Array, 3 * ANSWERS_MAX);
   readonly #members = new Map<number, Membership>();
+  readonly #rates = new RateNames();
   readonly #hooks = new Hooks();
   readonly #listeners: Listeners = {
     state: new Set(),
@@ -507,14 +508,16 @@ export class Cluster {
 
   /**
    * Returns a rate over all processes. Limiters of one `name` count together, and need the same options.
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_CLOSED
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_CLOSED; ERR_LIMITS_CONFLICT if a limiter of
+   *   this process has the name and another rate
    * @example
    * const limiter = cluster.limiter({ name: 'api', limit: 100, windowMs: 60_000 });
    * const { success, retryAfterMs } = await limiter.take(userId);
    */
   limiter(options: ClusterLimiterOptions): ClusterLimiter {
-    const join = (): Membership => this.channel('limits');
-    return new ClusterLimiter(join, this.#options, options);
+    const rate = checkedRate(options);
+    this.#rates.add(rate);
+    return new ClusterLimiter(this.channel('limits'), this.#options, rate);
   }
 
   /**

@@ -1,6 +1,6 @@
 /** Rates over all processes, for requests, messages, logins: whatever has a key. */
 import { wholeMs } from '../base/clock.js';
-import { outOfRange, wrongType } from '../base/errors.js';
+import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { RateLimiter } from '../limiter/limiter.js';
 import type { Membership } from './membership.js';
@@ -41,8 +41,52 @@ const UNITS_MAX = 1e6;
 const KEY_MAX = 1024;
 /** Most keys that are counted here while the server cannot be asked. */
 const LOCAL_MAX = 65_536;
+/** Names whose rates are remembered. */
+const NAMES_MAX = 10_000;
 /** Retry time that a refusal without a server tells, ms. */
 const AWAY_MS = 1000;
+
+/** Checked options. @internal */
+export type CheckedRate = Required<{
+  [K in keyof ClusterLimiterOptions]: NonNullable<ClusterLimiterOptions[K]>;
+}>;
+
+/**
+ * Checks the options of a limiter.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
+ * @internal
+ */
+export function checkedRate(options: ClusterLimiterOptions): CheckedRate {
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
+  knownOptions('limiter', options, ['name', 'limit', 'windowMs', 'burst']);
+  const { name } = options;
+  if (typeof name !== 'string') throw wrongType('name', name, 'a string of 1 to 128 characters');
+  if (name === '' || name.length > 128 || name.includes('\0'))
+    throw outOfRange('name', name, '1 to 128 characters, none of them NUL');
+  const limit = wholeNumber('limit', options.limit, 1, UNITS_MAX);
+  const windowMs = wholeNumber('windowMs', options.windowMs, 1, TIME_MAX_MS);
+  const burst = wholeNumber('burst', options.burst, 1, UNITS_MAX, limit);
+  return { name, limit, windowMs, burst };
+}
+
+/** The rates of one process by their names, of which each has one rate. @internal */
+export class RateNames {
+  readonly #rates = new Map<string, CheckedRate>();
+
+  /** Notes a rate. @throws ERR_LIMITS_CONFLICT if its name has another one */
+  add(rate: CheckedRate): void {
+    const known = this.#rates.get(rate.name);
+    for (const field of ['limit', 'windowMs', 'burst'] as const)
+      if (known !== undefined && known[field] !== rate[field])
+        throw new PortcullisError(
+          'ERR_LIMITS_CONFLICT',
+          `the limiter ${JSON.stringify(rate.name)} of this cluster has another ${field}: ${known[field]}, not ${rate[field]}`,
+          { field, value: String(rate[field]), allowed: String(known[field]) },
+        );
+    if (this.#rates.size < NAMES_MAX) this.#rates.set(rate.name, rate);
+  }
+}
 
 /** Returns the share of one of so many processes: at least 1. */
 const shareOf = (whole: number, members: number): number =>
@@ -79,20 +123,13 @@ export class ClusterLimiter {
   #localBurst = 0;
 
   /** @internal */
-  constructor(join: () => Membership, policy: LimiterPolicy, options: ClusterLimiterOptions) {
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
-    knownOptions('limiter', options, ['name', 'limit', 'windowMs', 'burst']);
-    const { name } = options;
-    if (typeof name !== 'string') throw wrongType('name', name, 'a string of 1 to 128 characters');
-    if (name === '' || name.length > 128 || name.includes('\0'))
-      throw outOfRange('name', name, '1 to 128 characters, none of them NUL');
+  constructor(member: Membership, policy: LimiterPolicy, rate: CheckedRate) {
     this.#policy = policy;
-    this.#name = name;
-    this.#limit = wholeNumber('limit', options.limit, 1, UNITS_MAX);
-    this.#windowMs = wholeNumber('windowMs', options.windowMs, 1, TIME_MAX_MS);
-    this.#burst = wholeNumber('burst', options.burst, 1, UNITS_MAX, this.#limit);
-    this.#member = join();
+    this.#name = rate.name;
+    this.#limit = rate.limit;
+    this.#windowMs = rate.windowMs;
+    this.#burst = rate.burst;
+    this.#member = member;
   }
 
   /**

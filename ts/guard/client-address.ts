@@ -38,6 +38,8 @@ export class ClientAddress<R> {
   /** Name of the header that holds the address, in lower case. */
   readonly #name: string | undefined;
   readonly #find: ((request: R, peer: string) => unknown) | undefined;
+  /** What the application's function has answered: a request has one client, whoever asks for it. */
+  readonly #found = new WeakMap<object, string>();
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the options */
   constructor(
@@ -62,6 +64,11 @@ export class ClientAddress<R> {
     this.#name = option.toLowerCase();
   }
 
+  /** True if the application finds the address, which may fail. */
+  get mayFail(): boolean {
+    return this.#find !== undefined;
+  }
+
   /** True if the address cannot be found from the peer alone. */
   get readsRequest(): boolean {
     return this.proxies !== undefined || this.#find !== undefined;
@@ -76,8 +83,13 @@ export class ClientAddress<R> {
    */
   of(request: R | undefined, peer: string, header: Headers): string {
     if (this.#find !== undefined) {
+      const known = request === undefined ? undefined : this.#found.get(request as object);
+      if (known !== undefined) return known;
       const address = request === undefined ? undefined : this.#find(request, peer);
-      if (typeof address === 'string') return address;
+      if (typeof address === 'string') {
+        this.#found.set(request as object, address);
+        return address;
+      }
       // This promise has no other reader: its rejection would end the process.
       if (isThenable(address)) void Promise.resolve(address).catch(() => undefined);
       throw wrongType('clientAddress', address, 'a function that returns a string');

@@ -27,11 +27,14 @@ export interface Denial {
 /** A denial by authentication, which the manager does not count. @internal */
 export type AuthDenial = Denial & { readonly code: AuthDenialCode };
 
+/** Time after which a failure of the server may be over, ms. @internal */
+export const RETRY_AFTER_MS = 1000;
+
 /** Denial of a client whose `identify` failed. @internal */
 export const IDENTIFY_FAILED: AuthDenial = {
   code: 'identify_failed',
   reason: 'Could not identify the client',
-  retryAfterMs: 0,
+  retryAfterMs: RETRY_AFTER_MS,
 };
 
 /**
@@ -133,12 +136,13 @@ export function answerOf(denial: Denial): Answer {
       { 'www-authenticate': challenge },
     );
   }
-  const retryAfter = String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
+  // Where no retry helps, a client that is told of one would come back for ever.
+  const retryAfter = retryAfterMs > 0 ? String(Math.ceil(retryAfterMs / 1000)) : undefined;
   if (cause !== undefined)
     return answerWith(
       status,
       { code, message: reason, retryAfterMs, cause },
-      { 'retry-after': retryAfter },
+      retryAfter === undefined ? {} : { 'retry-after': retryAfter },
     );
   const { bodyStart, fixed } = formOf(denial, status);
   return fixed ?? answerWithText(status, `${bodyStart}${retryAfterMs}}`, retryAfter);

@@ -50,6 +50,7 @@ import {
   isFailure,
   MALFORMED,
   NOT_JUDGED,
+  RETRY_AFTER_MS,
 } from './denial.js';
 import { ClientAddress } from './client-address.js';
 import { MESSAGE_OPTIONS, JsonMessageFilter } from './json-filter.js';
@@ -85,7 +86,8 @@ export type TokenJudgement =
   | { readonly user: undefined; readonly answer: Answer };
 
 function denialOf(failure: ValidationFailure): AuthDenial {
-  return { code: failure.code, reason: failure.reason, retryAfterMs: 0, failure };
+  const retryAfterMs = failure.status === 503 ? RETRY_AFTER_MS : 0;
+  return { code: failure.code, reason: failure.reason, retryAfterMs, failure };
 }
 
 /** True for objects that may hold options; a spread of anything else would lose the mistake. */
@@ -269,7 +271,7 @@ export class Guard<R extends object> {
           );
   }
 
-  /** Returns the address of a request's client, as admissions judge it; the peer if `clientAddress` fails. */
+  /** Returns the address of a request's client, as admissions judge it. `refusesClient` has refused those without one. */
   clientOf(request: R, peer: string, header: (name: string) => string): string {
     return this.#clientOf(request, peer, header) ?? peer;
   }
@@ -664,25 +666,44 @@ export class Guard<R extends object> {
   }
 
   /**
-   * Returns the answer to a request of a banned address, before any limit; `undefined` for all others.
-   * @param isUpgrade true for a handshake: that of a guard that refuses by close code is left to its admission
+   * True if some clients are refused before any limit: banned ones, and those whose address the application may not
+   * find, where requests are limited.
    */
-  refusesBanned(
+  get judgesClients(): boolean {
+    return this.manager.hasBans || (this.requests !== undefined && this.#clientAddress.mayFail);
+  }
+
+  /**
+   * Returns the answer to a request of a banned address, or of a client whose address is not known because
+   * `clientAddress` has failed; `undefined` for all others.
+   * @param isUpgrade true for a handshake: its admission judges what is left to it
+   */
+  refusesClient(
     request: R,
     peer: string,
     header: (name: string) => string,
     isUpgrade = false,
   ): Answer | undefined {
+    if (!this.judgesClients) return undefined;
     const { manager } = this;
-    if (!manager.hasBans) return undefined;
     // An admission counts what is only observed, once.
     if (isUpgrade && (this.#refuseWith === 'close' || manager.mode === 'observe')) return undefined;
-    const ip = this.#clientOf(request, peer, header);
+    const unknown = isUpgrade ? undefined : this.refusesUnknown(request, peer, header);
+    if (unknown !== undefined) return unknown;
+    const ip = manager.hasBans ? this.#clientOf(request, peer, header) : undefined;
     const banned =
       ip === undefined ? undefined : manager.refuseBanned(ip, undefined, this.lazyTraceOf(request));
     if (banned === undefined) return undefined;
     const answer = answerOf(banned);
     return this.shape?.shaped(answer, request) ?? answer;
+  }
+
+  /** Returns the answer to a request of a client whose address is not known because `clientAddress` has failed. */
+  refusesUnknown(request: R, peer: string, header: (name: string) => string): Answer | undefined {
+    if (!this.#clientAddress.mayFail) return undefined;
+    return this.#clientOf(request, peer, header) === undefined
+      ? this.#judged(IDENTIFY_FAILED, request, () => undefined).answer
+      : undefined;
   }
 
   #failed(admission: Admission, error: unknown, request: R | undefined): void {

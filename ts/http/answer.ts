@@ -29,17 +29,21 @@ export function answerWith(
 /**
  * Returns an answer with a JSON body that is text already, and a time after which a retry may succeed.
  * @param text ASCII
- * @param retryAfter whole seconds
+ * @param retryAfter whole seconds; `undefined` where no retry helps
  * @internal
  */
-export function answerWithText(status: number, text: string, retryAfter: string): Answer {
+export function answerWithText(
+  status: number,
+  text: string,
+  retryAfter: string | undefined,
+): Answer {
   return {
     status,
     headers: {
       'content-type': 'application/json',
       'cache-control': 'no-store',
       'content-length': String(text.length),
-      'retry-after': retryAfter,
+      ...(retryAfter === undefined ? {} : { 'retry-after': retryAfter }),
     },
     body: text,
   };

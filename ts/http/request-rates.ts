@@ -308,7 +308,7 @@ export class RequestRateLimiter {
     // The answer tells what is left of the others now that it has spent nothing of them.
     const met: MetLimit[] = taken.map((one) => ({
       limit: one.limit,
-      result: one.limit.limiter.reward(one.key, cost),
+      result: one.limit.limiter.undo(one.key, cost, one.limit.limiter.now()),
     }));
     this.onRefused?.(asked.clientOf);
     return this.#refusalOf([...met, { limit, result }], limit.scope, result);

@@ -205,6 +205,17 @@ export class RateLimiter {
     return this.peekAt(key, 1, now);
   }
 
+  /**
+   * Takes an admission back for which nothing was done: another limiter has refused. Returns the state of the key.
+   * @param now time of the admission, as `now()` tells it
+   * @internal
+   */
+  undo(key: string, cost: number, now: number): RateLimitResult {
+    this.rewardAt(key, cost, now);
+    this.#admitted--;
+    return this.peekAt(key, 1, now);
+  }
+
   /** Gives points back that were spent at a time of `now()`. @internal */
   rewardAt(key: string, points: number, now: number): void {
     this.#native.reward(this.#encoded(key), points, now);
@@ -349,7 +360,7 @@ export class CompositeRateLimiter {
           : limiter.peekAt(keys[at]!, cost, times[at]!);
       if (!one.success && result?.refusedBy === undefined) {
         for (let taken = 0; taken < at; taken++)
-          this.#limiters[taken]!.rewardAt(keys[taken]!, cost, times[taken]!);
+          this.#limiters[taken]!.undo(keys[taken]!, cost, times[taken]!);
         result = { ...one, refusedBy: limiter };
       } else result = merged(result, one, one.success ? undefined : limiter);
     }

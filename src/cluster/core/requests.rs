@@ -14,7 +14,9 @@ impl Core {
         if self.closing.is_some() || self.is_closed {
             return self.requests.refuse(port, CLOSED);
         }
-        if self.trouble || self.link.is_none() || self.member.is_none() {
+        // While the first place on the server is asked for, requests wait for it. Once a link has failed, nobody waits.
+        let can_ask = self.link.is_some() && self.member.is_some() && !self.trouble;
+        if self.has_failed && !can_ask {
             return self.requests.refuse(port, UNREACHABLE);
         }
         let wait_ms = self.settings.admit_timeout_ms;
