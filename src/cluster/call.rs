@@ -21,6 +21,8 @@ pub(super) const MOVE: u8 = 4;
 pub(super) const TAKE: u8 = 8;
 /// Flag of a question of such an admission: whether it may open now.
 pub(super) const LOOK: u8 = 16;
+/// Flag of such a question that has been asked in vain: all processes are told again what they may keep.
+pub(super) const INSIST: u8 = 32;
 /// Keys of one call that publishes.
 pub(super) const PUBLISH_MAX: usize = 1000;
 /// Buckets of one call that walks them.
@@ -368,7 +370,7 @@ impl Contents {
                     }
                 }
                 let mut takers = Vec::new();
-                let taking = asked.iter().filter(|one| one.flags & TAKE != 0);
+                let taking = asked.iter().filter(|one| one.flags & (TAKE | INSIST) != 0);
                 for user in taking.filter_map(|one| one.keys[2]) {
                     takers.extend(column.name(user).digest.to_be_bytes());
                 }

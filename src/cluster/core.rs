@@ -33,6 +33,7 @@ use member::{Beats, Member, OWN_LEASE};
 use presence::Names;
 use random::Random;
 use std::collections::{HashMap, VecDeque};
+use takeover::Taker;
 use tickets::Tickets;
 use waiting::Waiting;
 
@@ -158,7 +159,9 @@ pub struct Core {
     /// Tickets of each user in the order of their admission, if the oldest may be replaced. Some have ended.
     by_user: HashMap<Key, VecDeque<u64>, ahash::RandomState>,
     /// Tickets that wait for the end of the seats that they replace. Some have ended.
-    takers: Vec<u64>,
+    takers: Vec<Taker>,
+    /// Events of newcomers that came while a call was under way: its reply may tell of the newcomers themselves.
+    replacements: Vec<Vec<u8>>,
     next_look_ms: f64,
     names: Names,
 }
@@ -206,6 +209,7 @@ impl Core {
             over: 0,
             by_user: HashMap::default(),
             takers: Vec::new(),
+            replacements: Vec::new(),
             next_look_ms: now,
             names: Names::default(),
             closing: None,

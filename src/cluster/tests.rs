@@ -350,6 +350,52 @@ fn a_newcomer_replaces_the_oldest_seat_wherever_it_is() {
     world.rest();
 }
 
+/// Holds the seats of one user in one process, and lets newcomers come there at once. Returns the time until all
+/// of them have their seats.
+fn newcomers_at_once(world: &mut World, newcomers: usize) -> f64 {
+    for _ in 0..PER_USER {
+        world.step(&Step::Ask(0, 1));
+        world.wait(20);
+    }
+    let first = tickets(world, 0);
+    let began = world.now;
+    for _ in 0..newcomers {
+        world.step(&Step::Ask(0, 1));
+    }
+    while !world.nodes[0].waiting.is_empty() {
+        world.wait(1);
+    }
+    let held = tickets(world, 0);
+    assert_eq!(held.len(), PER_USER as usize);
+    assert!(held.iter().all(|ticket| !first.contains(ticket)));
+    world.now - began
+}
+
+#[test]
+fn newcomers_at_once_each_replace_a_seat_though_the_events_overtake_the_reply() {
+    let mut world = replacing();
+    world.event_delay = 0.0;
+    let waited = newcomers_at_once(&mut world, PER_USER as usize);
+    assert!(waited < 40.0, "{waited} ms");
+    world.rest();
+}
+
+#[test]
+fn a_newcomer_insists_if_the_event_was_lost() {
+    let mut world = replacing();
+    for _ in 0..PER_USER {
+        world.step(&Step::Ask(0, 1));
+        world.wait(20);
+    }
+    world.step(&Step::Deafen(0, 20));
+    world.step(&Step::Ask(1, 1));
+    world.wait(30);
+    assert_eq!((tickets(&world, 0).len(), tickets(&world, 1).len()), (2, 0));
+    world.wait(60);
+    assert_eq!((tickets(&world, 0).len(), tickets(&world, 1).len()), (1, 1));
+    world.rest();
+}
+
 #[test]
 fn a_newcomer_is_refused_if_nobody_makes_room() {
     let mut world = replacing();

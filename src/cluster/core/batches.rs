@@ -256,6 +256,7 @@ impl Core {
         for key in flight.contents.kept() {
             self.column.leave(key);
         }
+        self.replace_waiting(now);
         if self.has_news() {
             self.release_ms
                 .get_or_insert(now + self.settings.release_delay_ms);

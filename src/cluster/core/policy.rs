@@ -82,6 +82,7 @@ impl Core {
         }
         self.waiting.clear();
         self.takers.clear();
+        self.replacements.clear();
     }
 
     fn answer_by_policy(&mut self, ticket: u64, at: usize) {

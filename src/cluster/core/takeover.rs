@@ -7,12 +7,16 @@
 //!  newcomer ── batch ──▶ may it open? Once the user is no longer over the limit
 //! ```
 //!
+//! Events come by another connection than replies. One that comes while a call is under way waits for its reply: the
+//! newcomer may be this process's own, and its seat counts in what the event tells it to keep. A newcomer that has
+//! asked in vain for a while insists: the server tells all processes again what they may keep.
+//!
 //! # Invariants
 //! - A newcomer opens only while all seats of its user, its own and those that wait included, are within the limit.
 //! - An event ends one seat at most, and none if the process has ended one by itself since.
 //! - A newcomer that waits in vain gives its seat back at the end of its `admit_timeout_ms`.
 
-use super::super::call::{Asked, LOOK, MOVE};
+use super::super::call::{Asked, INSIST, LOOK, MOVE};
 use super::super::code::{GRANTED, REPLACED};
 use super::super::column::{Key, Name, Scope};
 use super::super::reject_cache::USER;
@@ -21,8 +25,17 @@ use super::{Answer, Core};
 
 /// Pause between two questions whether the newcomers that wait may open, ms.
 const LOOK_MS: f64 = 10.0;
+/// Pause until a newcomer that waits insists, and until it does so again, ms.
+const INSIST_MS: f64 = 50.0;
 /// Ended tickets that a user's list may hold, besides as many as are held.
 const ENDED_MAX: usize = 8;
+
+/// A newcomer that waits for the end of the seat that it replaces.
+pub(super) struct Taker {
+    ticket: u64,
+    /// Time from which it insists.
+    insists_ms: f64,
+}
 
 impl Core {
     /// Notes the seat of a ticket that is held, as the latest of its user.
@@ -58,23 +71,38 @@ impl Core {
         if self.takers.is_empty() {
             self.next_look_ms = now + LOOK_MS / 2.0;
         }
-        self.takers.push(ticket);
+        self.takers.push(Taker {
+            ticket,
+            insists_ms: now + INSIST_MS,
+        });
     }
 
     /// Adds the questions of those that wait to a batch, as many as it has room for.
     pub(super) fn look(&mut self, now: f64, asked: &mut Vec<Asked>) {
         self.next_look_ms = now + LOOK_MS;
         let mut takers = std::mem::take(&mut self.takers);
-        takers.retain(|&ticket| self.is_taking(ticket).is_some());
+        takers.retain(|taker| self.is_taking(taker.ticket).is_some());
         let room = self.settings.batch_max.div_ceil(2).min(takers.len());
-        for &ticket in &takers[..room] {
-            if let Some(at) = self.is_taking(ticket) {
-                asked.push(Asked {
-                    ticket,
-                    keys: [None, None, self.tickets[at].keys[2], None],
-                    flags: LOOK,
-                });
+        // One speaks for all of its user.
+        let mut insisting = Vec::new();
+        for taker in &mut takers[..room] {
+            let Some(at) = self.is_taking(taker.ticket) else {
+                continue;
+            };
+            let user = self.tickets[at].keys[2];
+            let insists = taker.insists_ms <= now;
+            if insists {
+                taker.insists_ms = now + INSIST_MS;
             }
+            let speaks = insists && !insisting.contains(&user);
+            if speaks {
+                insisting.push(user);
+            }
+            asked.push(Asked {
+                ticket: taker.ticket,
+                keys: [None, None, user, None],
+                flags: if speaks { LOOK | INSIST } else { LOOK },
+            });
         }
         // The others are next.
         takers.rotate_left(room);
@@ -114,9 +142,25 @@ impl Core {
         self.release_by(now);
     }
 
+    /// Takes the event of a newcomer.
+    pub(in crate::cluster) fn replace(&mut self, now: f64, data: &[u8]) {
+        if self.flight.is_some() {
+            self.replacements.push(data.to_vec());
+        } else {
+            self.end_oldest(now, data);
+        }
+    }
+
+    /// Acts on the events that have waited for a reply.
+    pub(super) fn replace_waiting(&mut self, now: f64) {
+        for data in std::mem::take(&mut self.replacements) {
+            self.end_oldest(now, &data);
+        }
+    }
+
     /// Acts on the event of a newcomer: an identity, the seats of the user that its process may keep, and 16 bytes of
     /// the user. Ends the oldest seat of the user, if this is the process and it holds more.
-    pub(in crate::cluster) fn replace(&mut self, now: f64, data: &[u8]) -> Option<()> {
+    fn end_oldest(&mut self, now: f64, data: &[u8]) -> Option<()> {
         let mut parts = data.splitn(3, |byte| *byte == b' ');
         let (identity, most, user) = (parts.next()?, parts.next()?, parts.next()?);
         if self.member.as_ref()?.seat.identity.as_bytes() != identity {

@@ -1,9 +1,9 @@
 -- ARGV 5: fields of 10 bytes (scope, hash), 6: u16 for each, its key; 7: releases, each u16 field and u24 count;
 -- 8, 9: seats and anonymous seats given back; 10: admissions, each u16 address, prefix, user, anonymous address, and
 -- a byte: 1 exempt, 2 unknown address, 4 a seat that moves to the user, which takes nothing else, 8 a newcomer that
--- replaces the oldest seat of its user, 16 a question whether it may open. Field 0 is none; 11: for each admission u16 key of the connect rate of the
+-- replaces the oldest seat of its user, 16 a question whether it may open, 32 one that was asked in vain. Field 0 is none; 11: for each admission u16 key of the connect rate of the
 -- network, and of the user, or 0; 12: '1' if nothing may be admitted that was possibly lost. 13: 16 bytes for
--- each newcomer that may replace a seat, the digest of its user; 14: number of the stream's key, or '0'. Returns one
+-- each newcomer that may replace a seat, and each question that was asked in vain, the digest of its user; 14: number of the stream's key, or '0'. Returns one
 -- character for each admission: '0', or '0' plus the code of the limit, or plus 11: it has its seat, and waits until the
 -- user is no longer over the limit; then u24 ms for each that a rate refused.
 local F, B, R, Q = ARGV[5], ARGV[6], ARGV[7], ARGV[10]
@@ -83,12 +83,19 @@ local function seat(j, s)
   end
 end
 local takers = 0
+-- Tells the process of a seat of the user what it may keep.
+local function replaced(u, s)
+  local i, most = seat(u, s)
+  if i then tell('t', (call('HGET', M, 'n' .. i) or '') .. ' ' .. most .. ' ' .. sub(ARGV[13], takers * 16 - 15, takers * 16),
+    KEYS[tonumber(ARGV[14])]) end
+end
 for p = 1, #Q, 9 do
   local a, b, c, d, e, f, g, h, flags = byte(Q, p, p + 8)
   local i, x, u, w = a * 256 + b, c * 256 + d, e * 256 + f, g * 256 + h
-  -- 1 a move, 2 a newcomer that may replace a seat, 4 a question.
+  -- 1 a move, 2 a newcomer that may replace a seat, 4 a question, 12 a question that was asked in vain.
   local kind = floor(flags / 4)
   flags = flags % 4
+  if kind == 2 or kind == 12 then takers = takers + 1 end
   local bound = flags % 2 == 0
   local code = 0
   local w1, w2 = 0, 0
@@ -97,8 +104,11 @@ for p = 1, #Q, 9 do
     w1 = r1 * 256 + r2; w2 = r3 * 256 + r4
   end
   local late = 0
-  if kind == 4 then
-    if own[u] + others[u] > lU then code = 11 end
+  if kind >= 4 then
+    local over = own[u] + others[u] - lU
+    if over > 0 then code = 11 end
+    -- An event was lost, or the limit was lowered. Who has ended a seat already ends no other one for it.
+    if kind == 12 then for s = 0, math.min(over, 8) - 1 do replaced(u, s) end end
   elseif kind == 1 then
     if full(u, lU) then code = 5 end
   elseif drains then code = 1
@@ -118,13 +128,10 @@ for p = 1, #Q, 9 do
     end
   end
   if code >= 8 and code <= 9 then wait = wait .. u24(late) end
-  if kind == 2 then takers = takers + 1 end
-  if code == 0 and kind ~= 4 then
+  if code == 0 and kind < 4 then
     if kind == 2 and full(u, lU) then
       -- Those that wait have replaced the seats before this one.
-      local i, most = seat(u, own[u] + others[u] - lU)
-      if i then tell('t', (call('HGET', M, 'n' .. i) or '') .. ' ' .. most .. ' ' .. sub(ARGV[13], takers * 16 - 15, takers * 16),
-        KEYS[tonumber(ARGV[14])]) end
+      replaced(u, own[u] + others[u] - lU)
       code = 11
     end
     if w1 > 0 and qI > 0 then ahead[w1] = ahead[w1] + qI end

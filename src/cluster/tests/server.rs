@@ -290,11 +290,16 @@ impl Server {
             let user = keys[2];
             // A seat that moves is a seat already.
             let is_new = asked[8] & 4 == 0;
-            let digest = (asked[8] & 8 != 0).then(|| digests.next()).flatten();
+            let digest = (asked[8] & (8 | 32) != 0).then(|| digests.next()).flatten();
             let most = self.limits[3] as u32;
             if asked[8] & 16 != 0 {
-                let is_over = self.sum(&field(user)) > most;
-                results.push(b'0' + if is_over { 11 } else { 0 });
+                let over = self.sum(&field(user)).saturating_sub(most);
+                results.push(b'0' + if over > 0 { 11 } else { 0 });
+                if let Some(digest) = digest {
+                    for before in 0..over.min(8) {
+                        self.tell_holder(&field(user), digest, before);
+                    }
+                }
                 continue;
             }
             let mut granted = b'0';
@@ -312,7 +317,8 @@ impl Server {
                 if let Some(digest) = digest
                     && self.sum(&field(user)) >= most
                 {
-                    self.tell_holder(&field(user), digest);
+                    let before = self.sum(&field(user)) - most;
+                    self.tell_holder(&field(user), digest, before);
                     granted += 11;
                 }
                 results.push(granted);
@@ -330,9 +336,8 @@ impl Server {
 }
 
 impl Server {
-    /// Tells the process of the seat that a newcomer replaces.
-    pub(super) fn tell_holder(&mut self, field: &[u8], digest: &[u8]) {
-        let mut before = self.sum(field) - self.limits[3] as u32;
+    /// Tells the process of a seat what it may keep; `before` counts the older seats.
+    pub(super) fn tell_holder(&mut self, field: &[u8], digest: &[u8], mut before: u32) {
         for index in &self.order[field] {
             let Some(place) = self.places.get(index) else {
                 continue;

@@ -120,6 +120,8 @@ pub(super) struct World {
     pub(super) wires: Vec<(f64, usize, u64, u64, Message)>,
     pub(super) past: Server,
     pub(super) delay: f64,
+    /// Time from a call to the events that it causes.
+    pub(super) event_delay: f64,
     pub(super) per_user: usize,
     pub(super) ahead: u32,
     /// False where a policy may admit over the limits.
@@ -203,6 +205,7 @@ impl World {
             wires: Vec::new(),
             past: Server::default(),
             delay: 1.0,
+            event_delay: 1.0,
             per_user: if ahead > 0 {
                 usize::MAX
             } else {
@@ -277,7 +280,7 @@ impl World {
             }
         }
         self.wires = later;
-        let due = self.now + self.delay;
+        let due = self.now + self.event_delay;
         self.events
             .extend(self.server.events.drain(..).map(|event| (due, event)));
         let now = self.now;
