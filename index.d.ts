@@ -1658,7 +1658,10 @@ declare class Cluster {
      * @throws ERR_INVALID_ARG_TYPE
      */
     on<E extends keyof ClusterEvents>(event: E, listener: ClusterEvents[E]): () => void;
-    /** The worst state of all managers; `joining` before the first manager. */
+    /**
+     * The worst state of all managers; without managers, that of the limiters and revocations; `joining` before the first
+     * of them.
+     */
     get state(): ClusterState;
     /**
      * Waits until every manager of this cluster is `up`. Servers may admit before: `onUnreachable` decides then. The

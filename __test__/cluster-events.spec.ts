@@ -164,6 +164,67 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
     expect(await open(manager, 'bob')).toBe('total_limit');
   });
 
+  it('a manager of the name that is made after updateLimits() has the limits in force', async () => {
+    const limits = { maxConnectionsPerUser: 5, maxTotalConnections: 9 };
+    const { peer, manager, cluster } = await pair(limits);
+    const second = () => new ConnectionManager(limits, { name: 'chat', cluster });
+    const before = second();
+    ends.push(() => before.close());
+    manager.updateLimits({ maxConnectionsPerUser: 2 });
+    await cluster.settled();
+    const later = second();
+    ends.push(() => later.close());
+    // In the other process, too, which has only heard of the change.
+    await until(() =>
+      peer.run<boolean>('return manager.snapshot().limits.maxConnectionsPerUser === 2'),
+    );
+    const made = `new ConnectionManager(${JSON.stringify(limits)}, { name: 'chat', cluster })`;
+    expect(
+      await peer.run(
+        `own.second = ${made}; return own.second.snapshot().limits.maxConnectionsPerUser`,
+      ),
+    ).toBe(2);
+    for (const one of [before, later])
+      expect(one.snapshot().limits).toMatchObject({ maxConnectionsPerUser: 2 });
+    for (const one of [before, later]) expect(await open(one, 'ada')).toBeInstanceOf(FakeSocket);
+    expect(await open(later, 'ada')).toBe('user_limit');
+    // The limits of the name are compared as they were given.
+    expect(
+      () => new ConnectionManager({ maxTotalConnections: 1 }, { name: 'chat', cluster }),
+    ).toThrow(expect.objectContaining({ code: 'ERR_CLUSTER_CONFLICT' }));
+  });
+
+  it('updateLimits() tells nobody of limits that only this process has', async () => {
+    const { peer, manager, cluster } = await pair({ maxConnectionsPerUser: 5 });
+    manager.updateLimits({ messageRate: { limit: 5, windowMs: 1000 }, connectionTimeoutMs: 9000 });
+    manager.updateLimits({});
+    await cluster.settled();
+    expect(manager.snapshot().limits).toMatchObject({
+      connectionTimeoutMs: 9000,
+      maxConnectionsPerUser: 5,
+    });
+    expect(cluster.snapshot().managers[0]).toMatchObject({
+      limitsRevision: 0,
+      limitsDiffer: false,
+    });
+    expect(await peer.run('return cluster.snapshot().managers[0].limitsRevision')).toBe(0);
+  });
+
+  it('a cluster that has limiters only has a state', async () => {
+    const { url, redis } = await server();
+    const cluster = new Cluster({ url, leaseMs: LEASE_MS });
+    ends.push(() => cluster.close());
+    const told: string[] = [];
+    cluster.on('state', (state, name) => told.push(`${state} ${JSON.stringify(name)}`));
+    expect(cluster.state).toBe('joining');
+    cluster.limiter({ name: 'api', limit: 1, windowMs: 1000 });
+    await cluster.ready();
+    expect([cluster.state, cluster.snapshot().managers]).toEqual(['up', []]);
+    await redis.kill();
+    await until(() => cluster.state === 'unreachable');
+    await until(() => told.includes('unreachable ""'));
+  });
+
   it('updateLimits() lifts a limit, and sets the message rates of this process at once', async () => {
     const { manager, cluster } = await pair({ maxConnectionsPerUser: 1, maxConnectionsPerIp: 50 });
     const socket = await open(manager, 'ada');

@@ -226,11 +226,14 @@ export class Cluster {
   }
 
   #tell(member: Membership | undefined, state: ClusterState | undefined): void {
-    if (member === undefined || state === undefined || member.name.startsWith(CHANNEL)) return;
+    if (member === undefined || state === undefined) return;
+    const isChannel = member.name.startsWith(CHANNEL);
+    // Beside managers it tells nothing new: all have one server.
+    if (isChannel && this.#managers().length > 0) return;
     const problem = member.figures()?.problem;
     for (const listener of this.#listeners.state)
       this.#hooks.run('stateListener', () =>
-        listener(state, member.name, problem === '' ? undefined : problem),
+        listener(state, isChannel ? '' : member.name, problem === '' ? undefined : problem),
       );
   }
 
@@ -259,7 +262,10 @@ export class Cluster {
     return this.#options.strict;
   }
 
-  /** The worst state of all managers; `joining` before the first manager. */
+  /**
+   * The worst state of all managers; without managers, that of the limiters and revocations; `joining` before the first
+   * of them.
+   */
   get state(): ClusterState {
     return this.snapshot().state;
   }
@@ -338,7 +344,10 @@ export class Cluster {
 
   /** Returns the figures at this moment. */
   snapshot(): ClusterStats {
-    return this.#statsOf(this.#managers());
+    const managers = this.#managers();
+    // A process that has limiters or revocations only has a state, too.
+    if (managers.length > 0 || this.#members.size === 0) return this.#statsOf(managers);
+    return { ...this.#standing(), managers: [] };
   }
 
   /** Returns the figures of all members. Limiters and revocations need no settled counts. */

@@ -145,13 +145,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (given.cluster !== undefined && this.#isObserving)
       throw outOfRange('mode', 'observe', "'enforce' with a cluster");
     const member = given.cluster?.join(given.name ?? '', numbers, given.closesOldest);
-    // Those in force in this process, which other threads of the name have opened the index with.
+    // Those in force in all processes. Managers of the name are compared by the limits that they were made with.
     const inForce = member?.figures()?.limits;
-    if (inForce !== undefined)
-      this.#limits = frozenLimits(withClusterLimits(this.#limits, inForce));
-    const opened = inForce === undefined ? numbers : inForceNumbers(numbers, inForce);
     this.#counted = numbers;
-    this.#seats = new Seats(given.name, opened, member, given.host, this.#owner, driver, loop);
+    this.#seats = new Seats(given.name, numbers, member, given.host, this.#owner, driver, loop);
     this.#live = new LiveConnections(this.#seats, given.closesOldest);
     this.connections = this.#live.view;
     this.#retry = new RetryTimes(this.#seats, loop, () => ({
@@ -183,7 +180,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#evict(connection),
     );
     try {
-      this.#applyLimits();
+      if (inForce === undefined) this.#applyLimits();
+      else this.#takeLimits(inForce);
       if (given.bans !== undefined) this.#bans = this.#openBans(given.bans, member);
       this.#stopNews = this.#shared?.listen((inForce) => this.#takeLimits(inForce));
       given.monitor?.attach(this);
@@ -752,7 +750,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#checkOpen('its limits cannot change');
     if (this.#options.host !== undefined) checkHostLimits(this.#counted, numbers);
     const places = changedPlaces(given, merged);
-    if (this.#shared === undefined) {
+    if (this.#shared === undefined || (places & CLUSTER_PLACES) === 0) {
       this.#seats.setLimits(numbers, places);
       this.#limits = merged;
     } else {
