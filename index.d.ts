@@ -3645,14 +3645,18 @@ declare class ProductionMetrics {
      * const headers = { 'content-type': 'application/openmetrics-text; version=1.0.0; charset=utf-8' };
      * new Response(await metrics.toOpenMetricsBytes(), { headers });
      */
-    toOpenMetricsBytes(options?: ExpositionOptions): Promise<Buffer>;
+    toOpenMetricsBytes(options?: ExpositionOptions): Promise<Buffer & {
+        readonly buffer: ArrayBuffer;
+    }>;
     /**
      * Renders the same as `toPrometheus`, as bytes of UTF-8; see `toOpenMetricsBytes`.
      * @param options see `ExpositionOptions`
      * @returns the bytes, with the counts at the time of the call; they belong to the caller
      * @throws as `toOpenMetrics`
      */
-    toPrometheusBytes(options?: ExpositionOptions): Promise<Buffer>;
+    toPrometheusBytes(options?: ExpositionOptions): Promise<Buffer & {
+        readonly buffer: ArrayBuffer;
+    }>;
     /**
      * Creates a counter of the application. It is in both text formats and all namings.
      * @param name a name of letters, digits, `_` and `:`, 1 to 200; `_total` is appended if it is
