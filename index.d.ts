@@ -1860,10 +1860,11 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
      */
     readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
     /**
-     * Bans an address after so many failures within a minute: 1 to 65536, or as `BanOptions` say. It is refused first
-     * of all, for a time that doubles with each further ban. Loopback, `exempt` clients, trusted proxies of a guard and
-     * clients without an address are never banned. Open connections stay. With a `name`, all threads of the process
-     * share the bans, and with a `cluster` all processes; failures are counted by each process. Default: no bans.
+     * Bans an address after so many failures within a minute: 1 to 65536, or `Infinity` for bans by `manager.ban()`
+     * only; or as `BanOptions` say. It is refused first of all, for a time that doubles with each further ban. Loopback,
+     * `exempt` clients, trusted proxies of a guard and clients without an address are never banned. Open connections
+     * stay. With a `name`, all threads of the process share the bans, and with a `cluster` all processes; failures are
+     * counted by each process. Default: no bans.
      */
     readonly banAfter?: BanOptions | number | undefined;
     /** Called after an idle connection was closed. */
@@ -3649,14 +3650,18 @@ declare class ProductionMetrics {
      * const headers = { 'content-type': 'application/openmetrics-text; version=1.0.0; charset=utf-8' };
      * new Response(await metrics.toOpenMetricsBytes(), { headers });
      */
-    toOpenMetricsBytes(options?: ExpositionOptions): Promise<Buffer>;
+    toOpenMetricsBytes(options?: ExpositionOptions): Promise<Buffer & {
+        readonly buffer: ArrayBuffer;
+    }>;
     /**
      * Renders the same as `toPrometheus`, as bytes of UTF-8; see `toOpenMetricsBytes`.
      * @param options see `ExpositionOptions`
      * @returns the bytes, with the counts at the time of the call; they belong to the caller
      * @throws as `toOpenMetrics`
      */
-    toPrometheusBytes(options?: ExpositionOptions): Promise<Buffer>;
+    toPrometheusBytes(options?: ExpositionOptions): Promise<Buffer & {
+        readonly buffer: ArrayBuffer;
+    }>;
     /**
      * Creates a counter of the application. It is in both text formats and all namings.
      * @param name a name of letters, digits, `_` and `:`, 1 to 200; `_total` is appended if it is

@@ -494,6 +494,8 @@ describe('a manager', () => {
     expect(() => managerOf({ bantime: 1 } as never)).toThrow(
       error('ERR_UNKNOWN_OPTION', 'bantime'),
     );
+    for (const banAfter of [0, { failures: 0 }])
+      expect(() => managerOf(banAfter)).toThrow('a whole number from 1 to 65536, or Infinity');
     const manager = managerOf({});
     expect(() => manager.ban('192.0.2.1', 0)).toThrow(error('ERR_OUT_OF_RANGE', 'forMs'));
     for (const address of ['192.0.2.0/24', '2001:db8::/48', '2001:db8::/64/64'])

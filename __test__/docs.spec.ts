@@ -87,6 +87,12 @@ describe('pages', () => {
     expect(dead).toEqual([]);
   });
 
+  it('link the names of types, and no header fields of the same name', () => {
+    for (const page of pages() as string[])
+      expect(read(page), page).not.toMatch(/\[`[A-Z]\w+-[A-Z][\w-]*`\]\(/);
+    expect(read('docs/api/rate-limiter.md')).toContain('`RateLimit` and `RateLimit-Policy` of');
+  });
+
   it('describe every exported class', () => {
     const api = (pages() as string[])
       .filter((page) => page.startsWith('docs/api/'))
@@ -115,6 +121,10 @@ describe('a default and a range', () => {
     expect(splitDefault('Share. Default 0.01. More.')).toEqual({
       fallback: '0.01',
       rest: 'Share. More.',
+    });
+    expect(splitDefault('Token. Default: the page is off; elsewhere one is made.')).toEqual({
+      fallback: 'the page is off; elsewhere one is made',
+      rest: 'Token.',
     });
     expect(splitDefault('Nothing is said.')).toEqual({
       fallback: undefined,

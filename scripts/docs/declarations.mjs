@@ -99,7 +99,7 @@ function typeText(type) {
 /** Splits the prose of a doc comment into the default that it names and its other sentences. */
 export function splitDefault(prose) {
   const text = oneLine(prose);
-  const match = /(?:^|(?<=[.;:] ))Default:? (.+?)(?:[.;](?= |$)|$)/.exec(text);
+  const match = /(?:^|(?<=[.;:] ))Default:? (.+?)(?:\.(?= |$)|$)/.exec(text);
   if (match === null) return { fallback: undefined, rest: text };
   const rest = oneLine(`${text.slice(0, match.index)}${text.slice(match.index + match[0].length)}`)
     .replace(/[;.]? ?[.;]? *$/, '')

@@ -59,20 +59,29 @@ function findPlaces() {
 
 let places;
 
+/** A name of a type; a part of a header field such as `RateLimit-Policy` is none. */
+const NAME = /(?<![\w-])[A-Z]\w+\b(?!-)/g;
+/** Such a header field; on its line, its first part alone is a field, too. */
+const FIELD = /`([A-Z]\w+)-[A-Z][\w-]*`/g;
+
 /** Makes a link of every code span that names one documented type. */
 function linked(body, page) {
   places ??= findPlaces();
-  const link = (whole, inner) => {
-    const names = new Set((inner.match(/\b[A-Z]\w+\b/g) ?? []).filter((name) => places.has(name)));
-    if (names.size !== 1) return whole;
+  const link = (whole, inner, fields) => {
+    const names = new Set((inner.match(NAME) ?? []).filter((name) => places.has(name)));
+    if (names.size !== 1 || fields.has(inner)) return whole;
     const found = places.get([...names][0]);
     const place = found.find((one) => one.page === page) ?? found[0];
     if (place.page === page) return place.anchor === '' ? whole : `[${whole}](${place.anchor})`;
     return `[${whole}](${relative(dirname(page), place.page)}${place.anchor})`;
   };
+  const linkLine = (line) => {
+    const fields = new Set([...line.matchAll(FIELD)].map(([, first]) => first));
+    return line.replace(/(?<!\[)`([^`]+)`/g, (whole, inner) => link(whole, inner, fields));
+  };
   return body
     .split(/(```[\s\S]*?```|^#.*$)/m)
-    .map((part) => (/^(```|#)/.test(part) ? part : part.replace(/(?<!\[)`([^`]+)`/g, link)))
+    .map((part) => (/^(```|#)/.test(part) ? part : part.replace(/.+/g, linkLine)))
     .join('')
     .replaceAll(/\n{3,}/g, '\n\n');
 }

@@ -121,13 +121,13 @@ export interface ServerOptions extends RefusalOptions<Request> {
   readonly hostProcesses?: number | undefined;
   /** Clients that the limits of an address never refuse, as the guard's option. Default: none. */
   readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
-  /** Failures after which an address is banned: 1 to 65536, or `BanOptions`, as the guard's option. Default: no bans. */
+  /** Failures after which an address is banned: 1 to 65536, or `Infinity`; or `BanOptions`, as the guard's option. Default: no bans. */
   readonly banAfter?: BanOptions | number | undefined;
   /** Called for each open WebSocket right before the close of a shutdown, as the guard's option. Default: none. */
   readonly onDrain?: ((connection: ManagedConnection) => void) | undefined;
   /**
-   * Limits of messages as JSON, as the guard's option. Default: those of `JsonLimits` with a depth of
-   * 32 and without `maxBytes`; text that is no JSON is answered as `websocket.onInvalid` says.
+   * Limits of messages as JSON, as the guard's option. Text that is no JSON is answered as
+   * `websocket.onInvalid` says. Default: those of `JsonLimits` with a depth of 32 and without `maxBytes`.
    */
   readonly json?: JsonLimits | undefined;
   /** Action for messages that `json` refuses, as the guard's option. Default `close`. */

@@ -68,7 +68,7 @@ const DAY_MS = 86_400_000;
 export function checkedBans(given: BanOptions | number | undefined): CheckedBans | undefined {
   if (given === undefined) return undefined;
   const failuresOf = (field: string, failures: unknown): number =>
-    failures === Infinity ? Infinity : wholeNumber(field, failures, 1, FAILURES_MAX, 10);
+    failures === undefined ? 10 : wholeNumber(field, failures, 1, FAILURES_MAX, Infinity);
   if (typeof given === 'number') return withDefaults(failuresOf('banAfter', given), {});
   if (typeof given !== 'object' || given === null)
     throw wrongType('banAfter', given, 'an object { failures, windowMs, banMs }, or a number');

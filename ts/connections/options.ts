@@ -78,10 +78,11 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
    */
   readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
   /**
-   * Bans an address after so many failures within a minute: 1 to 65536, or as `BanOptions` say. It is refused first
-   * of all, for a time that doubles with each further ban. Loopback, `exempt` clients, trusted proxies of a guard and
-   * clients without an address are never banned. Open connections stay. With a `name`, all threads of the process
-   * share the bans, and with a `cluster` all processes; failures are counted by each process. Default: no bans.
+   * Bans an address after so many failures within a minute: 1 to 65536, or `Infinity` for bans by `manager.ban()`
+   * only; or as `BanOptions` say. It is refused first of all, for a time that doubles with each further ban. Loopback,
+   * `exempt` clients, trusted proxies of a guard and clients without an address are never banned. Open connections
+   * stay. With a `name`, all threads of the process share the bans, and with a `cluster` all processes; failures are
+   * counted by each process. Default: no bans.
    */
   readonly banAfter?: BanOptions | number | undefined;
   /** Called after an idle connection was closed. */

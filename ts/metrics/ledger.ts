@@ -178,8 +178,18 @@ export class Ledger {
     return this.#native.render(scalars, values, templateValues, texts);
   }
 
-  /** Renders the same as bytes, whose memory is that of the other thread. */
-  renderBytes({ scalars, values, templateValues, texts }: ExpositionContent): Promise<Buffer> {
-    return this.#native.renderBytes(scalars, values, templateValues, texts);
+  /**
+   * Renders the same as bytes, whose memory is that of the other thread: an `ArrayBuffer`, which the types
+   * of a response's body demand.
+   */
+  renderBytes({
+    scalars,
+    values,
+    templateValues,
+    texts,
+  }: ExpositionContent): Promise<Buffer & { readonly buffer: ArrayBuffer }> {
+    return this.#native.renderBytes(scalars, values, templateValues, texts) as Promise<
+      Buffer & { readonly buffer: ArrayBuffer }
+    >;
   }
 }

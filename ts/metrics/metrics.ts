@@ -433,7 +433,9 @@ export class ProductionMetrics {
    * const headers = { 'content-type': 'application/openmetrics-text; version=1.0.0; charset=utf-8' };
    * new Response(await metrics.toOpenMetricsBytes(), { headers });
    */
-  toOpenMetricsBytes(options: ExpositionOptions = {}): Promise<Buffer> {
+  toOpenMetricsBytes(
+    options: ExpositionOptions = {},
+  ): Promise<Buffer & { readonly buffer: ArrayBuffer }> {
     return this.#render('openmetrics', options, (content) => this.#ledger.renderBytes(content));
   }
 
@@ -443,7 +445,9 @@ export class ProductionMetrics {
    * @returns the bytes, with the counts at the time of the call; they belong to the caller
    * @throws as `toOpenMetrics`
    */
-  toPrometheusBytes(options: ExpositionOptions = {}): Promise<Buffer> {
+  toPrometheusBytes(
+    options: ExpositionOptions = {},
+  ): Promise<Buffer & { readonly buffer: ArrayBuffer }> {
     return this.#render('prometheus', options, (content) => this.#ledger.renderBytes(content));
   }
 
