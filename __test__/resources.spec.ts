@@ -872,7 +872,7 @@ describe.runIf(isLinux)('stalls', () => {
     const { stalls } = stage('log', file);
     const text = readFileSync(file, 'utf8');
     expect(text).toMatch(
-      /^portcullis: event loop of main has been blocked for \d+ ms \(.+\), in scene log, 1 requests in flight\n/,
+      /^portcullis: event loop of main has been blocked for \d+ ms \(.+\), in scene log, 1 request in flight\n/,
     );
     expect(text).toMatch(/event loop of main was blocked for \d+ ms/);
     expect(stalls.find(({ label }) => label === 'scene log')).toMatchObject({

@@ -27,7 +27,8 @@ impl StallRecord {
             format!(", in {}", self.label)
         };
         let flight = match self.in_flight {
-            count if count >= 1.0 => format!(", {count} requests in flight"),
+            count if count >= 2.0 => format!(", {count} requests in flight"),
+            count if count >= 1.0 => ", 1 request in flight".to_owned(),
             _ => String::new(),
         };
         format!(
