@@ -1350,7 +1350,7 @@ interface ClusterLimiterResult {
     readonly limit: number;
     /** Milliseconds until all units are there again. */
     readonly resetMs: number;
-    /** Milliseconds until the same `take` may succeed; 0 if it has. */
+    /** Milliseconds until the same `take` may succeed; 0 if it has, and `Infinity` for a cost above `burst`. */
     readonly retryAfterMs: number;
 }
 /**

@@ -396,6 +396,22 @@ describe.skipIf(SERVER === undefined)('presence', () => {
     peer.process.kill('SIGKILL');
     await until(async () => (await cluster.count('ada')) === 1);
   });
+
+  it('a process with several managers is one', async () => {
+    const { manager, cluster } = await pair();
+    const second = new ConnectionManager({}, { name: 'feed', cluster });
+    ends.push(() => second.close());
+    await cluster.ready();
+    await open(manager, 'ada');
+    await open(second, 'ada');
+    const own = (list: readonly { name: string; connections: number }[]) =>
+      list.filter(({ name }) => name === 'here').map(({ connections }) => connections);
+    expect(own(await cluster.nodes())).toEqual([2]);
+    expect(own(await cluster.whereIs('ada'))).toEqual([2]);
+    expect(() => new ConnectionManager({}, { name: '\0limits', cluster })).toThrow(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'name' }),
+    );
+  });
 });
 
 describe.skipIf(SERVER === undefined)("presence: 'names'", () => {
@@ -579,7 +595,10 @@ describe.skipIf(SERVER === undefined)('rates over all processes', () => {
     expect(refused.retryAfterMs).toBeGreaterThan(5000);
     expect(refused.retryAfterMs).toBeLessThanOrEqual(10_000);
     expect((await limiter.take('bob')).success).toBe(true);
-    expect((await limiter.take('eve', 11)).success).toBe(false);
+    expect(await limiter.take('eve', 11)).toMatchObject({
+      success: false,
+      retryAfterMs: Infinity,
+    });
     const port = Number(new URL(url).port);
     const keys = (await withClient(port, (client) =>
       client.call('KEYS', '{pc2:%00limits}:r:*'),

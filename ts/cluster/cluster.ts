@@ -20,6 +20,7 @@ import {
   clusterNodesOf,
   merged,
   type OnlineUsers,
+  processOf,
   type UserNode,
   userNodesOf,
 } from './presence.js';
@@ -201,7 +202,7 @@ export class Cluster {
         );
     };
     const space = first.indexOf(' ');
-    const member = { id: first.slice(0, space), name: first.slice(space + 1) };
+    const member = { id: processOf(first.slice(0, space)), name: first.slice(space + 1) };
     if (kind === 'j') tell('memberJoined', member, name);
     else if (kind === 'l') tell('memberLost', member, name, 'left');
     else if (kind === 'd') tell('memberLost', member, name, 'dead');
@@ -230,7 +231,8 @@ export class Cluster {
     const isChannel = member.name.startsWith(CHANNEL);
     // Beside managers it tells nothing new: all have one server.
     if (isChannel && this.#managers().length > 0) return;
-    const problem = member.figures()?.problem;
+    // The figures keep the last problem until a beat has been answered.
+    const problem = state === 'up' ? '' : member.figures()?.problem;
     for (const listener of this.#listeners.state)
       this.#hooks.run('stateListener', () =>
         listener(state, isChannel ? '' : member.name, problem === '' ? undefined : problem),

@@ -26,7 +26,7 @@ export interface ClusterLimiterResult {
   readonly limit: number;
   /** Milliseconds until all units are there again. */
   readonly resetMs: number;
-  /** Milliseconds until the same `take` may succeed; 0 if it has. */
+  /** Milliseconds until the same `take` may succeed; 0 if it has, and `Infinity` for a cost above `burst`. */
   readonly retryAfterMs: number;
 }
 
@@ -155,7 +155,7 @@ export class ClusterLimiter {
       remaining: Number(parts[1]),
       limit: this.#burst,
       resetMs: Number(parts[2]),
-      retryAfterMs: Number(parts[3]),
+      retryAfterMs: units > this.#burst ? Infinity : Number(parts[3]),
     };
   }
 
@@ -172,7 +172,8 @@ export class ClusterLimiter {
     const { success, remaining, resetMs, retryAfterMs } =
       cost === 0 ? { ...local.peek(key), success: true } : local.take(key, cost);
     // The server may admit what is more than a share.
-    const retryMs = retryAfterMs === Infinity ? AWAY_MS : Math.max(1, wholeMs(retryAfterMs));
+    const whileAwayMs = retryAfterMs === Infinity ? AWAY_MS : Math.max(1, wholeMs(retryAfterMs));
+    const retryMs = cost > this.#burst ? Infinity : whileAwayMs;
     return {
       success,
       remaining,

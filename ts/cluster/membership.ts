@@ -209,6 +209,8 @@ export class Membership {
     const change = async (): Promise<void> => {
       const limits = numbers();
       const outcome = await this.request('limits', '', [], [this.#revision, ...limits]);
+      if (outcome.code === UNREACHABLE)
+        throw outcomeError(outcome, 'it is unknown whether the limits have changed');
       if (outcome.code !== 0) throw outcomeError(outcome, 'the limits are as they were');
       const changed = Number(outcome.parts[0]);
       if (this.#revision < changed) await this.#inForce(changed, limits);

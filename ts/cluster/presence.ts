@@ -35,11 +35,23 @@ export interface ClusterNode {
   readonly isUp: boolean;
 }
 
+/** Digits of a process's id. Each of its managers joins under that id with a number behind it. */
+const ID_DIGITS = 16;
+
+/** Returns the id of the process of a member. @internal */
+export function processOf(member: string): string {
+  return member.slice(0, ID_DIGITS);
+}
+
 /** Returns the processes of one manager's answer to `who`. @internal */
 export function userNodesOf(parts: readonly string[]): UserNode[] {
   const nodes: UserNode[] = [];
   for (let at = 0; at + 3 <= parts.length; at += 3)
-    nodes.push({ node: parts[at]!, name: parts[at + 1]!, connections: Number(parts[at + 2]) });
+    nodes.push({
+      node: processOf(parts[at]!),
+      name: parts[at + 1]!,
+      connections: Number(parts[at + 2]),
+    });
   return nodes;
 }
 
@@ -48,7 +60,7 @@ export function clusterNodesOf(parts: readonly string[]): ClusterNode[] {
   const nodes: ClusterNode[] = [];
   for (let at = 0; at + 5 <= parts.length; at += 5)
     nodes.push({
-      id: parts[at]!,
+      id: processOf(parts[at]!),
       name: parts[at + 1]!,
       connections: Number(parts[at + 2]),
       beatAgeMs: Number(parts[at + 3]),
@@ -57,16 +69,17 @@ export function clusterNodesOf(parts: readonly string[]): ClusterNode[] {
   return nodes;
 }
 
-/** Merges the processes of several managers by their ids. @internal */
-export function merged<N extends { readonly connections: number }>(
+/** Merges the processes of several managers by their ids and names. @internal */
+export function merged<N extends { readonly name: string; readonly connections: number }>(
   lists: readonly (readonly N[])[],
   idOf: (node: N) => string,
 ): N[] {
   const found = new Map<string, N>();
   for (const node of lists.flat()) {
-    const known = found.get(idOf(node));
+    const key = `${idOf(node)} ${node.name}`;
+    const known = found.get(key);
     found.set(
-      idOf(node),
+      key,
       known === undefined ? node : { ...known, connections: known.connections + node.connections },
     );
   }

@@ -182,6 +182,8 @@ function checkedOptions<S extends ManagedSocket>(
     throw wrongType('monitor', monitor, 'a ResourceMonitor');
   if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX))
     throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
+  // A cluster keeps such names for its own counts.
+  if (name?.includes('\0') === true) throw outOfRange('name', name, 'characters other than NUL');
   if (cluster !== undefined && cluster !== 'host' && !(cluster instanceof Cluster))
     throw wrongType('cluster', cluster, "a Cluster or 'host'");
   if (cluster !== undefined && name === undefined)

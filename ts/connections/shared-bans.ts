@@ -115,7 +115,8 @@ export class SharedBans {
         this.#noteLift(address, at, until);
         this.#receiver.liftUpTo(address, at);
       }
-    } else if (lift === undefined || lift.at < at)
+      // A ban of the millisecond after it is lifted in all processes: times are rounded on their way.
+    } else if (lift === undefined || lift.at + 1 < at)
       this.#receiver.learn(address, at, until, entry[4], entry[5]);
     return until + KEPT_MS;
   }
