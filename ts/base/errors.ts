@@ -224,12 +224,13 @@ function rangeError(field: string, got: string, allowed: string): PortcullisErro
   });
 }
 
-/** What the core calls the things that threads share by a name, and their names for callers. */
-const SHARED: Readonly<Record<string, string>> = {
-  'the limiter': 'a rate limiter',
-  'the index': 'a connection manager',
-  'the bans of that name': 'bans',
-};
+/** Words of the core for the things that are shared by a name, and the words that callers know, before the name. */
+const SHARED = [
+  ['the limiter', 'a rate limiter of the name'],
+  ['the index', 'a connection manager of the name'],
+  ['the bans of that name', 'bans of the name'],
+  ['the name', 'the name'],
+] as const;
 
 /**
  * Returns the error for a name that is open with other options.
@@ -237,23 +238,19 @@ const SHARED: Readonly<Record<string, string>> = {
  * @internal
  */
 export function nameConflict(
-  subject: string,
   name: string | undefined,
   text: string,
   field = 'name',
 ): PortcullisError {
   const value = describe(name);
   const option = /another ([\w.]+)/.exec(text)?.[1] ?? 'options';
-  const opened = `${SHARED[subject] ?? subject} of the name ${value}`;
-  return new PortcullisError(
-    'ERR_LIMITS_CONFLICT',
-    text.replace(subject, () => opened),
-    {
-      field,
-      value,
-      allowed: `the same ${option} wherever this name is opened, or another name`,
-    },
-  );
+  const [words, known] = SHARED.find(([begin]) => text.startsWith(begin)) ?? ['', ''];
+  const message = words === '' ? text : `${known} ${value}${text.slice(words.length)}`;
+  return new PortcullisError('ERR_LIMITS_CONFLICT', message, {
+    field,
+    value,
+    allowed: `the same ${option} wherever this name is opened, or another name`,
+  });
 }
 
 /**

@@ -34,7 +34,7 @@ function openBans(name: string | undefined, options: CheckedBans, prefixBits: nu
     const message = error instanceof Error ? error.message : String(error);
     const prefix = 'ERR_LIMITS_CONFLICT: ';
     if (message.startsWith(prefix))
-      throw nameConflict('the bans of that name', name, message.slice(prefix.length), 'banAfter');
+      throw nameConflict(name, message.slice(prefix.length), 'banAfter');
     throw error;
   }
 }

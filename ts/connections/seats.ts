@@ -88,7 +88,7 @@ function openTable(
     if (code === undefined || text === undefined || !(code in OPEN_ERRORS)) throw error;
     const known = code as keyof typeof OPEN_ERRORS;
     throw known === 'ERR_LIMITS_CONFLICT'
-      ? nameConflict('the index', name, text)
+      ? nameConflict(name, text)
       : new PortcullisError(known, text, { field: OPEN_ERRORS[known] });
   }
 }

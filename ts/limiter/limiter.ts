@@ -41,8 +41,7 @@ function openLimiter({
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const prefix = 'ERR_LIMITS_CONFLICT: ';
-    if (message.startsWith(prefix))
-      throw nameConflict('the limiter', name, message.slice(prefix.length));
+    if (message.startsWith(prefix)) throw nameConflict(name, message.slice(prefix.length));
     throw error;
   }
 }
