@@ -1,7 +1,7 @@
 /** Rates over all processes, for requests, messages, logins: whatever has a key. */
 import { wholeMs } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { RateLimiter } from '../limiter/limiter.js';
 import type { Membership } from './membership.js';
 
@@ -80,7 +80,8 @@ export class ClusterLimiter {
 
   /** @internal */
   constructor(join: () => Membership, policy: LimiterPolicy, options: ClusterLimiterOptions) {
-    optionsObject('options', options);
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
     knownOptions('limiter', options, ['name', 'limit', 'windowMs', 'burst']);
     const { name } = options;
     if (typeof name !== 'string') throw wrongType('name', name, 'a string of 1 to 128 characters');
