@@ -1025,12 +1025,12 @@ interface MemoryLimits {
     readonly maxHeapSizeMb: number;
     /**
      * Percent of the binding limit (not always `maxHeapSizeMb`) at which the state is `warning`:
-     * above 0, below `criticalThreshold`. Default 75.
+     * 1 to 100, below `criticalThreshold`. Default 75.
      */
     readonly warningThreshold: number;
     /**
-     * Percent of the binding limit at which the state is `critical`: above `warningThreshold`, at
-     * most 100. Default 90.
+     * Percent of the binding limit at which the state is `critical`: 1 to 100, above
+     * `warningThreshold`. Default 90.
      */
     readonly criticalThreshold: number;
     /**
@@ -2412,7 +2412,9 @@ interface RequestRates<R = unknown> {
     /**
      * Rate of each client at single routes, by method and path such as `POST /login`; `/api/*` is every
      * method and all paths below `/api/`. The first match counts; at most 64. Paths match whatever their
-     * case, percent-encoding, repeated and last slashes are, so that no spelling escapes. Default: none.
+     * case, percent-encoding, repeated and last slashes are, so that no spelling escapes. A route that no request
+     * can reach, such as one with a parameter (`/users/:id`) or behind a route that covers it, is an error.
+     * Default: none.
      */
     readonly perRoute?: Readonly<Record<string, RequestRate | RateLimiter>> | undefined;
     /** Rate of each value that `key` returns; needs `key`. Default: none. */
@@ -3184,7 +3186,7 @@ interface ProductionTargets {
     maxErrorRate: number;
     /** Greatest resident memory, MB: above 0. Default 512. */
     maxMemoryUsage: number;
-    /** Greatest CPU use, percent of the allowed CPUs: above 0, at most 100. Default 70. */
+    /** Greatest CPU use, percent of the allowed CPUs: 1 to 100. Default 70. */
     maxCpuUsage: number;
     /** Least health score: 0 to 100. Default 95. */
     minHealthScore: number;

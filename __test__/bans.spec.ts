@@ -410,7 +410,7 @@ describe('a manager', () => {
       expect.objectContaining({
         code: 'ERR_LIMITS_CONFLICT',
         field: 'banAfter',
-        message: 'the bans of that name are already open with another banAfter.banMs',
+        message: 'bans of the name "bans" are already open with another banAfter.banMs',
       }),
     );
     expect(managerOf(undefined, { name: 'bans' }).reserve('192.0.2.1').success).toBe(true);
@@ -492,7 +492,7 @@ describe('a manager', () => {
     ] as const)
       expect(() => managerOf(banAfter as never)).toThrow(error('ERR_INVALID_ARG_TYPE', field));
     expect(() => managerOf({ bantime: 1 } as never)).toThrow(
-      error('ERR_UNKNOWN_OPTION', 'bantime'),
+      error('ERR_UNKNOWN_OPTION', 'banAfter.bantime'),
     );
     for (const banAfter of [0, { failures: 0 }])
       expect(() => managerOf(banAfter)).toThrow('a whole number from 1 to 65536, or Infinity');

@@ -576,7 +576,7 @@ describe('a builder', () => {
       'ERR_INVALID_ARG_TYPE hostname',
       'ERR_INVALID_ARG_TYPE websocket.path',
       'ERR_OUT_OF_RANGE websocket.onInvalid',
-      'ERR_UNKNOWN_OPTION opne',
+      'ERR_UNKNOWN_OPTION websocket.handler.opne',
       'ERR_OUT_OF_RANGE requests.timeoutMs',
       'ERR_INVALID_ARG_TYPE items',
       'ERR_INVALID_ARG_TYPE items[0].name',

@@ -345,7 +345,7 @@ describe('routes', () => {
   it('refuse wrong options where they are registered', async () => {
     const server = await app('wrong routes');
     expect(JSON.parse(await server.get('/seen'))).toEqual([
-      ['ERR_UNKNOWN_OPTION', 'maxConnection'],
+      ['ERR_UNKNOWN_OPTION', 'portcullis.maxConnection'],
       ['ERR_OUT_OF_RANGE', 'portcullis.maxConnections'],
       ['ERR_INVALID_ARG_TYPE', 'portcullis.maxConnections'],
       ['ERR_OUT_OF_RANGE', 'portcullis.connectRate.limit'],

@@ -1,14 +1,26 @@
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { Elysia } from 'elysia';
 import { describe, expect, it } from 'vitest';
+import { ElysiaServerBuilder } from '../dist/elysia.js';
 import {
+  Cluster,
+  ConnectionManager,
+  GracefulShutdown,
   InputValidationError,
   InputValidator,
   type JsonLimits,
+  MessageRouter,
+  PerformantMiddlewareChain,
   PortcullisError,
+  ProductionMetrics,
+  RateLimiter,
+  ResourceMonitor,
   TimerManager,
+  TokenVerifier,
   UnauthorizedError,
   ValidationFailure,
+  clientAddress,
   headersSchema,
   jsonSchema,
   payloadSchema,
@@ -18,6 +30,8 @@ import {
   tokenSchema,
   urlSchema,
 } from '../dist/index.js';
+import { portcullis as overSocketIo } from '../dist/socket.io.js';
+import { portcullis } from '../dist/ws.js';
 import { FAILURES } from '../dist/validators/failure-codes.js';
 import { failure } from '../dist/validators/failure.js';
 
@@ -361,4 +375,398 @@ it('messages hold no text of the input', () => {
         String(new InputValidationError(result.error)),
     ).not.toContain(secret);
   }
+});
+
+const isBun = process.versions['bun'] !== undefined;
+
+/** The error of `act`, as its fields. */
+function errorOf(act: () => unknown): Partial<PortcullisError> {
+  try {
+    act();
+  } catch (error) {
+    expect(error).toBeInstanceOf(PortcullisError);
+    const { code, field, value, allowed, message } = error as PortcullisError;
+    return { code, field, value, allowed, message };
+  }
+  throw new Error('no error');
+}
+
+const limits = {};
+const rate = { limit: 5, windowMs: 1000 };
+const verifierOf = (options: object): TokenVerifier =>
+  new TokenVerifier({ algorithms: ['RS256'], ...options } as never);
+const guardOf = (options: object): unknown => portcullis({ limits, ...options } as never);
+const ratesOf = (requestRate: object): unknown => guardOf({ requests: { rate: requestRate } });
+
+describe('an object of options', () => {
+  const takers: Record<string, [field: string, make: (given: never) => unknown]> = {
+    'portcullis()': ['options', (given) => portcullis(given)],
+    'limits of a guard': ['limits', (given) => portcullis({ limits: given })],
+    json: ['json', (json) => guardOf({ json })],
+    banAfter: ['banAfter', (banAfter) => guardOf({ banAfter })],
+    page: ['page', (page) => guardOf({ page })],
+    auth: ['auth', (auth) => guardOf({ auth })],
+    requests: ['requests', (requests) => guardOf({ requests })],
+    websockets: ['websockets', (websockets) => guardOf({ websockets })],
+    'requests.rate': ['requests.rate', (given) => ratesOf(given)],
+    'requests.rate.perIp': ['requests.rate.perIp', (perIp) => ratesOf({ perIp })],
+    refusalHeaders: ['refusalHeaders', (refusalHeaders) => guardOf({ refusalHeaders })],
+    'limits of a manager': ['limits', (given) => new ConnectionManager(given)],
+    ConnectionManager: ['options', (given) => new ConnectionManager({}, given)],
+    connectRatePerIp: [
+      'connectRatePerIp',
+      (connectRatePerIp) => new ConnectionManager({ connectRatePerIp }),
+    ],
+    messageRate: ['messageRate', (messageRate) => new ConnectionManager({ messageRate })],
+    'updateLimits()': ['limits', (given) => new ConnectionManager({}).updateLimits(given)],
+    GracefulShutdown: ['options', (given) => new GracefulShutdown(given)],
+    ProductionMetrics: ['options', (given) => new ProductionMetrics(given)],
+    ResourceMonitor: ['options', (given) => new ResourceMonitor({}, given)],
+    'resourceLimits()': ['memory', (memory) => resourceLimits({ memory })],
+    TimerManager: ['options', (given) => new TimerManager(given)],
+    RateLimiter: ['options', (given) => new RateLimiter(given)],
+    TokenVerifier: ['options', (given) => new TokenVerifier(given)],
+    jwks: ['jwks', (jwks) => verifierOf({ jwks })],
+    Cluster: ['options', (given) => new Cluster(given)],
+    MessageRouter: ['options', (given) => new MessageRouter(given)],
+    PerformantMiddlewareChain: ['options', (given) => new PerformantMiddlewareChain([], given)],
+    'scanJson()': ['limits', (given) => scanJson('{}', given)],
+    'urlSchema()': ['options', (given) => urlSchema(given)],
+    'headersSchema()': ['limits', (given) => headersSchema(given)],
+    ...(isBun && {
+      ElysiaServerBuilder: ['options', (given) => new ElysiaServerBuilder(given)],
+    }),
+  };
+
+  for (const [name, [field, make]] of Object.entries(takers))
+    it(`is no collection, promise or function: ${name}`, () => {
+      for (const [given, kind] of [
+        [[], 'an empty array'],
+        [new Map([['a', 1]]), 'a Map'],
+        [new Set(), 'a Set'],
+        [Buffer.from('a'), 'a Buffer'],
+        [new Float64Array(1), 'a typed array'],
+        [Promise.resolve({}), 'a promise'],
+        // oxlint-disable-next-line unicorn/no-thenable
+        [{ then: () => undefined }, 'a promise'],
+        [new URLSearchParams('a=1'), 'an iterable'],
+        [() => ({}), 'a function'],
+      ] as const)
+        expect(errorOf(() => make(given as never))).toMatchObject({
+          code: 'ERR_INVALID_ARG_TYPE',
+          field,
+          value: kind,
+          allowed: expect.any(String),
+        });
+    });
+
+  it('may be of any class, without a prototype, or frozen', () => {
+    class Mine {
+      maxConnectionsPerIp = 7;
+    }
+    const bare = Object.assign(Object.create(null) as object, { maxConnectionsPerIp: 7 });
+    for (const given of [new Mine(), bare, Object.freeze({ maxConnectionsPerIp: 7 })])
+      expect(new ConnectionManager(given).snapshot().limits.maxConnectionsPerIp).toBe(7);
+  });
+});
+
+describe('a handler that is none', () => {
+  it('is refused where it is given, on Node', () => {
+    for (const given of [undefined, null, {}, 'handler'])
+      for (const guard of [portcullis({ limits }), overSocketIo({ limits })])
+        expect(errorOf(() => guard.request(given as never))).toMatchObject({
+          code: 'ERR_INVALID_ARG_TYPE',
+          field: 'handler',
+        });
+  });
+
+  it.runIf(isBun)('is refused where it is given, on Bun', async () => {
+    const { portcullis: overBun } = await import('../dist/bun.js');
+    const guard = overBun({ limits });
+    const type = 'ERR_INVALID_ARG_TYPE';
+    for (const given of [undefined, {}, 5]) {
+      expect(errorOf(() => guard.fetch(given as never))).toMatchObject({
+        code: type,
+        field: 'handler',
+      });
+    }
+    for (const given of [undefined, 5, []])
+      expect(errorOf(() => guard.websocket(given as never))).toMatchObject({
+        code: type,
+        field: 'handlers',
+      });
+    expect(errorOf(() => guard.websocket({ message: 5 }))).toMatchObject({
+      code: type,
+      field: 'handlers.message',
+    });
+    expect(guard.websocket({ message: () => undefined })).toHaveProperty('open');
+  });
+});
+
+describe('a route that no request can match', () => {
+  it.each([
+    ['GET /users/:id', 'a path without parameters'],
+    ['GET /users/{id}', 'a path without parameters'],
+    ['GET /a/*/b', 'whose only star is its last segment'],
+    ['GET /a*', 'whose only star is its last segment'],
+    ['PSOT /login', 'a method of HTTP'],
+    ['GET /q?a', "a path without '?'"],
+    ['GET /q#a', "a path without '?'"],
+    ['GET /OK/', "'GET /ok' is earlier"],
+    ['HEAD /ok', "'GET /ok' is earlier"],
+    ['GET /api/users', "'/api/*' is earlier"],
+    ['GET /api/users/*', "'/api/*' is earlier"],
+  ])('%s', (route, rule) => {
+    const perRoute = { 'GET /ok': rate, '/api/*': rate, [route]: rate };
+    const error = errorOf(() => ratesOf({ perRoute }));
+    expect(error).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+      field: 'requests.rate.perRoute',
+      value: JSON.stringify(route),
+    });
+    expect(error.allowed).toContain(rule);
+  });
+
+  it('is told from routes that requests match', () => {
+    const routes = [
+      'GET /ok',
+      'POST /ok',
+      '/ok',
+      '/api',
+      'M-SEARCH /a:b',
+      'POST /api/*',
+      '/api/*',
+      '/*',
+    ];
+    expect(() =>
+      ratesOf({ perRoute: Object.fromEntries(routes.map((one) => [one, rate])) }),
+    ).not.toThrow();
+  });
+
+  it('is refused among exemptPaths and auth.http, too', () => {
+    for (const path of ['/health/*', '/health/:part'])
+      expect(errorOf(() => guardOf({ exemptPaths: [path] }))).toMatchObject({
+        code: 'ERR_OUT_OF_RANGE',
+        field: 'exemptPaths[0]',
+        allowed: expect.stringContaining('a whole path'),
+      });
+    const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 'x'.repeat(32) } });
+    expect(errorOf(() => guardOf({ auth: { verifier, http: ['/users/:id'] } }))).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+      field: 'auth.http[0]',
+      allowed: expect.stringContaining('a path without parameters'),
+    });
+  });
+
+  it('is refused by explainRates(), as are unknown names', () => {
+    const guard = portcullis({ limits, requests: { rate: { perIp: rate } } });
+    expect(errorOf(() => guard.explainRates({ IP: '192.0.2.1' } as never))).toMatchObject({
+      code: 'ERR_UNKNOWN_OPTION',
+      field: 'IP',
+      message: 'explainRates has no option "IP", did you mean ip?',
+    });
+    for (const route of ['login', '/login', 'PSOT /login', ''])
+      expect(errorOf(() => guard.explainRates({ ip: '192.0.2.1', route }))).toMatchObject({
+        code: 'ERR_OUT_OF_RANGE',
+        field: 'route',
+        allowed: "a method and a path such as 'POST /login'",
+      });
+    expect(errorOf(() => guard.explainRates(undefined as never)).code).toBe('ERR_INVALID_ARG_TYPE');
+    expect(errorOf(() => guard.explainRates({ ip: 5 } as never)).field).toBe('ip');
+    expect(guard.explainRates({ ip: '192.0.2.1', route: 'POST /login' })).toHaveLength(1);
+  });
+});
+
+describe('a secret of the wrong form', () => {
+  const cluster = (options: object): unknown =>
+    new Cluster({ url: 'rediss://localhost', ...options });
+
+  it.each([
+    [
+      'page.token',
+      'a string of 5 characters',
+      () => guardOf({ page: { path: '/p', token: 'short' } }),
+    ],
+    ['page.token', 'an empty string', () => guardOf({ page: { path: '/p', token: '' } })],
+    ['page.token', 'a number', () => guardOf({ page: { path: '/p', token: 123 } })],
+    ['page.token', 'null', () => guardOf({ page: { path: '/p', token: null } })],
+    ['tls.ca', 'a Buffer', () => cluster({ tls: { ca: Buffer.from('pem') } })],
+    ['tls.key', 'an empty array', () => cluster({ tls: { key: [] } })],
+    ['password', 'a number', () => cluster({ password: 12_345 })],
+    ['password', 'an empty string', () => cluster({ password: '' })],
+    ['urls', 'a string of 9 characters', () => new Cluster({ urls: 'redis://a' } as never)],
+    ['urls', 'an object', () => new Cluster({ urls: [{}] } as never)],
+    ['url', 'undefined', () => new Cluster({} as never)],
+    ['keys.secret', 'a number', () => verifierOf({ keys: { secret: 12_345 } })],
+    [
+      'keys',
+      'a string of 6 characters',
+      () => new TokenVerifier({ algorithms: ['HS256', 'RS256'], keys: 'secret' } as never),
+    ],
+  ])('is told by its type and length: %s, %s', (field, kind, make) => {
+    const error = errorOf(make);
+    expect(error).toMatchObject({ field, value: kind });
+    expect(error.message).toContain(`, got ${kind}`);
+    expect(error.message).not.toContain('12345');
+  });
+
+  it('is not shown as the value of an unknown option', () => {
+    expect(errorOf(() => cluster({ passwort: 'hunter2' }))).toMatchObject({
+      code: 'ERR_UNKNOWN_OPTION',
+      field: 'passwort',
+      value: 'a string of 7 characters',
+    });
+    const given = Object.defineProperty({}, 'nam', {
+      enumerable: true,
+      get: () => {
+        throw new Error('read');
+      },
+    });
+    expect(errorOf(() => new TimerManager(given)).field).toBe('nam');
+  });
+
+  it('does not stand in the error about a URL of the cluster', () => {
+    for (const [url, rule] of [
+      ['redis://user:hunter2@a:99999', 'a port of 1 to 65535'],
+      ['rediss://user:hunter2@a b', 'a valid host'],
+      ['redis://user:hunter2@a/first', 'the number of a database'],
+    ] as const) {
+      const error = errorOf(() => new Cluster({ url }));
+      expect(error).toMatchObject({ code: 'ERR_CLUSTER_CONFIG', field: 'url' });
+      expect(error.allowed).toContain(rule);
+      expect(JSON.stringify(error)).not.toContain('hunter2');
+    }
+  });
+});
+
+it('per cent are told from shares', () => {
+  for (const [field, make] of [
+    ['memory.warningThreshold', () => resourceLimits({ memory: { warningThreshold: 0.85 } })],
+    ['memory.criticalThreshold', () => resourceLimits({ memory: { criticalThreshold: 0.95 } })],
+    ['targets.maxCpuUsage', () => new ProductionMetrics({ targets: { maxCpuUsage: 0.7 } })],
+  ] as const)
+    expect(errorOf(make)).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+      field,
+      allowed: 'per cent: a number from 1 to 100',
+    });
+  expect(resourceLimits({ memory: { warningThreshold: 1 } }).memory.warningThreshold).toBe(1);
+});
+
+it.each([
+  ['requests.rate.perIp.window', 'a number', () => ratesOf({ perIp: { ...rate, window: 5 } })],
+  ['requests.rates', 'an object', () => guardOf({ requests: { rates: {} } })],
+  ['page.tokn', 'a string of 3 characters', () => guardOf({ page: { path: '/p', tokn: 'abc' } })],
+  ['json.maxdepth', 'a number', () => guardOf({ json: { maxdepth: 5 } })],
+  [
+    'connectRatePerIp.window',
+    'a number',
+    () => guardOf({ limits: { connectRatePerIp: { window: 5 } } }),
+  ],
+  ['memory.warning', 'a number', () => resourceLimits({ memory: { warning: 5 } } as never)],
+  [
+    'shedding.retry',
+    'a number',
+    () => new ResourceMonitor({}, { shedding: { retry: 5 } } as never),
+  ],
+  ['targets.cpu', 'a number', () => new ProductionMetrics({ targets: { cpu: 5 } } as never)],
+  [
+    'tls.chain',
+    'a Buffer',
+    () => new Cluster({ url: 'rediss://a', tls: { chain: Buffer.of(1) } } as never),
+  ],
+  ['jwks.uri', 'a string of 11 characters', () => verifierOf({ jwks: { uri: 'https://a.b' } })],
+])('an unknown option is named by its whole path: %s', (field, value, make) => {
+  expect(errorOf(make)).toMatchObject({ code: 'ERR_UNKNOWN_OPTION', field, value });
+});
+
+describe('an error', () => {
+  it('suggests the option that was meant', () => {
+    const rates = errorOf(() => guardOf({ requests: { rates: {} } }));
+    expect(rates.message).toBe('requests has no option "rates", did you mean rate?');
+    expect(rates.allowed).toContain('maxConcurrent');
+    expect(errorOf(() => verifierOf({ jwks: { uri: 'https://a.b' } })).message).toBe(
+      'jwks has no option "uri", did you mean url?',
+    );
+    expect(errorOf(() => verifierOf({ jwks: {} })).message).toContain(
+      'one of keys, url and discovery',
+    );
+  });
+
+  it.runIf(isBun)('tells where an option of the builder stands', () => {
+    expect(
+      errorOf(() => new ElysiaServerBuilder({ requests: { maxConcurrent: 5 } } as never)),
+    ).toMatchObject({
+      code: 'ERR_UNKNOWN_OPTION',
+      field: 'requests.maxConcurrent',
+      message: 'requests has no option "maxConcurrent": it is an option of limits.requests',
+    });
+    expect(
+      errorOf(() => new ElysiaServerBuilder({ endpoints: { healthy: true } } as never)),
+    ).toMatchObject({ field: 'endpoints.healthy', value: 'a boolean' });
+  });
+
+  it('says what to pass', () => {
+    const metrics = new ProductionMetrics();
+    expect(errorOf(() => metrics.histogram('a_seconds', 'A', ['le'])).message).toBe(
+      'labelNames must be names other than `le`, the label of its buckets, got "le"',
+    );
+    metrics.close();
+    expect(errorOf(() => new GracefulShutdown({ signals: ['TERM'] as never })).message).toMatch(
+      /^signals\[0\] must be one of SIGHUP, /,
+    );
+    const shutdown = new GracefulShutdown();
+    for (const given of [createServer(), undefined])
+      expect(errorOf(() => shutdown.add(given as never)).allowed).toContain(
+        'guard.drainable(server)',
+      );
+    shutdown.close();
+    expect(errorOf(() => guardOf({ page: true }))).toMatchObject({ field: 'page', value: 'true' });
+  });
+
+  it('names the limiter or manager that is open with other options', () => {
+    const limiter = new RateLimiter({ ...rate, name: 'shared-logins' });
+    expect(errorOf(() => new RateLimiter({ ...rate, windowMs: 5, name: 'shared-logins' }))).toEqual(
+      {
+        code: 'ERR_LIMITS_CONFLICT',
+        field: 'name',
+        value: '"shared-logins"',
+        allowed: 'the same windowMs wherever this name is opened, or another name',
+        message: 'a rate limiter of the name "shared-logins" is already open with another windowMs',
+      },
+    );
+    limiter.clear();
+    const manager = new ConnectionManager({ maxConnectionsPerIp: 5 }, { name: 'shared-seats' });
+    expect(
+      errorOf(() => new ConnectionManager({ maxConnectionsPerIp: 6 }, { name: 'shared-seats' })),
+    ).toMatchObject({
+      code: 'ERR_LIMITS_CONFLICT',
+      value: '"shared-seats"',
+      message:
+        'a connection manager of the name "shared-seats" is already open with another maxConnectionsPerIp: change it with updateLimits()',
+    });
+    manager.close();
+  });
+
+  it('says that a limiter cannot stand in the place of its options', () => {
+    const both = RateLimiter.all(new RateLimiter(rate));
+    expect(errorOf(() => ratesOf({ perIp: both }))).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'requests.rate.perIp',
+      value: 'a limiter, such as one of a cluster',
+    });
+    expect(
+      errorOf(() => new MessageRouter().on('chat', () => undefined, { rate: both as never })),
+    ).toMatchObject({ field: 'rate', value: 'a limiter, such as one of a cluster' });
+  });
+
+  it('tells how many were given', () => {
+    const both = RateLimiter.all(new RateLimiter(rate), new RateLimiter(rate));
+    expect(errorOf(() => both.take(['x'])).message).toBe(
+      'keys must be an array of 2 keys, got an array of 1',
+    );
+    expect(errorOf(() => clientAddress('192.0.2.1', {}, [], 'x-real-ip')).message).toContain(
+      'got an empty array',
+    );
+  });
 });

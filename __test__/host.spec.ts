@@ -358,7 +358,11 @@ describe("the option cluster: 'host'", () => {
       expect(() => new ConnectionManager({ ...limits, [field]: rate }, options)).toThrow(
         expect.objectContaining({
           code: 'ERR_LIMITS_CONFLICT',
-          message: expect.stringContaining(field) as string,
+          field: 'name',
+          value: `"${options.name.slice(0, 40)}…"`,
+          message: expect.stringMatching(
+            `^the name "test-.*" is open on this host with another ${field}$`,
+          ) as string,
         }),
       );
   });

@@ -214,7 +214,7 @@ describe('scanJson', () => {
     };
     expect(wrong({ maxDepth: 513 })).toEqual(['ERR_OUT_OF_RANGE', 'limits.maxDepth']);
     expect(wrong({ maxBytes: Number.NaN })).toEqual(['ERR_OUT_OF_RANGE', 'limits.maxBytes']);
-    expect(wrong({ maxdepth: 5 })).toEqual(['ERR_UNKNOWN_OPTION', 'maxdepth']);
+    expect(wrong({ maxdepth: 5 })).toEqual(['ERR_UNKNOWN_OPTION', 'limits.maxdepth']);
     expect(wrong({ nul: 'maybe' })).toEqual(['ERR_OUT_OF_RANGE', 'limits.nul']);
     expect(wrong(5 as never)).toEqual(['ERR_INVALID_ARG_TYPE', 'limits']);
     expect(

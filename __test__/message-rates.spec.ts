@@ -490,7 +490,7 @@ describe('a rate of the messages of one type', () => {
     [{ rate: { limit: 1 } }, 'rate.windowMs'],
     [{ rate: { ...rate, by: 'me' } }, 'rate.by'],
     [{ rate: { ...rate, action: 'x' } }, 'rate.action'],
-    [{ rate: { ...rate, onRefuse: () => 1 } }, 'onRefuse'],
+    [{ rate: { ...rate, onRefuse: () => 1 } }, 'rate.onRefuse'],
   ])('refuses %j', (options, field) => {
     const router = new MessageRouter();
     expect(() => router.on('chat', () => undefined, options as never)).toThrow(

@@ -693,7 +693,7 @@ describe('bad input', () => {
       [
         () => new ProductionMetrics({ targets: { maxResponseTimes: 5 } as never }),
         'ERR_UNKNOWN_OPTION',
-        'maxResponseTimes',
+        'targets.maxResponseTimes',
       ],
       [
         () => new ProductionMetrics({ weights: { errors: -1 } }),

@@ -376,7 +376,7 @@ describe('rates of requests', () => {
     expect(fieldOf({ key: () => 'a' })).toBe('requests.rate.key');
     expect(fieldOf({ perRoute: { login: limit } })).toBe('requests.rate.perRoute');
     expect(fieldOf({ headers: ['draft-7'] })).toBe('requests.rate.headers');
-    expect(fieldOf({ perIp: { ...limit, max: 1 } })).toBe('max');
+    expect(fieldOf({ perIp: { ...limit, max: 1 } })).toBe('requests.rate.perIp.max');
     expect(fieldOf({ perIp: { limit: 0, windowMs: 1 } })).toBe('requests.rate.perIp.limit');
     expect(fieldOf({ perIp: new RateLimiter(limit) })).toBe(undefined);
   });

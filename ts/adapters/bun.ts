@@ -1,4 +1,6 @@
 /** A bare `Bun.serve`: its `fetch` before the upgrade, its `websocket` handlers after it. */
+import { wrongType } from '../base/errors.js';
+import { optionsObject } from '../base/options.js';
 import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
@@ -34,9 +36,15 @@ export type BunGuardOptions<C extends TokenClaims = TokenClaims> = GuardOptions<
 export interface BunGuard {
   /** The manager behind the guard. */
   readonly manager: ConnectionManager;
-  /** Wraps a `fetch` or route handler, so that upgrades are admitted before it runs. */
+  /**
+   * Wraps a `fetch` or route handler, so that upgrades are admitted before it runs.
+   * @throws ERR_INVALID_ARG_TYPE unless the handler is a function
+   */
   fetch<F extends (request: never, server: never) => unknown>(handler: F): F;
-  /** Wraps the `websocket` handlers. A socket that did not come through `fetch` is judged when it opens. */
+  /**
+   * Wraps the `websocket` handlers. A socket that did not come through `fetch` is judged when it opens.
+   * @throws ERR_INVALID_ARG_TYPE unless the handlers are functions of an object
+   */
   websocket<H extends object>(handlers: H): H;
   /** The page, if the option `page` asks for one. */
   readonly page: LivePage | undefined;
@@ -66,6 +74,7 @@ export interface BunGuard {
   /**
    * Returns the rates of `requests.rate` that a request of a client would meet, with the reason where one
    * would refuse it. Spends nothing.
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the client
    */
   explainRates(client: RateQuestion): RateExplanation[];
   /**
@@ -322,6 +331,18 @@ function headerOf(request: Request): (name: string) => string {
   return (name) => request.headers.get(name) ?? '';
 }
 
+/** @throws ERR_INVALID_ARG_TYPE, naming the handler */
+function checkedHandlers(handlers: object): SocketHandlers {
+  optionsObject('handlers', handlers, 'an object of handlers such as { message }');
+  for (const name of ['open', 'message', 'ping', 'pong', 'close'] as const) {
+    const handler = (handlers as SocketHandlers)[name];
+    // Bun takes `null` for no handler, too.
+    if (handler !== undefined && handler !== null && typeof handler !== 'function')
+      throw wrongType(`handlers.${name}`, handler, 'a function');
+  }
+  return handlers;
+}
+
 /**
  * Wraps the application's handlers, which keep their `this`.
  * Without rest parameters: an array for each message is work for the garbage collector.
@@ -397,6 +418,8 @@ export function portcullis<C extends TokenClaims = TokenClaims>(
       return bunDrainable('bun', guard, () => server as BunServer);
     },
     fetch<F extends (request: never, server: never) => unknown>(handler: F): F {
+      if (typeof handler !== 'function')
+        throw wrongType('handler', handler, 'a function (request, server)');
       const own = handler as unknown as FetchHandler;
       const guarded: FetchHandler = function (request, server) {
         return adapter.fetch(request, server, () => own.call(this, request, server));
@@ -404,7 +427,7 @@ export function portcullis<C extends TokenClaims = TokenClaims>(
       return guarded as unknown as F;
     },
     websocket<H extends object>(handlers: H): H {
-      const given = handlers as SocketHandlers;
+      const given = checkedHandlers(handlers);
       // Bun refuses a larger message before it has arrived whole.
       const maxBytes = Math.min(
         given.maxPayloadLength ?? Infinity,

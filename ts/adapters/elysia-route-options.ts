@@ -1,6 +1,6 @@
 /** Options of single routes of Elysia, on top of the guard's: the macro `portcullis`. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
 import { checkedConnectRate, type ConnectRate } from '../connections/connect-rates.js';
 import { checkedRateLimit } from '../limiter/options.js';
@@ -83,13 +83,8 @@ export class RouteGuard {
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field */
   constructor(guard: Guard<Request>, options: RouteGuardOptions) {
-    if (typeof options !== 'object' || options === null)
-      throw wrongType(
-        NAME,
-        options,
-        'an object { maxConnections, connectRate, requireToken, rate }',
-      );
-    knownOptions(`${NAME} of a route`, options, OPTIONS);
+    optionsObject(NAME, options, 'an object { maxConnections, connectRate, requireToken, rate }');
+    knownOptions(`${NAME} of a route`, options, OPTIONS, `${NAME}.`);
     const { maxConnections, connectRate, requireToken = false, rate } = options;
     const most = wholeNumber(`${NAME}.maxConnections`, maxConnections, 0, SEATS_MAX, Infinity);
     checkedConnectRate(`${NAME}.connectRate`, connectRate);

@@ -92,6 +92,7 @@ export interface ElysiaGuard {
   /**
    * Returns the rates of `requests.rate` that a request of a client would meet, with the reason where one
    * would refuse it. Spends nothing.
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the client
    */
   explainRates(client: RateQuestion): RateExplanation[];
   /**

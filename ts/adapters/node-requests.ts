@@ -1,5 +1,6 @@
 /** Requests of Node's `http` server: the page, the limits of requests, their count. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { wrongType } from '../base/errors.js';
 import type { Guard } from '../guard/guard.js';
 import { guardHandler, refuseRequest } from '../http/node.js';
 import type { TokenJudgement } from '../guard/guard.js';
@@ -12,6 +13,7 @@ export type RequestHandler = (request: IncomingMessage, response: ServerResponse
 /**
  * Wraps a handler of HTTP requests: the page is served, and the limits of `requests` are kept.
  * @param countRequest counts a request for the metrics, if there are any
+ * @throws ERR_INVALID_ARG_TYPE unless the handler is a function
  * @internal
  */
 export function guardRequests<H extends RequestHandler>(
@@ -19,6 +21,8 @@ export function guardRequests<H extends RequestHandler>(
   countRequest: ((request: IncomingMessage, response: ServerResponse) => void) | undefined,
   handler: H,
 ): H {
+  if (typeof handler !== 'function')
+    throw wrongType('handler', handler, 'a function (request, response)');
   const { requests, page } = guard;
   const isPlain = requests === undefined && page === undefined && countRequest === undefined;
   if (isPlain && !guard.judgesRequests && !guard.judgesClients) return handler;

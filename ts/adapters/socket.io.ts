@@ -71,6 +71,7 @@ export interface SocketIoGuard {
    * Wraps a handler of HTTP requests on Node, so that the limits of `requests` and the tokens of
    * `auth.http` are judged and the page is served. The requests of Socket.IO never reach it: a request that polls waits for as long as its
    * session is silent.
+   * @throws ERR_INVALID_ARG_TYPE unless the handler is a function
    */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
   /**
@@ -96,6 +97,7 @@ export interface SocketIoGuard {
   /**
    * Returns the rates of `requests.rate` that a request of a client would meet, with the reason where one
    * would refuse it. Spends nothing.
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the client
    */
   explainRates(client: RateQuestion): RateExplanation[];
   /**

@@ -3,7 +3,7 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocketServer } from 'ws';
 import { ArgumentRangeError, outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions } from '../base/options.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 import { type Answer, answerWith, targetOf } from '../http/answer.js';
 import { isHandshake } from '../http/handshake.js';
 import { upgradeHandlers, watchUpgrades } from '../http/node.js';
@@ -63,8 +63,7 @@ export function checkedPathOf(
       'made with { noServer: true }: one with a server or port of its own is guarded by protect(webSocketServer)',
     );
   checkUnprotected(webSocketServer as WebSocketServer);
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('attach', options, ['path']);
   const { path } = options;
   if (path === undefined) return isPath(own?.path) ? own.path : undefined;

@@ -96,7 +96,10 @@ export interface WsGuard {
    * response.once('close', () => guard.draining.removeEventListener('abort', end));
    */
   readonly draining: AbortSignal;
-  /** Wraps a handler of HTTP requests, so that the limits of `requests` are kept and the page is served. */
+  /**
+   * Wraps a handler of HTTP requests, so that the limits of `requests` are kept and the page is served.
+   * @throws ERR_INVALID_ARG_TYPE unless the handler is a function
+   */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
   /**
    * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
@@ -111,6 +114,7 @@ export interface WsGuard {
   /**
    * Returns the rates of `requests.rate` that a request of a client would meet, with the reason where one
    * would refuse it. Spends nothing.
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the client
    */
   explainRates(client: RateQuestion): RateExplanation[];
   /**

@@ -151,6 +151,27 @@ export class UnauthorizedError extends Error {
   }
 }
 
+/** Returns the kind of an object. Of a promise and a collection the mistake is easier to see than of an object. */
+function kindOf(value: object): string {
+  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : 'an array';
+  if (value instanceof Promise) return 'a promise';
+  if (value instanceof Map) return 'a Map';
+  if (value instanceof Set) return 'a Set';
+  if (!ArrayBuffer.isView(value)) return 'an object';
+  return Buffer.isBuffer(value) ? 'a Buffer' : 'a typed array';
+}
+
+/**
+ * Returns a short text of a secret for messages: its type and length, never its characters.
+ * @internal
+ */
+export function describeSecret(value: unknown): string {
+  if (typeof value === 'string')
+    return value === '' ? 'an empty string' : `a string of ${value.length} characters`;
+  if (value === null || value === undefined || typeof value === 'function') return describe(value);
+  return typeof value === 'object' ? kindOf(value) : `a ${typeof value}`;
+}
+
 /**
  * Returns a short text of a value for messages. A string is quoted and cut after 40 characters; an
  * object is named by its kind alone.
@@ -159,8 +180,7 @@ export class UnauthorizedError extends Error {
 export function describe(value: unknown): string {
   if (typeof value === 'string')
     return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
-  if (typeof value === 'object' && value !== null)
-    return Array.isArray(value) ? 'an array' : 'an object';
+  if (typeof value === 'object' && value !== null) return kindOf(value);
   // As it is written, so that it looks unlike a number.
   if (typeof value === 'bigint') return `${value}n`;
   return typeof value === 'function' ? 'a function' : String(value);
@@ -168,7 +188,16 @@ export function describe(value: unknown): string {
 
 /** Returns the error for a value of the wrong type. @internal */
 export function wrongType(field: string, value: unknown, allowed: string): PortcullisError {
-  const got = describe(value);
+  return typeError(field, describe(value), allowed);
+}
+
+/** Returns the error for a secret of the wrong type. @internal */
+export function wrongSecretType(field: string, value: unknown, allowed: string): PortcullisError {
+  return typeError(field, describeSecret(value), allowed);
+}
+
+/** Returns the error for a value of the wrong type, which `got` describes. @internal */
+export function typeError(field: string, got: string, allowed: string): PortcullisError {
   return new ArgumentTypeError('ERR_INVALID_ARG_TYPE', `${field} must be ${allowed}, got ${got}`, {
     field,
     value: got,
@@ -178,11 +207,49 @@ export function wrongType(field: string, value: unknown, allowed: string): Portc
 
 /** Returns the error for a value outside of its range. @internal */
 export function outOfRange(field: string, value: unknown, allowed: string): PortcullisError {
-  const got = describe(value);
+  return rangeError(field, describe(value), allowed);
+}
+
+/** Returns the error for a secret outside of its range. @internal */
+export function secretOutOfRange(field: string, value: unknown, allowed: string): PortcullisError {
+  return rangeError(field, describeSecret(value), allowed);
+}
+
+/** Returns the error for a value outside of its range, which `got` describes. */
+function rangeError(field: string, got: string, allowed: string): PortcullisError {
   return new ArgumentRangeError(`${field} must be ${allowed}, got ${got}`, {
     field,
     value: got,
     allowed,
+  });
+}
+
+/** Words of the core for the things that are shared by a name, and the words that callers know, before the name. */
+const SHARED = [
+  ['the limiter', 'a rate limiter of the name'],
+  ['the index', 'a connection manager of the name'],
+  ['the bans of that name', 'bans of the name'],
+  ['the name', 'the name'],
+] as const;
+
+/**
+ * Returns the error for a name that is open with other options.
+ * @param text message of the core, which names the first option that differs
+ * @internal
+ */
+export function nameConflict(
+  name: string | undefined,
+  text: string,
+  field = 'name',
+): PortcullisError {
+  const value = describe(name);
+  const option = /another ([\w.]+)/.exec(text)?.[1] ?? 'options';
+  const [words, known] = SHARED.find(([begin]) => text.startsWith(begin)) ?? ['', ''];
+  const message = words === '' ? text : `${known} ${value}${text.slice(words.length)}`;
+  return new PortcullisError('ERR_LIMITS_CONFLICT', message, {
+    field,
+    value,
+    allowed: `the same ${option} wherever this name is opened, or another name`,
   });
 }
 

@@ -1,5 +1,12 @@
 /** Checks that options of all classes share. */
-import { outOfRange, ArgumentTypeError, describe, wrongType } from './errors.js';
+import {
+  ArgumentTypeError,
+  describe,
+  describeSecret,
+  outOfRange,
+  typeError,
+  wrongType,
+} from './errors.js';
 
 /** The longest time of a limit or option, ms. @internal */
 export const TIME_MAX_MS = 2 ** 30;
@@ -42,8 +49,7 @@ export function namedFunctions(
   given: unknown,
 ): readonly (readonly [name: string, run: (...args: never[]) => unknown])[] {
   if (given === undefined) return [];
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw wrongType(field, given, 'an object of functions');
+  optionsObject(field, given, 'an object of functions');
   const entries = Object.entries(given as Record<string, unknown>);
   if (entries.length > NAMED_MAX)
     throw outOfRange(field, entries.length, `at most ${NAMED_MAX} checks`);
@@ -56,10 +62,45 @@ export function namedFunctions(
 }
 
 /**
+ * True for an object that can hold options by name: of any class, without a prototype, or frozen. Arrays, other
+ * iterables and promises have no such options, and would silently count as none.
+ * @internal
+ */
+export function isOptions(value: unknown): value is object {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    !(Symbol.iterator in value) &&
+    typeof (value as { readonly then?: unknown }).then !== 'function'
+  );
+}
+
+/**
+ * Refuses anything that is no object of options.
+ * @throws ERR_INVALID_ARG_TYPE
+ * @internal
+ */
+export function optionsObject(
+  field: string,
+  value: unknown,
+  allowed = 'an object',
+): asserts value is object {
+  if (!isOptions(value)) throw typeError(field, describeNoOptions(value), allowed);
+}
+
+/** Returns a short text of a value that cannot hold options. */
+function describeNoOptions(value: unknown): string {
+  const kind = describe(value);
+  if (kind !== 'an object') return kind;
+  return Symbol.iterator in (value as object) ? 'an iterable' : 'a promise';
+}
+
+/**
  * Refuses an object with an unknown option. The message suggests the most similar known one.
  *
  * @param owner the class or the field that has the options
- * @param path goes before the option's name in the error's field, such as `jwks.`
+ * @param path goes before the option's name in the error's field, such as `jwks.`; `''` for
+ *   options that other errors name without a path
  * @throws ERR_UNKNOWN_OPTION
  * @internal
  */
@@ -77,6 +118,8 @@ export function knownOptions(
       `${owner} has no option ${describe(name)}${hint}`,
       {
         field: path + name.slice(0, 40),
+        // The value of a misspelled name may be a secret. A getter is not called.
+        value: describeSecret(Object.getOwnPropertyDescriptor(options, name)?.value),
         allowed: known.join(', '),
       },
     );

@@ -1,7 +1,13 @@
 /** Options of a whole server, and their checks. */
 import { hostClock } from '../base/clock.js';
-import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import {
+  ArgumentTypeError,
+  describe,
+  describeSecret,
+  outOfRange,
+  wrongType,
+} from '../base/errors.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { type RequestTrace, Tracer } from '../base/trace.js';
 import type { BanOptions } from '../connections/ban-options.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -226,13 +232,12 @@ export const HEALTH_ENDPOINTS = [
 ] as const;
 
 export function objectOf<T extends object>(field: string, value: T): T {
-  if (typeof value !== 'object' || value === null) throw wrongType(field, value, 'an object');
+  optionsObject(field, value);
   return value;
 }
 
 export function checkOptions(options: ServerOptions): void {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('ElysiaServerBuilder', options, OPTIONS);
   const { hostname, websocket, shutdown, timers, onError, middlewares, monitor, metrics } = options;
   wholeNumber('port', options.port, 0, 65_535, 3000);
@@ -271,23 +276,39 @@ export function checkOptions(options: ServerOptions): void {
   if (websocket !== undefined) checkWebSocket(objectOf('websocket', websocket));
 }
 
+/** The limits of a server that has none of its own. */
+const LIMITS = resourceLimits();
+
 function checkRates({ requests, rates }: ServerOptions): void {
   if (requests !== undefined) {
-    knownOptions('requests', objectOf('requests', requests), ['rate']);
+    // Limits that the option `requests` of a guard has.
+    const limit = Object.keys(objectOf('requests', requests)).find(
+      (name) => name in LIMITS.requests,
+    );
+    if (limit !== undefined)
+      throw new ArgumentTypeError(
+        'ERR_UNKNOWN_OPTION',
+        `requests has no option ${describe(limit)}: it is an option of limits.requests`,
+        {
+          field: `requests.${limit}`,
+          value: describeSecret((requests as Readonly<Record<string, unknown>>)[limit]),
+          allowed: 'rate',
+        },
+      );
+    knownOptions('requests', objectOf('requests', requests), ['rate'], 'requests.');
     if (requests.rate !== undefined) checkedRates(requests.rate as RequestRates<never>, hostClock);
   }
   if (rates !== undefined) {
-    knownOptions('rates', objectOf('rates', rates), RATES);
+    knownOptions('rates', objectOf('rates', rates), RATES, 'rates.');
     checkedLimits(rates);
   }
 }
 
 export function checkedEndpoints(given: Endpoints | undefined): Required<Endpoints> {
-  if (given !== undefined && (typeof given !== 'object' || given === null))
-    throw wrongType('endpoints', given, 'an object');
+  if (given !== undefined) optionsObject('endpoints', given);
   const endpoints: Endpoints = given ?? {};
   const names = [...HEALTH_ENDPOINTS.map(([name]) => name), 'stats'] as const;
-  knownOptions('endpoints', endpoints, names);
+  knownOptions('endpoints', endpoints, names, 'endpoints.');
   for (const name of names) {
     if (endpoints[name] !== undefined && typeof endpoints[name] !== 'boolean')
       throw wrongType(`endpoints.${name}`, endpoints[name], 'true or false');
@@ -310,14 +331,12 @@ export function addHandlers(
 }
 
 function checkWebSocket(websocket: WebSocketOptions): void {
-  knownOptions('websocket', websocket, [
-    'enabled',
-    'path',
-    'handlers',
-    'handler',
-    'onInvalid',
-    'onRateExceeded',
-  ]);
+  knownOptions(
+    'websocket',
+    websocket,
+    ['enabled', 'path', 'handlers', 'handler', 'onInvalid', 'onRateExceeded'],
+    'websocket.',
+  );
   const { enabled, path, handlers, handler, onInvalid, onRateExceeded } = websocket;
   if (onRateExceeded !== undefined && typeof onRateExceeded !== 'function')
     throw wrongType('websocket.onRateExceeded', onRateExceeded, 'a function');
@@ -330,12 +349,12 @@ function checkWebSocket(websocket: WebSocketOptions): void {
   if (onInvalid !== undefined && onInvalid !== 'reply' && onInvalid !== 'close')
     throw outOfRange('websocket.onInvalid', onInvalid, "'reply' or 'close'");
   if (handler === undefined) return;
-  knownOptions('websocket.handler', objectOf('websocket.handler', handler), [
-    'open',
-    'message',
-    'close',
-    'error',
-  ]);
+  knownOptions(
+    'websocket.handler',
+    objectOf('websocket.handler', handler),
+    ['open', 'message', 'close', 'error'],
+    'websocket.handler.',
+  );
   for (const name of ['open', 'message', 'close', 'error'] as const) {
     if (handler[name] !== undefined && typeof handler[name] !== 'function')
       throw wrongType(`websocket.handler.${name}`, handler[name], 'a function');

@@ -1,7 +1,7 @@
 /** One limit over all processes: the end of one JavaScript thread. The work is done in `src/cluster`. */
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { type ClusterFigures, NativeCluster } from '../native/addon.js';
 import { sharedArray } from '../native/shared-memory.js';
 import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
@@ -280,8 +280,7 @@ export class Cluster {
    * ERR_CLOSED
    */
   async ready(options: { readonly timeoutMs?: number } = {}): Promise<void> {
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
+    optionsObject('options', options);
     knownOptions('ready', options, ['timeoutMs']);
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, 30_000);
     const timers = new TimerManager({ name: 'cluster.ready' });
@@ -479,8 +478,7 @@ export class Cluster {
   async online(
     options: { readonly cursor?: string | undefined; readonly limit?: number | undefined } = {},
   ): Promise<OnlineUsers> {
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
+    optionsObject('options', options);
     knownOptions('online', options, ['cursor', 'limit']);
     const { cursor } = options;
     const limit = wholeNumber('limit', options.limit, 1, 1000, 100);

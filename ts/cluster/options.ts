@@ -1,7 +1,7 @@
 /** Options of a cluster, checked. */
 import { hostname } from 'node:os';
-import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { outOfRange, PortcullisError, wrongSecretType, wrongType } from '../base/errors.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 
 /** TLS to the servers of a cluster. Texts are PEM. */
 export interface ClusterTlsOptions {
@@ -181,24 +181,45 @@ const URLS_MAX = 16;
 const URL_FORM = /^(?:(redis|valkey|rediss):\/\/[^/?#]|(unix):\/\/\/.)/;
 const PEM_MAX = 2 ** 20;
 
+/**
+ * Checks the server and the database of a URL, which the core would refuse without naming the part at fault.
+ * @throws ERR_CLUSTER_CONFIG
+ */
+function checkServer(field: string, url: string): void {
+  const wrong = (allowed: string): PortcullisError => {
+    const value = `${SCHEME.exec(url)?.[0] ?? ''}(not shown)`;
+    const message = `${field} must be ${allowed}, got "${value}"`;
+    return new PortcullisError('ERR_CLUSTER_CONFIG', message, { field, value, allowed });
+  };
+  let database: string;
+  try {
+    database = new URL(url).pathname;
+  } catch {
+    throw wrong('a URL with a valid host, and a port of 1 to 65535 if it has one');
+  }
+  if (!/^\/?\d*$/.test(database))
+    throw wrong('a URL with the number of a database as its path, or without a path');
+}
+
 /** Returns the URLs, and whether they ask for TLS. Of a value only the scheme is told: a URL may hold a password. */
 function checkedUrls(options: ClusterOptions): { urls: readonly string[]; isTls: boolean } {
   const { url, urls } = options;
   if (urls !== undefined && url !== undefined)
     throw outOfRange('urls', '(not shown)', 'either `url` or `urls`');
-  if (urls !== undefined && !Array.isArray(urls)) throw wrongType('urls', undefined, 'an array');
+  if (urls !== undefined && !Array.isArray(urls))
+    throw wrongSecretType('urls', urls, 'an array of URLs');
   const field = urls === undefined ? 'url' : 'urls';
   const all: readonly unknown[] = urls ?? [url];
   if (all.length === 0 || all.length > URLS_MAX)
     throw outOfRange('urls', all.length, `1 to ${URLS_MAX} URLs`);
   const schemes = new Set<string | undefined>();
   const checked = all.map((one) => {
-    if (typeof one !== 'string')
-      throw wrongType(field, typeof one === 'object' ? undefined : one, URL_ALLOWED);
+    if (typeof one !== 'string') throw wrongSecretType(field, one, URL_ALLOWED);
     const form = URL_FORM.exec(one);
     if (one.length > 2048) throw outOfRange(field, '(not shown)', 'at most 2048 characters');
     if (form === null)
       throw outOfRange(field, `${SCHEME.exec(one)?.[0] ?? ''}(not shown)`, URL_ALLOWED);
+    if (form[2] === undefined) checkServer(field, one);
     schemes.add(form[1] ?? form[2]);
     return one;
   });
@@ -218,7 +239,11 @@ function checkedName(name: unknown): string {
 function text(field: string, value: unknown, most = 1024, isSecret = false): string | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'string' || value === '' || value.length > most)
-    throw wrongType(field, isSecret ? undefined : value, `a string of 1 to ${most} characters`);
+    throw (isSecret ? wrongSecretType : wrongType)(
+      field,
+      value,
+      `a string of 1 to ${most} characters`,
+    );
   return value;
 }
 
@@ -227,8 +252,8 @@ function checkedTls(
   isTls: boolean,
 ): Defined<ClusterTlsOptions> | undefined {
   if (tls === undefined) return isTls ? {} : undefined;
-  if (typeof tls !== 'object' || tls === null) throw wrongType('tls', tls, 'an object');
-  knownOptions('tls', tls, TLS_OPTIONS);
+  optionsObject('tls', tls);
+  knownOptions('tls', tls, TLS_OPTIONS, 'tls.');
   if (!isTls)
     throw new PortcullisError('ERR_CLUSTER_CONFIG', 'tls needs URLs of the scheme rediss:', {
       field: 'tls',
@@ -252,8 +277,7 @@ function checkedTls(
  * @internal
  */
 export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('Cluster', options, OPTIONS);
   const { prefix = 'pc', onUnreachable = 'share', allowEviction = false, strict = false } = options;
   const { urls, isTls } = checkedUrls(options);

@@ -1,6 +1,6 @@
 /** Options of bans, and their checks. */
 import { wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 
 /** When an address is banned, and for how long. */
 export interface BanOptions {
@@ -70,9 +70,8 @@ export function checkedBans(given: BanOptions | number | undefined): CheckedBans
   const failuresOf = (field: string, failures: unknown): number =>
     failures === undefined ? 10 : wholeNumber(field, failures, 1, FAILURES_MAX, Infinity);
   if (typeof given === 'number') return withDefaults(failuresOf('banAfter', given), {});
-  if (typeof given !== 'object' || given === null)
-    throw wrongType('banAfter', given, 'an object { failures, windowMs, banMs }, or a number');
-  knownOptions('banAfter', given, OPTIONS);
+  optionsObject('banAfter', given, 'an object { failures, windowMs, banMs }, or a number');
+  knownOptions('banAfter', given, OPTIONS, 'banAfter.');
   // Each is read once, so that the checked value is the one in use.
   const options = Object.fromEntries(OPTIONS.map((name) => [name, given[name]])) as BanOptions;
   return withDefaults(failuresOf('banAfter.failures', options.failures), options);

@@ -3,7 +3,7 @@
  * handshake and no token: the guard tells it what has failed.
  */
 import { hostClock, wallClockMs } from '../base/clock.js';
-import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { nameConflict, outOfRange, wrongType } from '../base/errors.js';
 import { type Hooks } from '../base/hooks.js';
 import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -34,9 +34,7 @@ function openBans(name: string | undefined, options: CheckedBans, prefixBits: nu
     const message = error instanceof Error ? error.message : String(error);
     const prefix = 'ERR_LIMITS_CONFLICT: ';
     if (message.startsWith(prefix))
-      throw new PortcullisError('ERR_LIMITS_CONFLICT', message.slice(prefix.length), {
-        field: 'banAfter',
-      });
+      throw nameConflict(name, message.slice(prefix.length), 'banAfter');
     throw error;
   }
 }

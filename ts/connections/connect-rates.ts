@@ -1,6 +1,12 @@
 /** Options of rates, and their checks: connects of a client, messages and bytes of a connection. */
-import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { outOfRange } from '../base/errors.js';
+import {
+  isOptions,
+  knownOptions,
+  optionsObject,
+  TIME_MAX_MS,
+  wholeNumber,
+} from '../base/options.js';
 
 /** A rate of connects: `limit` in each `windowMs`, of which `burst` may come at once (GCRA). */
 export interface ConnectRate {
@@ -54,8 +60,7 @@ function checkedRate(
   most: number,
 ): [intervalMs: number, burst: number] {
   if (rate === undefined) return [0, 0];
-  if (typeof rate !== 'object' || rate === null)
-    throw wrongType(field, rate, 'an object { limit, windowMs, burst? }');
+  optionsObject(field, rate, 'an object { limit, windowMs, burst? }');
   const limit = wholeNumber(`${field}.limit`, rate.limit, 1, most);
   return [
     wholeNumber(`${field}.windowMs`, rate.windowMs, 1, TIME_MAX_MS) / limit,
@@ -73,8 +78,7 @@ export function checkedConnectRate(
   field: string,
   rate: ConnectRate | undefined,
 ): [intervalMs: number, burst: number] {
-  if (typeof rate === 'object' && rate !== null)
-    knownOptions(field, rate, ['limit', 'windowMs', 'burst']);
+  if (isOptions(rate)) knownOptions(field, rate, ['limit', 'windowMs', 'burst'], `${field}.`);
   return checkedRate(field, rate, CONNECTS_MAX);
 }
 
@@ -86,7 +90,7 @@ export function checkedConnectRate(
 export function checkedMessageRate(field: string, rate: MessageRate | undefined): Rate | undefined {
   if (rate === undefined) return undefined;
   const [intervalMs, burst] = checkedRate(field, rate, BYTES_MAX);
-  knownOptions(field, rate, ['limit', 'windowMs', 'burst', 'action']);
+  knownOptions(field, rate, ['limit', 'windowMs', 'burst', 'action'], `${field}.`);
   const action = rate.action ?? 'close';
   if (action !== 'drop' && action !== 'close' && action !== 'report')
     throw outOfRange(`${field}.action`, action, "'drop', 'close' or 'report'");

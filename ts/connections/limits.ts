@@ -1,6 +1,12 @@
 /** Limits of a connection manager, and their checks. */
-import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { outOfRange } from '../base/errors.js';
+import {
+  isOptions,
+  knownOptions,
+  optionsObject,
+  TIME_MAX_MS,
+  wholeNumber,
+} from '../base/options.js';
 import {
   checkedConnectRate,
   checkedControlRate,
@@ -135,16 +141,14 @@ const RATE_NAMES: readonly string[] = [
  * @internal
  */
 export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimits> {
-  if (typeof limits !== 'object' || limits === null) throw wrongType('limits', limits, 'an object');
+  optionsObject('limits', limits);
   knownOptions('ConnectionLimits', limits, LIMIT_NAMES);
   const copy: Record<string, unknown> = {};
   for (const name of LIMIT_NAMES) {
     const limit: unknown = limits[name];
     if (limit === undefined) continue;
     copy[name] =
-      RATE_NAMES.includes(name) && typeof limit === 'object' && limit !== null
-        ? Object.freeze({ ...limit })
-        : limit;
+      RATE_NAMES.includes(name) && isOptions(limit) ? Object.freeze({ ...limit }) : limit;
   }
   return Object.freeze(copy);
 }

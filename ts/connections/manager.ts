@@ -5,7 +5,7 @@
  */
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
-import { knownOptions } from '../base/options.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 import type { LazyTrace, RequestTrace } from '../base/trace.js';
 import type { Membership } from '../cluster/membership.js';
 import type { ClusterNode } from '../cluster/presence.js';
@@ -276,8 +276,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     userId?: string,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<Lease | Refusal> {
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
+    optionsObject('options', options);
     knownOptions('admit', options, ['signal']);
     const { signal } = options;
     if (signal !== undefined && !(signal instanceof AbortSignal))
@@ -729,8 +728,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * `ipv6PrefixBits`, and `mode: 'observe'` with a cluster; ERR_CLOSED after `close()`. Nothing has changed then.
    */
   updateLimits(changes: ConnectionLimits): void {
-    if (typeof changes !== 'object' || changes === null)
-      throw wrongType('limits', changes, 'an object');
+    optionsObject('limits', changes);
     // A getter or a Proxy might return another value later.
     const given = { ...changes };
     const base = this.#sharesLimits
@@ -810,8 +808,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     options: { readonly code?: number | undefined; readonly reason?: string | undefined } = {},
   ): Promise<{ readonly connections: number }> {
     checkedUser(userId);
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
+    optionsObject('options', options);
     knownOptions('closeUser', options, ['code', 'reason']);
     const code = options.code ?? CLOSE_USER_CODE;
     checkCloseCode(code);

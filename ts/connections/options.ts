@@ -1,6 +1,6 @@
 /** Options of a connection manager, and their checks. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import { Cluster } from '../cluster/cluster.js';
 import { TimerManager } from '../timers/manager.js';
@@ -167,8 +167,7 @@ function checkedOptions<S extends ManagedSocket>(
   options: ConnectionManagerOptions<S>,
   timerManager: TimerManager | undefined,
 ): CheckedOptions<S> {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('ConnectionManager', options, OPTIONS);
   const given = Object.fromEntries(
     OPTIONS.map((option) => [option, options[option]]),

@@ -3,7 +3,7 @@
  * both share. Owns the segments of columns, which grow with the table; knows no id, socket or hook.
  */
 import { hostClock } from '../base/clock.js';
-import { PortcullisError } from '../base/errors.js';
+import { nameConflict, PortcullisError } from '../base/errors.js';
 import { type Membership, WAIT } from '../cluster/membership.js';
 import { createConnections } from '../native/addon.js';
 import { type HotCalls, hotCallsOf } from '../native/ffi.js';
@@ -87,7 +87,9 @@ function openTable(
     const [, code, text] = /^(ERR_\w+): (.*)$/s.exec((error as Error).message) ?? [];
     if (code === undefined || text === undefined || !(code in OPEN_ERRORS)) throw error;
     const known = code as keyof typeof OPEN_ERRORS;
-    throw new PortcullisError(known, text, { field: OPEN_ERRORS[known] });
+    throw known === 'ERR_LIMITS_CONFLICT'
+      ? nameConflict(name, text)
+      : new PortcullisError(known, text, { field: OPEN_ERRORS[known] });
   }
 }
 

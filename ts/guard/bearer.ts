@@ -1,6 +1,6 @@
 /** Bearer tokens: where a handshake carries one, and the user that it names. */
 import { outOfRange, UnauthorizedError, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { ID_MAX } from '../connections/arguments.js';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import { hasRole, hasScopes } from '../tokens/claim-rules.js';
@@ -131,13 +131,12 @@ export function authOf({
       'absent when auth is given: the user is the sub of the token',
     );
   if (auth instanceof TokenVerifier) return checkedAuth({ verifier: auth });
-  if (typeof auth !== 'object' || auth === null)
-    throw wrongType('auth', auth, 'a TokenVerifier, or { verifier }');
+  optionsObject('auth', auth, 'a TokenVerifier, or { verifier }');
   return checkedAuth(auth);
 }
 
 function checkedAuth(auth: TokenAuth): CheckedAuth {
-  knownOptions('auth', auth, OPTIONS);
+  knownOptions('auth', auth, OPTIONS, 'auth.');
   const { verifier, cookie, subprotocol, queryParameter, atTokenEnd = 'close', onTokenEnd } = auth;
   if (!(verifier instanceof TokenVerifier))
     throw wrongType('auth.verifier', verifier, 'a TokenVerifier');

@@ -5,7 +5,13 @@
  */
 import { outOfRange, PortcullisError, UnauthorizedError, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import {
+  isOptions,
+  knownOptions,
+  optionsObject,
+  TIME_MAX_MS,
+  wholeNumber,
+} from '../base/options.js';
 import { LazyTrace, type RequestTrace, Tracer } from '../base/trace.js';
 import type { ConnectionLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
@@ -16,6 +22,7 @@ import { type Answer, targetOf } from '../http/answer.js';
 import { isHandshake, isMalformed, type WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import {
+  checkQuestion,
   type LabelledLimiter,
   type RateExplanation,
   type RateQuestion,
@@ -89,10 +96,6 @@ function denialOf(failure: ValidationFailure): AuthDenial {
   const retryAfterMs = failure.status === 503 ? RETRY_AFTER_MS : 0;
   return { code: failure.code, reason: failure.reason, retryAfterMs, failure };
 }
-
-/** True for objects that may hold options; a spread of anything else would lose the mistake. */
-const isRecord = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const isTokenUser = (user: unknown): user is TokenUser =>
   typeof user === 'object' && user !== null && 'claims' in user;
@@ -172,8 +175,7 @@ export class Guard<R extends object> {
     host: SocketHost,
     own: readonly string[] = [],
   ) {
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
+    optionsObject('options', options);
     knownOptions(what, options, [
       ...GUARD_OPTIONS,
       ...MESSAGE_OPTIONS,
@@ -191,8 +193,7 @@ export class Guard<R extends object> {
     this.#identify = identify;
     this.#onIdentifyError = onIdentifyError;
     // Copied and checked first: a page that fails later would leave the manager's name and timers taken.
-    const page =
-      options.page === undefined || options.page === null ? options.page : { ...options.page };
+    const page = isOptions(options.page) ? { ...options.page } : options.page;
     this.showsClients = page !== undefined && checkedPage(page).showClients;
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close')
@@ -213,11 +214,11 @@ export class Guard<R extends object> {
     this.tracer = new Tracer(options.requestIdHeader);
     this.shape = RefusalShape.of(options, this.tracer);
     this.limitsRequests = options.requests !== undefined;
-    const { rate, ...sizes } = options.requests ?? {};
+    const rate = options.requests?.rate;
     const requests =
       options.requests === undefined
         ? undefined
-        : checkedSection('requests', isRecord(options.requests) ? sizes : options.requests);
+        : checkedSection('requests', options.requests, ['rate']);
     const websockets =
       options.websockets === undefined
         ? undefined
@@ -307,6 +308,7 @@ export class Guard<R extends object> {
 
   /** Returns the rates that a request of a client would meet. */
   explainRates(client: RateQuestion): RateExplanation[] {
+    checkQuestion(client);
     return this.requests?.rates?.explain(client) ?? [];
   }
 

@@ -1,6 +1,7 @@
 /** HTTP requests that need a token, by their paths. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { targetOf } from '../http/answer.js';
+import { hasParameter } from '../http/rate-options.js';
 
 const PATHS_MAX = 100;
 const ALLOWED = "true, or an array of paths such as '/api/users' or '/api/*'";
@@ -27,6 +28,13 @@ export class HttpTokens {
       if (typeof path !== 'string') throw wrongType(`auth.http[${at}]`, path, ALLOWED);
       if (!/^\/[!-~]*$/.test(path) || /[?#\\%]|\*./.test(path) || plainPath(path) === undefined)
         throw outOfRange(`auth.http[${at}]`, path, ALLOWED);
+      // A request would have to spell the parameter as it stands here: all others would need no token.
+      if (hasParameter(path))
+        throw outOfRange(
+          `auth.http[${at}]`,
+          path,
+          "a path without parameters: '/users/*' stands for all paths below '/users/'",
+        );
       const isPrefix = path.endsWith('*');
       return { text: (isPrefix ? path.slice(0, -1) : path).toLowerCase(), isPrefix };
     });

@@ -1,5 +1,6 @@
 /** Options of every guard, checked; the manager that they make. */
 import { outOfRange, wrongType } from '../base/errors.js';
+import { optionsObject } from '../base/options.js';
 import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { ConnectionLimits } from '../connections/limits.js';
@@ -12,7 +13,7 @@ import { TimerManager } from '../timers/manager.js';
 import type { TokenClaims } from '../tokens/result.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
 import type { TokenAuth } from './bearer.js';
-import type { RequestLimitsInput } from '../http/rate-options.js';
+import { hasParameter, type RequestLimitsInput } from '../http/rate-options.js';
 import type { RefusalOptions } from '../http/refusal-shape.js';
 import type { MessageOptions } from './json-filter.js';
 
@@ -106,8 +107,8 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
   readonly requests?: RequestLimitsInput<R>;
   /**
    * Health-check paths: their GET and HEAD requests are never limited, shed or counted, since load must not
-   * decide whether a server is alive. Exact matches that begin with `/`, of visible ASCII, without a query;
-   * at most 32. Upgrades are guarded there too. Default: none.
+   * decide whether a server is alive. Exact matches that begin with `/`, of visible ASCII, without a query,
+   * a star or a parameter; at most 32. Upgrades are guarded there too. Default: none.
    */
   readonly exemptPaths?: readonly string[] | undefined;
   /** Limits of WebSockets (`WebSocketLimits`); missing ones have their defaults. Default: no limits. */
@@ -180,8 +181,7 @@ export function managerOf<R>(
   const { manager, limits } = options;
   if (!(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
   if (manager === undefined) {
-    if (typeof limits !== 'object' || limits === null)
-      throw wrongType('limits', limits, 'an object, unless a manager is given');
+    optionsObject('limits', limits, 'an object, unless a manager is given');
     const given = Object.fromEntries(
       MANAGER_OPTIONS.filter((name) => options[name] !== undefined).map((name) => [
         name,
@@ -223,9 +223,10 @@ export function exemptPathsOf(paths: readonly string[] | undefined): ReadonlySet
   if (paths.length > EXEMPT_PATHS_MAX)
     throw outOfRange('exemptPaths', paths.length, `at most ${EXEMPT_PATHS_MAX} paths`);
   for (const [index, path] of paths.entries()) {
-    const allowed = "a path such as '/healthz' of visible ASCII characters, without a query";
+    const allowed =
+      "a whole path such as '/healthz' of visible ASCII characters, without a query, a star or a parameter";
     if (typeof path !== 'string') throw wrongType(`exemptPaths[${index}]`, path, allowed);
-    if (!/^\/[!-~]*$/.test(path) || /[?#\\]/.test(path))
+    if (!/^\/[!-~]*$/.test(path) || /[?#\\*]/.test(path) || hasParameter(path))
       throw outOfRange(`exemptPaths[${index}]`, path, allowed);
   }
   return new Set(paths);

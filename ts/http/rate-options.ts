@@ -1,9 +1,15 @@
 /** Options of the rates of HTTP requests, and their checks. */
 import type { Clock } from '../base/clock.js';
+import { lazily } from '../base/builtin.js';
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { RateLimiter } from '../limiter/limiter.js';
-import { checkedRateLimit, RATE_LIMIT_OPTIONS, type RateLimit } from '../limiter/options.js';
+import {
+  checkedRateLimit,
+  RATE_LIMIT_OPTIONS,
+  type RateLimit,
+  refuseLimiter,
+} from '../limiter/options.js';
 import type { RateLimitResult } from '../limiter/result.js';
 import type { RequestLimits } from '../resources/limits.js';
 
@@ -50,7 +56,9 @@ export interface RequestRates<R = unknown> {
   /**
    * Rate of each client at single routes, by method and path such as `POST /login`; `/api/*` is every
    * method and all paths below `/api/`. The first match counts; at most 64. Paths match whatever their
-   * case, percent-encoding, repeated and last slashes are, so that no spelling escapes. Default: none.
+   * case, percent-encoding, repeated and last slashes are, so that no spelling escapes. A route that no request
+   * can reach, such as one with a parameter (`/users/:id`) or behind a route that covers it, is an error.
+   * Default: none.
    */
   readonly perRoute?: Readonly<Record<string, RequestRate | RateLimiter>> | undefined;
   /** Rate of each value that `key` returns; needs `key`. Default: none. */
@@ -117,7 +125,8 @@ const NAMES = [
 ] as const;
 const HEADERS: readonly RateHeaders[] = ['ratelimit', 'ratelimit-legacy', 'x-ratelimit'];
 const ROUTES_MAX = 64;
-const ROUTE = /^(?:([A-Z]{1,20}) )?(\/[!-~]*)$/;
+const ROUTE = /^(?:([A-Z-]{1,20}) )?(\/[!-~]*)$/;
+const http = lazily(() => process.getBuiltinModule('node:http'));
 const FIELD = 'requests.rate';
 
 /** The rate of one route. @internal */
@@ -162,6 +171,73 @@ export function normalizedPath(target: string): string {
   return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
 }
 
+/** True for a segment that is a parameter to routers, such as `:id` and `{id}`. @internal */
+export const hasParameter = (path: string): boolean => /\/(?::|\{[^/]*\}(?:\/|$))/.test(path);
+
+/** Returns the rule that a route breaks, or `undefined` for a route that requests can match. */
+function brokenRule(method: string | undefined, path: string): string | undefined {
+  if (method !== undefined && !http().METHODS.includes(method))
+    return "a method of HTTP and a path such as 'POST /login', or a path";
+  if (/[?#;]/.test(path)) return "a path without '?', '#' and ';': routes match by the path alone";
+  if (hasParameter(path))
+    return "a path without parameters: '/users/*' stands for all paths below '/users/'";
+  return /\*/.test(path.endsWith('/*') ? path.slice(0, -1) : path)
+    ? "a path whose only star is its last segment, such as '/api/*'"
+    : undefined;
+}
+
+/**
+ * Checks a route and returns its method and path.
+ * @throws ERR_OUT_OF_RANGE
+ */
+function checkedRoute(field: string, route: string): { method: string | undefined; path: string } {
+  const [, method, path = ''] = ROUTE.exec(route) ?? [];
+  const rule =
+    path === '' ? "a method and a path such as 'POST /login', or a path" : brokenRule(method, path);
+  if (rule !== undefined) throw outOfRange(field, route, rule);
+  return { method, path };
+}
+
+/**
+ * Checks the method and path of a request.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+ * @internal
+ */
+export function checkedRequestRoute(route: unknown): { method: string; path: string } {
+  const allowed = "a method and a path such as 'POST /login'";
+  if (typeof route !== 'string') throw wrongType('route', route, allowed);
+  const [, method, path = ''] = ROUTE.exec(route) ?? [];
+  if (method === undefined || !http().METHODS.includes(method))
+    throw outOfRange('route', route, allowed);
+  return { method, path };
+}
+
+/**
+ * True for a route that matches a method and a normalized path.
+ * @internal
+ */
+export function matchesRoute(
+  route: Pick<RouteRate, 'method' | 'path' | 'isPrefix'>,
+  method: string | undefined,
+  path: string,
+): boolean {
+  return (
+    // A router answers HEAD by the handler of GET.
+    (route.method === undefined ||
+      route.method === method ||
+      (route.method === 'GET' && method === 'HEAD')) &&
+    (route.path === path ||
+      (route.isPrefix && (route.path === '/' || path.startsWith(`${route.path}/`))))
+  );
+}
+
+/**
+ * True if every request that `later` matches is one of `earlier`, so that `later` would never be reached.
+ */
+function covers(earlier: Omit<RouteRate, 'limiter'>, later: Omit<RouteRate, 'limiter'>): boolean {
+  return matchesRoute(earlier, later.method, later.path) && (earlier.isPrefix || !later.isPrefix);
+}
+
 /** Options of all limiters that are made here. */
 interface Made {
   readonly clock: Clock;
@@ -174,9 +250,10 @@ function limiterOf(
   { clock, showKeys }: Made,
 ): RateLimiter | undefined {
   if (rate === undefined || rate instanceof RateLimiter) return rate;
-  if (typeof rate !== 'object' || rate === null)
-    throw wrongType(field, rate, 'an object { limit, windowMs } or a RateLimiter');
-  knownOptions(field, rate, [...RATE_LIMIT_OPTIONS, 'maxKeys', 'name']);
+  const allowed = 'an object { limit, windowMs } or a RateLimiter';
+  optionsObject(field, rate, allowed);
+  refuseLimiter(field, rate, `${allowed}, which answers at once`);
+  knownOptions(field, rate, [...RATE_LIMIT_OPTIONS, 'maxKeys', 'name'], `${field}.`);
   // Names the field by its whole path; the limiter would name it alone.
   checkedRateLimit(field, rate);
   return new RateLimiter({ ...rate, clock, showKeys });
@@ -185,20 +262,27 @@ function limiterOf(
 function routesOf(rates: RequestRates<never>['perRoute'], made: Made): RouteRate[] {
   const field = `${FIELD}.perRoute`;
   if (rates === undefined) return [];
-  if (typeof rates !== 'object' || rates === null || Array.isArray(rates))
-    throw wrongType(field, rates, "an object such as { 'POST /login': { limit, windowMs } }");
+  optionsObject(field, rates, "an object such as { 'POST /login': { limit, windowMs } }");
   const entries = Object.entries(rates);
   if (entries.length > ROUTES_MAX)
     throw outOfRange(field, entries.length, `at most ${ROUTES_MAX} routes`);
+  const earlier: (Omit<RouteRate, 'limiter'> & { readonly route: string })[] = [];
   return entries.map(([route, rate]) => {
-    const [, method, path = ''] = ROUTE.exec(route) ?? [];
-    if (path === '')
-      throw outOfRange(field, route, "a method and a path such as 'POST /login', or a path");
+    const { method, path } = checkedRoute(field, route);
     const isPrefix = path.endsWith('/*');
+    const normal = normalizedPath(isPrefix ? path.slice(0, -2) || '/' : path);
+    const found = { route, method, path: normal, isPrefix };
+    const cover = earlier.find((one) => covers(one, found));
+    if (cover !== undefined)
+      throw outOfRange(
+        field,
+        route,
+        `without a route that an earlier one covers: the first match counts, and '${cover.route}' is earlier`,
+      );
+    earlier.push(found);
     const limiter = limiterOf(`${field}['${route}']`, rate, made);
     if (limiter === undefined)
       throw wrongType(`${field}['${route}']`, rate, 'an object { limit, windowMs }');
-    const normal = normalizedPath(isPrefix ? path.slice(0, -2) || '/' : path);
     return { method, path: normal, isPrefix, limiter };
   });
 }
@@ -229,9 +313,8 @@ export function checkedRates(
   clock: Clock,
   showKeys = false,
 ): CheckedRates {
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw wrongType(FIELD, given, 'an object such as { perIp: { limit, windowMs } }');
-  knownOptions(FIELD, given, NAMES);
+  optionsObject(FIELD, given, 'an object such as { perIp: { limit, windowMs } }');
+  knownOptions(FIELD, given, NAMES, `${FIELD}.`);
   checkFunctions(given);
   const { mode = 'enforce', headers = ['ratelimit'] } = given;
   if (mode !== 'enforce' && mode !== 'observe')

@@ -2,6 +2,7 @@
 import { lazily } from '../base/builtin.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
+import { optionsObject } from '../base/options.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import { type Answer, answerWith } from './answer.js';
 
@@ -81,8 +82,7 @@ const OWN: ReadonlySet<string> = new Set([
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, naming the header
  */
 function checkedHeaders(field: string, headers: unknown): Record<string, string> {
-  if (typeof headers !== 'object' || headers === null || Array.isArray(headers))
-    throw wrongType(field, headers, "an object of headers such as { 'x-service': 'chat' }");
+  optionsObject(field, headers, "an object of headers such as { 'x-service': 'chat' }");
   const entries = Object.entries(headers as Record<string, unknown>);
   if (entries.length > HEADERS_MAX)
     throw outOfRange(field, entries.length, `at most ${HEADERS_MAX} headers`);

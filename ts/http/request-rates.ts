@@ -1,7 +1,9 @@
 /** Rates of HTTP requests, decided in one place for all hosts. */
 import { clientKeyOf } from '../base/address.js';
 import { type Clock, wholeMs } from '../base/clock.js';
+import { wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { RateLimiter } from '../limiter/limiter.js';
 import { checkedCost } from '../limiter/options.js';
@@ -11,6 +13,8 @@ import { type MetLimit, rateHeaders, type RequestLimit, requestLimit } from './r
 import {
   type CheckedRates,
   checkedRates,
+  checkedRequestRoute,
+  matchesRoute,
   normalizedPath,
   type RateRefusal,
   type RateScope,
@@ -61,6 +65,22 @@ export interface RateQuestion {
   readonly user?: string | undefined;
   /** Cost of the request: 1 to 2^30. Default 1. */
   readonly cost?: number | undefined;
+}
+
+/**
+ * Checks a question.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
+ * @internal
+ */
+export function checkQuestion(question: RateQuestion): void {
+  optionsObject('client', question, 'an object such as { ip, route }');
+  knownOptions('explainRates', question, ['ip', 'route', 'key', 'user', 'cost']);
+  for (const name of ['ip', 'key', 'user'] as const) {
+    if (question[name] !== undefined && typeof question[name] !== 'string')
+      throw wrongType(name, question[name], 'a string');
+  }
+  if (question.route !== undefined) checkedRequestRoute(question.route);
+  if (question.cost !== undefined) checkedCost('cost', question.cost);
 }
 
 /** One limit that a request would meet. */
@@ -316,15 +336,7 @@ export class RequestRateLimiter {
 
   #routeOf(method: string, url: string): RequestLimit | undefined {
     const path = normalizedPath(targetOf(url));
-    const at = this.#rates.perRoute.findIndex(
-      (route) =>
-        // A router answers HEAD by the handler of GET.
-        (route.method === undefined ||
-          route.method === method ||
-          (route.method === 'GET' && method === 'HEAD')) &&
-        (route.path === path ||
-          (route.isPrefix && (route.path === '/' || path.startsWith(`${route.path}/`)))),
-    );
+    const at = this.#rates.perRoute.findIndex((route) => matchesRoute(route, method, path));
     return this.#ofRoutes[at];
   }
 
@@ -390,8 +402,9 @@ export class RequestRateLimiter {
   explain({ ip, route, key, user, cost = 1 }: RateQuestion): RateExplanation[] {
     const { perIp, perKey, perUser, ipv6PrefixBits } = this.#rates;
     const client = ip === undefined ? undefined : clientKeyOf(ip, ipv6PrefixBits);
-    const [method = '', path = ''] = (route ?? '').split(' ', 2);
-    const routeLimiter = route === undefined ? undefined : this.#routeOf(method, path)?.limiter;
+    const routed = route === undefined ? undefined : checkedRequestRoute(route);
+    const routeLimiter =
+      routed === undefined ? undefined : this.#routeOf(routed.method, routed.path)?.limiter;
     const asked: readonly (readonly [RateScope, RateLimiter | undefined, string | undefined])[] = [
       ['ip', perIp, client],
       ['route', routeLimiter, client],

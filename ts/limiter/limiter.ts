@@ -1,6 +1,6 @@
 /** Rate limits by any key. The keys are in the core (`src/limiter`), as keyed hashes. */
 import { type Clock, hasFakeTimers, hostClock } from '../base/clock.js';
-import { PortcullisError, wrongType } from '../base/errors.js';
+import { describe, nameConflict, typeError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { createLimiter } from '../native/addon.js';
@@ -41,10 +41,7 @@ function openLimiter({
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const prefix = 'ERR_LIMITS_CONFLICT: ';
-    if (message.startsWith(prefix))
-      throw new PortcullisError('ERR_LIMITS_CONFLICT', message.slice(prefix.length), {
-        field: 'name',
-      });
+    if (message.startsWith(prefix)) throw nameConflict(name, message.slice(prefix.length));
     throw error;
   }
 }
@@ -347,7 +344,11 @@ export class CompositeRateLimiter {
    */
   take(keys: readonly string[], cost = 1): CompositeRateLimitResult {
     if (!Array.isArray(keys) || keys.length !== this.#limiters.length)
-      throw wrongType('keys', keys, `an array of ${this.#limiters.length} keys`);
+      throw typeError(
+        'keys',
+        Array.isArray(keys) ? `an array of ${keys.length}` : describe(keys),
+        `an array of ${this.#limiters.length} keys`,
+      );
     for (const key of keys) if (typeof key !== 'string') throw wrongType('keys', key, 'strings');
     checkedCost('cost', cost);
     // Each limiter may have a clock of its own; a cost is given back at the time it was taken.

@@ -1,7 +1,7 @@
 /** Options of rate limiters, and their checks: those of one process and those of a cluster. */
 import { type Clock, hostClock } from '../base/clock.js';
-import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { outOfRange, typeError, wrongType } from '../base/errors.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { RateLimitResult } from './result.js';
 
 /** Algorithm of a rate limiter. */
@@ -73,6 +73,15 @@ export interface CheckedLimiter extends CheckedRateLimit {
 }
 
 /**
+ * Refuses a limiter in the place of its options. @throws ERR_INVALID_ARG_TYPE
+ * @internal
+ */
+export function refuseLimiter(field: string, given: object, allowed: string): void {
+  if (typeof (given as { readonly take?: unknown }).take !== 'function') return;
+  throw typeError(field, 'a limiter, such as one of a cluster', allowed);
+}
+
+/**
  * Checks a limit; other options of its owner are left to the owner.
  * @param field name of the limit in messages, `''` for none
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, naming the field
@@ -80,8 +89,8 @@ export interface CheckedLimiter extends CheckedRateLimit {
  */
 export function checkedRateLimit(field: string, given: RateLimit): CheckedRateLimit {
   const at = (name: string): string => (field === '' ? name : `${field}.${name}`);
-  if (typeof given !== 'object' || given === null)
-    throw wrongType(field === '' ? 'options' : field, given, 'an object { limit, windowMs }');
+  optionsObject(field === '' ? 'options' : field, given, 'an object { limit, windowMs }');
+  refuseLimiter(field === '' ? 'options' : field, given, 'an object { limit, windowMs }');
   const limit = wholeNumber(at('limit'), given.limit, 1, COST_MAX);
   const windowMs = wholeNumber(at('windowMs'), given.windowMs, 1, TIME_MAX_MS);
   const { algorithm = 'gcra' } = given;

@@ -1,6 +1,6 @@
 /** Hands messages to the handler of their type. Knows no socket: its caller sends the reply. */
 import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
-import { knownOptions } from '../base/options.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 import type { RateAction } from '../connections/connect-rates.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import {
@@ -79,8 +79,7 @@ const RATE_REASON = 'Message rate exceeded';
 
 /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
 function checkedType<T>(given: MessageTypeOptions<T>): MessageTypeOptions<T> {
-  if (typeof given !== 'object' || given === null)
-    throw wrongType('check', given, 'a function or an object { check, rate }');
+  optionsObject('check', given, 'a function or an object { check, rate }');
   knownOptions('type', given, ['check', 'rate']);
   const { check, rate } = given;
   if (check !== undefined && typeof check !== 'function')
@@ -140,8 +139,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
    */
   constructor(options: MessageRouterOptions<C> = {}) {
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
+    optionsObject('options', options);
     knownOptions('MessageRouter', options, ['onError', 'onRateExceeded', 'monitor']);
     const { onError, onRateExceeded, monitor } = options;
     if (onError !== undefined && typeof onError !== 'function')

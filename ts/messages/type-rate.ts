@@ -54,7 +54,7 @@ export class TypeRateLimiter {
   constructor(given: MessageTypeRate) {
     checkedRateLimit(FIELD, given);
     const own = [...RATE_LIMIT_OPTIONS, 'maxKeys', 'name', 'clock', 'by', 'action'];
-    knownOptions(FIELD, given, own);
+    knownOptions(FIELD, given, own, `${FIELD}.`);
     const { by = 'connection', action = 'close', ...limit } = given;
     if (by !== 'connection' && by !== 'user' && by !== 'ip')
       throw outOfRange(`${FIELD}.by`, by, "'connection', 'user' or 'ip'");

@@ -1,7 +1,7 @@
 /** Text exposition: gathers the exposed figures in the order that the native renderer expects. */
 import { wallClockMs } from '../base/clock.js';
-import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions } from '../base/options.js';
+import { outOfRange } from '../base/errors.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 import { processStartMs } from '../resources/heap.js';
 import type { PressureFigures } from '../resources/pressure.js';
 import { type ClusterManagerStats, STATES } from '../cluster/stats.js';
@@ -49,8 +49,7 @@ const MB = 2 ** 20;
  * @internal
  */
 export function namingOf(options: ExpositionOptions): Naming {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('the exposition', options, ['naming']);
   const { naming = 'both' } = options;
   if (!NAMINGS.includes(naming))

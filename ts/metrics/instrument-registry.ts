@@ -1,6 +1,6 @@
 /** The application's metrics: their names, and their text. */
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import type { Format } from './instrument.js';
 import { type AnyInstrument, Counter, Gauge, Histogram } from './instruments.js';
 import { LAYOUT } from './ledger.js';
@@ -93,7 +93,8 @@ export class InstrumentRegistry {
 
   histogram(name: unknown, help: unknown, labels: unknown, options: HistogramOptions): Histogram {
     const checked = check(name, help, labels, options, ['maxSeries', 'buckets']);
-    if (checked.labels.includes('le')) throw outOfRange('labelNames', 'le', 'no name but `le`');
+    if (checked.labels.includes('le'))
+      throw outOfRange('labelNames', 'le', 'names other than `le`, the label of its buckets');
     const buckets = bucketsOf(options.buckets);
     this.#take('histogram', checked.name);
     return this.#add(
@@ -155,8 +156,7 @@ function check(
   const helpRule = `a text of 1 to ${HELP_MAX} characters`;
   if (typeof help !== 'string') throw wrongType('help', help, helpRule);
   if (help === '' || help.length > HELP_MAX) throw outOfRange('help', help, helpRule);
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('the metric', options, known);
   return {
     name,

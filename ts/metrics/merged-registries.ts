@@ -4,7 +4,7 @@
  */
 import { wrongType } from '../base/errors.js';
 import { isThenable } from '../base/hooks.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
 import { isLabelName, isMetricName, namesOf, type Template } from './instrument-registry.js';
 import { type Format, helpText, labelText } from './instrument.js';
@@ -65,8 +65,7 @@ export class MergedRegistries {
   add(registry: MetricRegistry, options: MergeOptions): void {
     if (typeof (registry as Partial<MetricRegistry> | null)?.getMetricsAsJSON !== 'function')
       throw wrongType('registry', registry, 'an object with getMetricsAsJSON()');
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
+    optionsObject('options', options);
     knownOptions('merge', options, ['timeoutMs', 'maxSeries']);
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, 1000);
     const maxSeries = wholeNumber('maxSeries', options.maxSeries, 1, 1_000_000, 10_000);

@@ -1,6 +1,6 @@
 /** Options of `ProductionMetrics` and their checks. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
@@ -71,7 +71,7 @@ const RANGES: Readonly<Record<keyof ProductionTargets, Range>> = {
   maxResponseTime: POSITIVE,
   maxErrorRate: ['a share from 0 to 1', (value) => value >= 0 && value <= 1],
   maxMemoryUsage: POSITIVE,
-  maxCpuUsage: ['a percentage above 0, at most 100', (value) => value > 0 && value <= 100],
+  maxCpuUsage: ['per cent: a number from 1 to 100', (value) => value >= 1 && value <= 100],
   minHealthScore: ['a number from 0 to 100', (value) => value >= 0 && value <= 100],
 };
 const WEIGHT: Range = ['a finite number of at least 0', (value) => value >= 0 && value < Infinity];
@@ -91,9 +91,8 @@ function merged<K extends string>(
   rangeOf: (name: K) => Range,
 ): Readonly<Record<K, number>> {
   if (given === undefined) return defaults;
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw wrongType(option, given, 'an object');
-  knownOptions(option, given, Object.keys(defaults));
+  optionsObject(option, given);
+  knownOptions(option, given, Object.keys(defaults), `${option}.`);
   const result: Record<K, number> = { ...defaults };
   for (const name of Object.keys(defaults) as K[]) {
     const value = (given as Partial<Record<K, unknown>>)[name];
@@ -108,8 +107,7 @@ function merged<K extends string>(
  * @internal
  */
 export function settingsOf(options: ProductionMetricsOptions): Settings {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('ProductionMetrics', options, [
     'targets',
     'timers',

@@ -75,7 +75,7 @@ export interface ProductionTargets {
   maxErrorRate: number;
   /** Greatest resident memory, MB: above 0. Default 512. */
   maxMemoryUsage: number;
-  /** Greatest CPU use, percent of the allowed CPUs: above 0, at most 100. Default 70. */
+  /** Greatest CPU use, percent of the allowed CPUs: 1 to 100. Default 70. */
   maxCpuUsage: number;
   /** Least health score: 0 to 100. Default 95. */
   minHealthScore: number;

@@ -6,7 +6,7 @@ import {
   PortcullisError,
   wrongType,
 } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { Breaker } from './breaker.js';
 import { Figures } from './figures.js';
 import type { LayerFunction } from './layers.js';
@@ -75,14 +75,13 @@ export function isHashable(
  * @internal
  */
 export function itemOf(given: unknown, place: string): Item {
-  if (typeof given !== 'object' || given === null)
-    throw wrongType(place, given, 'an object { name, middleware }');
+  optionsObject(place, given, 'an object { name, middleware }');
   const source = given as ItemSource;
   const { name, middleware, priority, enabled } = source;
   if (typeof name !== 'string' || name === '')
     throw wrongType(`${place}.name`, name, 'a non-empty string');
   const label = labelOf({ name });
-  knownOptions(label, given, ITEM_OPTIONS);
+  knownOptions(label, given, ITEM_OPTIONS, `${label}.`);
   if (enabled !== undefined && typeof enabled !== 'boolean')
     throw wrongType(`${label}.enabled`, enabled, 'true or false');
   return {
@@ -132,9 +131,8 @@ function breakerOf(
   if (isOptional !== undefined && typeof isOptional !== 'boolean')
     throw wrongType(`${label}.optional`, isOptional, 'true or false');
   if (breaker !== undefined) {
-    if (typeof breaker !== 'object' || breaker === null)
-      throw wrongType(`${label}.breaker`, breaker, 'an object');
-    knownOptions(`${label}.breaker`, breaker, ['failures', 'cooldownMs']);
+    optionsObject(`${label}.breaker`, breaker);
+    knownOptions(`${label}.breaker`, breaker, ['failures', 'cooldownMs'], `${label}.breaker.`);
     if (isOptional !== true)
       throw new ArgumentTypeError('ERR_INVALID_ARG_TYPE', `${label}.breaker needs optional: true`, {
         field: `${label}.breaker`,

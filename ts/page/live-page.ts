@@ -3,9 +3,9 @@
  * it looks at the server once a second.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { outOfRange, wrongType } from '../base/errors.js';
+import { outOfRange, secretOutOfRange, wrongSecretType, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
 import { targetOf } from '../http/answer.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -137,8 +137,7 @@ export class LivePage {
    */
   constructor(options: PageOptions, sources: PageSources) {
     const { path, title, maxViewers, isLocal, showClients } = checkedPage(options);
-    if (typeof sources !== 'object' || sources === null)
-      throw wrongType('sources', sources, 'an object');
+    optionsObject('sources', sources);
     const { connections, timers, stats, limiters } = sources;
     if (!(connections instanceof ConnectionManager))
       throw wrongType('sources.connections', connections, 'a ConnectionManager');
@@ -381,9 +380,8 @@ export function checkedPage(options: PageOptions): {
   readonly isLocal: boolean;
   readonly showClients: boolean;
 } {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('page', options, 'an object');
-  knownOptions('page', options, OPTIONS);
+  optionsObject('page', options);
+  knownOptions('page', options, OPTIONS, 'page.');
   const { path, token, title = 'Portcullis', monitor, metrics, chain } = options;
   const { access = 'token', showClients = false } = options;
   const paths = 'a path such as "/portcullis", of letters, digits and -._~/';
@@ -391,10 +389,10 @@ export function checkedPage(options: PageOptions): {
   if (path.length > 200 || !/^(?:\/[A-Za-z0-9._~-]+)+\/?$/.test(path))
     throw outOfRange('page.path', path, paths);
   if (token !== undefined && typeof token !== 'string')
-    throw wrongType('page.token', undefined, 'a string');
+    throw wrongSecretType('page.token', token, 'a string');
   // The message must not contain the token.
   if (token !== undefined && !/^[\x21-\x7e]{16,512}$/.test(token))
-    throw outOfRange('page.token', undefined, '16 to 512 visible ASCII characters');
+    throw secretOutOfRange('page.token', token, '16 to 512 visible ASCII characters');
   if (access !== 'token' && access !== 'local')
     throw outOfRange('page.access', access, "'token' or 'local'");
   if (access === 'local' && token !== undefined)

@@ -3,7 +3,7 @@
  * interface of each section names the class that enforces it.
  */
 import { ArgumentRangeError, describe, outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 
 /** Memory of the process, watched by `ResourceMonitor`. */
 export interface MemoryLimits {
@@ -14,12 +14,12 @@ export interface MemoryLimits {
   readonly maxHeapSizeMb: number;
   /**
    * Percent of the binding limit (not always `maxHeapSizeMb`) at which the state is `warning`:
-   * above 0, below `criticalThreshold`. Default 75.
+   * 1 to 100, below `criticalThreshold`. Default 75.
    */
   readonly warningThreshold: number;
   /**
-   * Percent of the binding limit at which the state is `critical`: above `warningThreshold`, at
-   * most 100. Default 90.
+   * Percent of the binding limit at which the state is `critical`: 1 to 100, above
+   * `warningThreshold`. Default 90.
    */
   readonly criticalThreshold: number;
   /**
@@ -200,20 +200,21 @@ export type Checked<S extends Section> = Readonly<Required<ResourceLimits[S]>>;
 
 /**
  * Returns a frozen copy of one section, checked, with defaults for absent limits.
+ * @param others known options of the section that are no limits, and are not copied
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  * @internal
  */
 export function checkedSection<S extends Section>(
   section: S,
   given: ResourceLimitsInput[S],
+  others: readonly string[] = [],
 ): Checked<S> {
   const defaults: Record<string, number> = DEFAULTS[section];
   if (given === undefined) return Object.freeze({ ...defaults }) as unknown as Checked<S>;
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw wrongType(section, given, 'an object');
+  optionsObject(section, given);
   const names = Object.keys(defaults);
   const aliases = names.flatMap((name) => ALIASES[`${section}.${name}`] ?? []);
-  knownOptions(section, given, [...names, ...aliases]);
+  knownOptions(section, given, [...names, ...aliases, ...others], `${section}.`);
   const checked: Record<string, number> = {};
   for (const name of names) {
     const range = RANGES[`${section}.${name}`];
@@ -247,15 +248,22 @@ function givenLimit(
 }
 
 function positive(field: string, value: unknown): number {
+  if (field.endsWith('Threshold')) return percent(field, value);
   const allowed = 'a finite number above 0';
   if (typeof value !== 'number') throw wrongType(field, value, allowed);
   if (!(value > 0) || value === Infinity) throw outOfRange(field, value, allowed);
   return value;
 }
 
+/** A share such as 0.85 would be reached at once. */
+function percent(field: string, value: unknown): number {
+  const allowed = 'per cent: a number from 1 to 100';
+  if (typeof value !== 'number') throw wrongType(field, value, allowed);
+  if (!(value >= 1 && value <= 100)) throw outOfRange(field, value, allowed);
+  return value;
+}
+
 function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits): void {
-  if (criticalThreshold > 100)
-    throw outOfRange('memory.criticalThreshold', criticalThreshold, 'a percentage of at most 100');
   if (warningThreshold < criticalThreshold) return;
   throw new ArgumentRangeError(
     `memory.warningThreshold (${warningThreshold}) must be below memory.criticalThreshold (${criticalThreshold})`,
@@ -279,8 +287,7 @@ function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits):
 export function resourceLimits(limits: ResourceLimitsInput = {}): {
   readonly [S in keyof ResourceLimits]: Readonly<Required<ResourceLimits[S]>>;
 } {
-  if (typeof limits !== 'object' || limits === null || Array.isArray(limits))
-    throw wrongType('limits', limits, 'an object');
+  optionsObject('limits', limits);
   const sections: readonly Section[] = ['memory', 'connections', 'requests', 'websockets'];
   knownOptions('ResourceLimits', limits, sections);
   return Object.freeze({

@@ -1,7 +1,13 @@
 /** Options of a monitor and their checks. */
 import { lazily } from '../base/builtin.js';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
-import { knownOptions, namedFunctions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import {
+  knownOptions,
+  namedFunctions,
+  optionsObject,
+  TIME_MAX_MS,
+  wholeNumber,
+} from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
 import type { CollectionRecord, Stall, StateChange } from './figures.js';
 import type { PressureCheck, PressureOptions } from './pressure.js';
@@ -188,8 +194,7 @@ export function checkArguments(
  * @internal
  */
 export function checkOptions(options: ResourceMonitorOptions): CheckedOptions {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('ResourceMonitor', options, OPTIONS);
   const given = Object.fromEntries(
     OPTIONS.map((option) => [option, options[option]]),
@@ -240,16 +245,15 @@ function checkStalls(
 ): Pick<CheckedOptions, 'stallMs' | 'stallLog'> {
   if (stalls === false) return { stallMs: undefined, stallLog: undefined };
   if (stalls === undefined) return { stallMs: 100, stallLog: undefined };
-  if (typeof stalls !== 'object' || stalls === null)
-    throw wrongType('stalls', stalls, 'an object or false');
-  knownOptions('stalls', stalls, ['thresholdMs', 'log']);
+  optionsObject('stalls', stalls, 'an object or false');
+  knownOptions('stalls', stalls, ['thresholdMs', 'log'], 'stalls.');
   const stallMs = wholeNumber('stalls.thresholdMs', stalls.thresholdMs, 20, 60_000, 100);
   const { log } = stalls;
   if (log === undefined) return { stallMs, stallLog: undefined };
   if (log === 'stderr') return { stallMs, stallLog: '' };
   const allowed = "'stderr' or { file }";
-  if (typeof log !== 'object' || log === null) throw wrongType('stalls.log', log, allowed);
-  knownOptions('stalls.log', log, ['file']);
+  optionsObject('stalls.log', log, allowed);
+  knownOptions('stalls.log', log, ['file'], 'stalls.log.');
   if (typeof log.file !== 'string' || log.file === '' || log.file.includes('\0'))
     throw wrongType('stalls.log.file', log.file, 'a path');
   return { stallMs, stallLog: log.file };
@@ -257,8 +261,8 @@ function checkStalls(
 
 function checkGc(gc: ResourceMonitorOptions['gc']): number {
   if (gc === undefined || gc === false) return 0.01;
-  if (typeof gc !== 'object' || gc === null) throw wrongType('gc', gc, 'an object or false');
-  knownOptions('gc', gc, ['budget']);
+  optionsObject('gc', gc, 'an object or false');
+  knownOptions('gc', gc, ['budget'], 'gc.');
   const { budget = 0.01 } = gc;
   const allowed = 'a number above 0, at most 0.5';
   if (typeof budget !== 'number') throw wrongType('gc.budget', budget, allowed);
@@ -274,9 +278,8 @@ function checkShedding(
 ): CheckedShedding {
   if (shedding === undefined || shedding === false) return { retryAfterMs: 0, pressure: undefined };
   if (shedding === true) return { retryAfterMs: 5000, pressure: undefined };
-  if (typeof shedding !== 'object' || shedding === null)
-    throw wrongType('shedding', shedding, 'a boolean or an object');
-  knownOptions('shedding', shedding, SHEDDING_OPTIONS);
+  optionsObject('shedding', shedding, 'a boolean or an object');
+  knownOptions('shedding', shedding, SHEDDING_OPTIONS, 'shedding.');
   const inRange = (name: (typeof SHEDDING_OPTIONS)[number] & `${string}Ms`, min: number): number =>
     wholeNumber(`shedding.${name}`, shedding[name], min, 60_000, 0);
   const retryAfterMs = wholeNumber(

@@ -208,10 +208,10 @@ function checkOptions(options: ShutdownOptions): void {
       throw wrongType(hook, options[hook], 'a function');
   }
   if (signals === undefined) return;
-  const allowed = `an array of ${Object.keys(SIGNAL_NUMBERS).join(', ')}`;
-  if (!Array.isArray(signals)) throw wrongType('signals', signals, allowed);
+  const names = Object.keys(SIGNAL_NUMBERS).join(', ');
+  if (!Array.isArray(signals)) throw wrongType('signals', signals, `an array of ${names}`);
   for (const [index, signal] of signals.entries()) {
     if (typeof signal !== 'string' || !Object.hasOwn(SIGNAL_NUMBERS, signal))
-      throw outOfRange(`signals[${index}]`, signal, allowed);
+      throw outOfRange(`signals[${index}]`, signal, `one of ${names}`);
   }
 }

@@ -5,7 +5,7 @@
  *     running -> notReady -> draining -> closing -> forced? -> stopped
  */
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
 import { resolveTimers } from '../timers/ownership.js';
 import { ClosingSockets } from './closing.js';
@@ -22,6 +22,7 @@ import type { ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.j
 const ABORT_GRACE_MS = 500;
 /** Time for `destroy`, which may be past the deadline, ms. */
 const DESTROY_MS = 50;
+const DRAINABLE = 'guard.drainable(server) of an adapter, or an object with a name';
 const DRAINABLE_METHODS = [
   'notReady',
   'drain',
@@ -187,9 +188,9 @@ export class GracefulShutdown {
    */
   add(drainable: Drainable): this {
     if (typeof drainable !== 'object' || drainable === null)
-      throw wrongType('drainable', drainable, 'a Drainable');
+      throw wrongType('drainable', drainable, DRAINABLE);
     if (typeof drainable.name !== 'string' || drainable.name === '')
-      throw wrongType('drainable.name', drainable.name, 'a name');
+      throw wrongType('drainable.name', drainable.name, `a name: pass ${DRAINABLE}`);
     for (const name of DRAINABLE_METHODS) {
       if (drainable[name] !== undefined && typeof drainable[name] !== 'function')
         throw wrongType(`drainable.${name}`, drainable[name], 'a function');
@@ -217,8 +218,7 @@ export class GracefulShutdown {
   ): this {
     if (typeof name !== 'string' || name === '') throw wrongType('name', name, 'a name');
     if (typeof hook !== 'function') throw wrongType('hook', hook, 'a function');
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
+    optionsObject('options', options);
     knownOptions('onShutdown', options, ['timeoutMs']);
     const { hookTimeoutMs } = this.#plan;
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, hookTimeoutMs);

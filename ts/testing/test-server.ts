@@ -1,6 +1,6 @@
 /** A stand-in for the server of an Elysia app, for tests of admission without sockets. */
 import { PortcullisError, wrongType } from '../base/errors.js';
-import { knownOptions } from '../base/options.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 import { FakeSocket } from './fake-socket.js';
 
 /** An Elysia app, as far as a test server stands in for its server. */
@@ -185,8 +185,7 @@ export class TestServer {
       throw wrongType('app', app, 'an Elysia app');
     if (typeof app.server === 'object' && app.server !== null)
       throw wrongType('app', app, 'an app that does not listen');
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
+    optionsObject('options', options);
     knownOptions('testServer', options, ['address']);
     const { address = '127.0.0.1' } = options;
     if (typeof address !== 'string') throw wrongType('address', address, 'a string');

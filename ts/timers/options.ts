@@ -1,7 +1,7 @@
 /** Options of timers and of their managers, and the checks of them. */
 import type { Clock } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions } from '../base/options.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 
 /** Options of a timer, in the place of its delay. Each is read once; only own properties count. */
 export interface TimerOptions {
@@ -59,8 +59,7 @@ export function delayOf(delay: unknown): number {
  * used one.
  */
 export function checkedManagerOptions(options: TimerManagerOptions) {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('TimerManager', options, ['clock', 'strict', 'name', 'context']);
   const { clock, strict = false, name = 'timers', context = 'capture' } = options;
   if (context !== 'capture' && context !== 'none')
@@ -103,8 +102,7 @@ export function checkOptions(
   options: { readonly signal?: AbortSignal; readonly ref?: boolean },
   known: readonly string[],
 ): void {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions(method, options, known);
   checkSignalAndRef(options);
 }

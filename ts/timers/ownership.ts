@@ -1,5 +1,6 @@
 /** The timers that an object works with: its caller's manager, or a manager of its own. */
 import { ArgumentTypeError, wrongType } from '../base/errors.js';
+import { optionsObject } from '../base/options.js';
 import { TimerManager } from './manager.js';
 
 /** The timers of one object, and its options. @internal */
@@ -30,8 +31,8 @@ export function resolveTimers<O extends { readonly timers?: TimerManager | undef
   if (!isPositional && second !== undefined)
     throw wrongType('timerManager', first, 'a TimerManager');
   const given = isPositional ? second : first;
-  if (given !== undefined && (typeof given !== 'object' || given === null))
-    throw wrongType('options', given, isPositional ? 'an object' : 'an object or a TimerManager');
+  if (given !== undefined)
+    optionsObject('options', given, isPositional ? 'an object' : 'an object or a TimerManager');
   const options = given ?? ({} as O);
   const { timers } = options;
   if (timers !== undefined && !(timers instanceof TimerManager))

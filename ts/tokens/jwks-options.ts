@@ -1,6 +1,6 @@
 /** Options of a fetched key set, checked. */
 import { outOfRange, type PortcullisError, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 
 /** A `fetch` of the application's own: with a proxy, a certificate authority or an agent. */
 export type JwksFetch = (
@@ -72,6 +72,19 @@ const OPTIONS = [
   'onError',
 ] as const;
 
+/**
+ * Refuses a key set that is neither written out nor fetched.
+ * @throws ERR_INVALID_ARG_TYPE; ERR_UNKNOWN_OPTION for a misspelled option
+ * @internal
+ */
+export function refuseKeySet(set: object): never {
+  if (!('keys' in set)) {
+    knownOptions('jwks', set, [...OPTIONS, 'keys'], 'jwks.');
+    throw wrongType('jwks', set, `with one of keys, url and discovery`);
+  }
+  throw wrongType('jwks.keys', set.keys, 'an array of JWKs');
+}
+
 /** A checked way to fetch. @internal */
 export interface JwksRequest {
   readonly headers: Readonly<Record<string, string>>;
@@ -103,8 +116,7 @@ export interface JwksOptions {
 export function checkedJwks(options: RemoteJwks): JwksOptions {
   knownOptions('jwks', options, OPTIONS, 'jwks.');
   const { url, discovery, headers = {}, onError, fetch, allowInsecure } = options;
-  if (typeof headers !== 'object' || headers === null)
-    throw wrongType('jwks.headers', headers, 'an object');
+  optionsObject('jwks.headers', headers);
   for (const [field, hook] of Object.entries({ onError, fetch })) {
     if (hook !== undefined && typeof hook !== 'function')
       throw wrongType(`jwks.${field}`, hook, 'a function');

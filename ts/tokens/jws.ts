@@ -1,6 +1,5 @@
 /** Signed data that is no JWT: `verifyJws`. */
-import { wrongType } from '../base/errors.js';
-import { knownOptions } from '../base/options.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 import { TokenCore } from '../native/addon.js';
 import { failure, failureByNumber, InputValidationError } from '../validators/failure.js';
 import { coreKeySet, fieldOfKey, invalidKey, type TokenAlgorithm, type TokenKey } from './keys.js';
@@ -30,8 +29,7 @@ export function verifyJws(
   key: TokenKey | readonly TokenKey[],
   options: { readonly algorithms: readonly TokenAlgorithm[] },
 ): Uint8Array {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object with algorithms');
+  optionsObject('options', options, 'an object with algorithms');
   knownOptions('verifyJws', options, ['algorithms']);
   const core = coreOf(key, checkedAlgorithms(options.algorithms));
   if (typeof compact !== 'string')

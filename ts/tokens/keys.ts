@@ -1,7 +1,7 @@
 /** Keys of a token verifier in all their forms, and their conversion to the core's form. */
 import type { KeyObject } from 'node:crypto';
 import { lazily } from '../base/builtin.js';
-import { PortcullisError, wrongType } from '../base/errors.js';
+import { PortcullisError, wrongSecretType, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 
 const crypto = lazily(() => process.getBuiltinModule('node:crypto'));
@@ -221,9 +221,9 @@ function checkedMember(value: unknown): unknown {
   return isValid ? value : false;
 }
 
-/** Makes an error as `wrongType` does, without a text value, which may be a secret. */
+/** Makes an error as `wrongType` does, without the value, which may be a secret. */
 function wrongKeyType(field: string, value: unknown, allowed = ALLOWED): PortcullisError {
-  return wrongType(field, typeof value === 'string' ? { hidden: true } : value, allowed);
+  return wrongSecretType(field, value, allowed);
 }
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>

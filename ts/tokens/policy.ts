@@ -1,6 +1,6 @@
 /** Options of a verifier, checked and converted to the core's policy. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { Cluster } from '../cluster/cluster.js';
 import { tokenAlgorithms, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
@@ -206,8 +206,7 @@ export const CLOCK_TOLERANCE_SECONDS = 5;
  * @internal
  */
 export function checkedOptions(options: TokenVerifierOptions): CheckedOptions {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('TokenVerifier', options, OPTIONS);
   const { timers } = options;
   if (timers !== undefined && !(timers instanceof TimerManager))
@@ -258,8 +257,7 @@ export function checkedIssuers({
   if (issuers.length === 0 || issuers.length > ISSUERS_MAX)
     throw outOfRange('issuers', issuers.length, `1 to ${ISSUERS_MAX} issuers`);
   return issuers.map((one: unknown, at) => {
-    if (typeof one !== 'object' || one === null)
-      throw wrongType(`issuers[${at}]`, one, 'an object with the options of an issuer');
+    optionsObject(`issuers[${at}]`, one, 'an object with the options of an issuer');
     const options: TokenVerifierOptions = { ...shared, ...one };
     if (options.issuer === undefined)
       throw wrongType(

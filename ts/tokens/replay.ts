@@ -1,6 +1,6 @@
 /** Tokens that were used, until they expire: each is accepted once. */
-import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { outOfRange } from '../base/errors.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { numberOf } from '../validators/failure.js';
 import type { TokenClaims } from './result.js';
 
@@ -26,8 +26,7 @@ export class ReplayList {
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION */
   constructor(options: ReplayOptions, cacheSize: unknown) {
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('replay', options, 'an object with maxEntries');
+    optionsObject('replay', options, 'an object with maxEntries');
     knownOptions('replay', options, ['maxEntries'], 'replay.');
     if (cacheSize !== undefined && cacheSize !== 0)
       throw outOfRange('cacheSize', cacheSize, '0 with replay: a cached token would be used again');

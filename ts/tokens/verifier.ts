@@ -6,7 +6,7 @@
  */
 import { wallClockMs } from '../base/clock.js';
 import { outOfRange, PortcullisError, underPath, wrongType } from '../base/errors.js';
-import { knownOptions } from '../base/options.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 import { TokenCore, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
 import { InputValidationError, numberOf } from '../validators/failure.js';
@@ -16,7 +16,7 @@ import { BATCH_MAX, tasksOf, verifyOnPool } from './batch.js';
 import { deepFreeze, ResultCache } from './cache.js';
 import { accepts, type ClaimMatcher, type ClaimRules, matchersOf } from './claim-rules.js';
 import { IssuerList, sumOf } from './issuers.js';
-import type { RemoteJwks } from './jwks-options.js';
+import { refuseKeySet, type RemoteJwks } from './jwks-options.js';
 import { RemoteKeySet } from './jwks.js';
 import {
   coreJwkSet,
@@ -351,8 +351,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
    * verifier.revoke({ issuer: claims.iss, jti: claims.jti, exp: claims.exp });
    */
   revoke(token: TokenRevocation): void {
-    if (typeof token !== 'object' || token === null)
-      throw wrongType('token', token, 'an object with jti and exp');
+    optionsObject('token', token, 'an object with jti and exp');
     knownOptions('a revocation', token, ['issuer', 'jti', 'exp']);
     const issuer = token.issuer === undefined ? '' : text('issuer', token.issuer);
     const exp = seconds('exp', token.exp);
@@ -507,11 +506,10 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'chosen');
       return undefined;
     }
-    if (typeof jwks !== 'object' || jwks === null)
-      throw wrongType('jwks', jwks, '{ keys: […] } or { url }');
+    optionsObject('jwks', jwks, '{ keys: […] } or { url }');
     if (!('url' in jwks) && !('discovery' in jwks)) {
       const set = (jwks as Partial<TokenJwkSet>).keys;
-      if (!Array.isArray(set)) throw wrongType('jwks.keys', set, 'an array of JWKs');
+      if (!Array.isArray(set)) refuseKeySet(jwks);
       this.#load('jwks.keys', set, coreJwkSet(set), 'published');
       return undefined;
     }

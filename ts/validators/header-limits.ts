@@ -1,6 +1,6 @@
 /** Limits of `validateHeaders`. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { lowerCaseName } from './header-grammar.js';
 
 /** Limits of `validateHeaders`. A count equal to its limit passes. */
@@ -89,7 +89,7 @@ export const DEFAULT_HEADER_RULES: HeaderRules = {
  */
 export function checkedHeaderLimits(limits: HeaderLimits | undefined): HeaderRules {
   if (limits === undefined) return DEFAULT_HEADER_RULES;
-  if (typeof limits !== 'object' || limits === null) throw wrongType('limits', limits, 'an object');
+  optionsObject('limits', limits);
   knownOptions('HeaderLimits', limits, OPTIONS);
   const { duplicates = 'join', strict = false } = limits;
   if (duplicates !== 'join' && duplicates !== 'first' && duplicates !== 'refuse')
@@ -115,8 +115,7 @@ export function checkedHeaderLimits(limits: HeaderLimits | undefined): HeaderRul
 }
 
 function checkedCaps(valueCaps: unknown = {}): ReadonlyMap<string, number> {
-  if (typeof valueCaps !== 'object' || valueCaps === null)
-    throw wrongType('valueCaps', valueCaps, 'an object of names and bytes');
+  optionsObject('valueCaps', valueCaps, 'an object of names and bytes');
   const caps = new Map(CAPS);
   for (const [name, cap] of Object.entries(valueCaps)) {
     const small = lowerCaseName(name);

@@ -1,6 +1,6 @@
 /** Limits of JSON, checked and laid out for the native scanner. */
-import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { outOfRange } from '../base/errors.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 
 /** Whether input that breaks a rule passes. */
 export type JsonLeniency = 'allow' | 'refuse';
@@ -104,10 +104,9 @@ export function checkedJsonLimits(
   limits: JsonLimits | undefined,
   defaults?: { readonly maxDepth: number },
 ): CheckedJsonLimits {
-  if (limits !== undefined && (typeof limits !== 'object' || limits === null))
-    throw wrongType(field, limits, 'an object');
+  if (limits !== undefined) optionsObject(field, limits);
   const given: JsonLimits = limits ?? {};
-  knownOptions(field, given, NAMES);
+  knownOptions(field, given, NAMES, `${field}.`);
   const counts = COUNTS.map(([name, min, max, fallback]) => {
     const value = given[name] ?? (name === 'maxDepth' ? defaults?.maxDepth : undefined);
     if (value === Infinity && max === UNLIMITED) return UNLIMITED;

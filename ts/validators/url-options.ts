@@ -1,6 +1,6 @@
 /** Options of `validateUrl`. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { bareHost } from './host.js';
 
 /**
@@ -96,8 +96,7 @@ const DEFAULTS: UrlRules = {
  */
 export function checkedUrlOptions(options: UrlOptions | undefined): UrlRules {
   if (options === undefined) return DEFAULTS;
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options);
   knownOptions('UrlOptions', options, OPTIONS);
   const { mode, suspicious = 'refuse' } = options;
   if (mode !== undefined && !MODES.includes(mode)) throw outOfRange('mode', mode, MODES.join(', '));
