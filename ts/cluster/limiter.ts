@@ -1,7 +1,7 @@
 /** Rates over all processes, for requests, messages, logins: whatever has a key. */
 import { wholeMs } from '../base/clock.js';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { RateLimiter } from '../limiter/limiter.js';
 import type { Membership } from './membership.js';
 
@@ -57,8 +57,7 @@ export type CheckedRate = Required<{
  * @internal
  */
 export function checkedRate(options: ClusterLimiterOptions): CheckedRate {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
+  optionsObject('options', options, 'an object such as { name, limit, windowMs }');
   knownOptions('limiter', options, ['name', 'limit', 'windowMs', 'burst']);
   const { name } = options;
   if (typeof name !== 'string') throw wrongType('name', name, 'a string of 1 to 128 characters');
