@@ -302,6 +302,24 @@ describe('a body that does not arrive in time', () => {
     expect(await codeOf(given)).toEqual([503, 'handler_timeout']);
   });
 
+  it('gets 503 if it has arrived and is no JSON', async () => {
+    const { clock, gate } = setUp();
+    const request = new Request('http://localhost/', {
+      method: 'POST',
+      headers: { 'content-length': '4' },
+      body: 'text',
+    });
+    let isRead = false;
+    const given = withinLimits(gate, request, address, async () => {
+      await expect(request.json()).rejects.toThrow();
+      isRead = true;
+      return forever();
+    });
+    await until(() => isRead);
+    clock.advance(1000);
+    expect(await codeOf(given)).toEqual([503, 'handler_timeout']);
+  });
+
   it('keeps the body of known length that the host has: asked for, and read another way', async () => {
     const { gate } = setUp();
     const request = new Request('http://localhost/', {

@@ -121,11 +121,14 @@ const READERS = Object.fromEntries(
         const read = (Object.getPrototypeOf(this) as Record<string, Read>)[name];
         if (body === undefined) return read?.call(this);
         body.isAwaited = true;
-        const value = await (body.counted === undefined
-          ? read?.call(this)
-          : fromResponse?.call(body.counted));
-        body.isAwaited = false;
-        return value;
+        try {
+          return await (body.counted === undefined
+            ? read?.call(this)
+            : fromResponse?.call(body.counted));
+        } finally {
+          // A text that is no JSON has arrived, too.
+          body.isAwaited = false;
+        }
       },
     ];
   }),
