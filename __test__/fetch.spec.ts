@@ -1,16 +1,30 @@
+import { once } from 'node:events';
+import { connect } from 'node:http2';
 import { describe, expect, it } from 'vitest';
-import { TimerManager, resourceLimits } from '../dist/index.js';
+import {
+  type PortcullisError,
+  type RequestRates,
+  TimerManager,
+  resourceLimits,
+} from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
+import { until } from './fixtures/until.js';
 
 // Internal, so it has no declarations.
 interface Gate {
   readonly active: number;
-  stats(): { readonly refused: Readonly<Record<string, number>> };
+  snapshot(): { readonly refused: Readonly<Record<string, number>> };
 }
 const { RequestLimiter } = (await import('../dist/http/limiter.js' as string)) as {
-  RequestLimiter: new (limits: unknown, timers: TimerManager) => Gate;
+  RequestLimiter: new (limits: unknown, timers: TimerManager, ...rest: unknown[]) => Gate;
 };
-const { signalOf, unwatch, withinLimits } = (await import('../dist/http/fetch.js' as string)) as {
+const { RequestRateLimiter } = (await import('../dist/http/request-rates.js' as string)) as {
+  RequestRateLimiter: new (rates: RequestRates, clock: ManualClock) => object;
+};
+const { lastAnswer, signalOf, unwatch, withinLimits } = (await import(
+  '../dist/http/fetch.js' as string
+)) as {
+  lastAnswer(result: unknown): unknown;
   signalOf(request: Request): AbortSignal;
   unwatch(request: Request): void;
   withinLimits(
@@ -21,13 +35,16 @@ const { signalOf, unwatch, withinLimits } = (await import('../dist/http/fetch.js
   ): unknown;
 };
 
-function setUp(): { clock: ManualClock; gate: Gate } {
+function setUp(rates?: RequestRates): { clock: ManualClock; gate: Gate } {
   const clock = new ManualClock();
   return {
     clock,
     gate: new RequestLimiter(
-      resourceLimits({ requests: { timeoutMs: 1000 } }).requests,
+      resourceLimits({ requests: { timeoutMs: 1000, maxPayloadSize: 1000 } }).requests,
       new TimerManager({ clock }),
+      undefined,
+      undefined,
+      rates && new RequestRateLimiter(rates, clock),
     ),
   };
 }
@@ -100,5 +117,258 @@ describe('the signal of a request', () => {
     withinLimits(gate, entered, address, () => unwatch(entered));
     expect(signalOf(entered)).toBe(entered.signal);
     expect(gate.active).toBe(0);
+  });
+});
+
+/** A handler that waits for `answer()`. */
+function slow(): { handle: () => Promise<unknown>; answer: (value: unknown) => void } {
+  let answer: (value: unknown) => void = () => undefined;
+  const answered = new Promise((resolve) => (answer = resolve));
+  return { handle: () => answered, answer };
+}
+
+describe('the timeout of a request', () => {
+  it('is none after the timers are closed: the request is served, and has no seat after it', async () => {
+    const timers = new TimerManager({ strict: true });
+    const gate = new RequestLimiter(resourceLimits({}).requests, timers);
+    timers.close();
+    const request = new Request('http://localhost/');
+    const answer = withinLimits(gate, request, address, () => Promise.resolve(new Response('ok')));
+    expect([await ((await answer) as Response).text(), gate.active]).toEqual(['ok', 0]);
+  });
+
+  it('ends the stream of a response that comes too late', async () => {
+    const { clock, gate } = setUp();
+    const { handle, answer } = slow();
+    const given = withinLimits(gate, new Request('http://localhost/'), address, handle);
+    clock.advance(1000);
+    expect(((await given) as Response).status).toBe(503);
+    let isCancelled = false;
+    answer(new Response(new ReadableStream({ cancel: () => void (isCancelled = true) })));
+    await until(() => isCancelled);
+    expect(gate.snapshot().refused).toEqual({ handler_timeout: 1 });
+  });
+});
+
+describe('a client that leaves before the answer', () => {
+  it.each(['skipSuccessful', 'skipFailed'])('keeps the cost spent: %s', async (skip) => {
+    const { clock, gate } = setUp({ perIp: { limit: 1, windowMs: 60_000 }, [skip]: true });
+    const client = new AbortController();
+    const request = new Request('http://localhost/', { signal: client.signal });
+    const { handle, answer } = slow();
+    const given = withinLimits(gate, request, address, handle) as Promise<Response>;
+    client.abort();
+    clock.advance(1000);
+    await given;
+    expect(gate.active).toBe(0);
+    let isCancelled = false;
+    answer(
+      new Response(new ReadableStream({ cancel: () => void (isCancelled = true) }), {
+        status: skip === 'skipSuccessful' ? 200 : 500,
+      }),
+    );
+    await until(() => isCancelled);
+    const next = withinLimits(
+      gate,
+      new Request('http://localhost/'),
+      address,
+      () => new Response(),
+    );
+    expect((next as Response).status).toBe(429);
+  });
+});
+
+describe('a response that cannot be copied', () => {
+  const rates = { perIp: { limit: 9, windowMs: 1000 } };
+  /** Responses of the host as they are: one that `fetch` has read, and the one of an error. */
+  const read = async (): Promise<Response> => {
+    const response = await fetch('data:text/plain,hi');
+    await response.text();
+    return response;
+  };
+
+  it('is the answer, as without a rate', async () => {
+    for (const make of [read, () => Promise.resolve(Response.error())]) {
+      const response = await make();
+      const request = new Request('http://localhost/');
+      const within = (handle: () => unknown): unknown =>
+        withinLimits(setUp(rates).gate, request, address, handle);
+      expect(await within(() => Promise.resolve(response))).toBe(response);
+      expect(within(() => response)).toBe(response);
+      expect(lastAnswer(response)).toBe(response);
+    }
+  });
+});
+
+describe('a body without a length', () => {
+  // As one of HTTP/2: it has neither `content-length` nor `transfer-encoding`.
+  const post = (body: BodyInit): Request =>
+    new Request('http://localhost/', { method: 'POST', body, duplex: 'half' } as RequestInit);
+  const chunks = (count: number): ReadableStream =>
+    new ReadableStream({
+      start(controller) {
+        for (let i = 0; i < count; i++)
+          controller.enqueue(new TextEncoder().encode('x'.repeat(100)));
+        controller.close();
+      },
+    });
+  const answerTo = async (
+    request: Request,
+    handle: (request: Request) => Promise<unknown>,
+  ): Promise<Response> => {
+    const { gate } = setUp();
+    const given = withinLimits(gate, request, address, async () => {
+      const value = await handle(request);
+      return new Response(String(value));
+    });
+    return (await given) as Response;
+  };
+  const WAYS: Record<string, (request: Request) => Promise<unknown>> = {
+    'text()': async (request) => (await request.text()).length,
+    'the stream': async (request) => {
+      let bytes = 0;
+      for await (const chunk of request.body ?? []) bytes += (chunk as Uint8Array).length;
+      return bytes;
+    },
+    'a clone': async (request) => {
+      const copy = request.clone();
+      expect([copy.method, copy.url]).toEqual([request.method, request.url]);
+      const [own, other] = await Promise.all([request.text(), copy.text()]);
+      expect(own).toBe(other);
+      return other.length;
+    },
+  };
+
+  it.each(Object.entries(WAYS))('is counted as it is read by %s', async (_name, read) => {
+    const fits = await answerTo(post(chunks(10)), read);
+    expect([fits.status, await fits.text()]).toEqual([200, '1000']);
+    const over = await answerTo(post(chunks(11)), read);
+    expect([over.status, await over.json()]).toMatchObject([413, { code: 'payload_too_large' }]);
+  });
+
+  it('is none where the request has no body', async () => {
+    const request = new Request('http://localhost/', { method: 'POST' });
+    const answer = await answerTo(request, (given) => Promise.resolve(given.body));
+    expect(await answer.text()).toBe('null');
+  });
+});
+
+describe('a body that does not arrive in time', () => {
+  const post = (headers: Record<string, string>): Request =>
+    new Request('http://localhost/', {
+      method: 'POST',
+      headers,
+      body: new ReadableStream({
+        start: (controller) => controller.enqueue(new TextEncoder().encode('x')),
+      }),
+      duplex: 'half',
+    } as RequestInit);
+  const codeOf = async (given: unknown): Promise<unknown[]> => {
+    const answer = (await given) as Response;
+    return [answer.status, ((await answer.json()) as PortcullisError).code];
+  };
+
+  it.each([
+    ['of known length', { 'content-length': '10' }],
+    ['in chunks', { 'transfer-encoding': 'chunked' }],
+  ])('gets 408 if the handler reads its stream: %s', async (_name, headers) => {
+    const { clock, gate } = setUp();
+    const request = post(headers);
+    const given = withinLimits(gate, request, address, async () => {
+      for await (const _chunk of request.body ?? []);
+      return new Response();
+    });
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    clock.advance(1000);
+    expect(await codeOf(given)).toEqual([408, 'request_timeout']);
+  });
+
+  it.each([
+    ['of known length', { 'content-length': '10' }],
+    ['in chunks', { 'transfer-encoding': 'chunked' }],
+  ])('gets 503 if the handler does not read on: %s', async (_name, headers) => {
+    const { clock, gate } = setUp();
+    const request = post(headers);
+    const { handle } = slow();
+    let isRead = false;
+    const given = withinLimits(gate, request, address, async () => {
+      const reader = request.body?.getReader();
+      expect((await reader?.read())?.value?.length).toBe(1);
+      isRead = true;
+      return handle();
+    });
+    await until(() => isRead);
+    clock.advance(1000);
+    expect(await codeOf(given)).toEqual([503, 'handler_timeout']);
+  });
+
+  it('gets 503 if it has arrived and is no JSON', async () => {
+    const { clock, gate } = setUp();
+    const request = new Request('http://localhost/', {
+      method: 'POST',
+      headers: { 'content-length': '4' },
+      body: 'text',
+    });
+    let isRead = false;
+    const given = withinLimits(gate, request, address, async () => {
+      await expect(request.json()).rejects.toThrow();
+      isRead = true;
+      return forever();
+    });
+    await until(() => isRead);
+    clock.advance(1000);
+    expect(await codeOf(given)).toEqual([503, 'handler_timeout']);
+  });
+
+  it('keeps the body of known length that the host has: asked for, and read another way', async () => {
+    const { gate } = setUp();
+    const request = new Request('http://localhost/', {
+      method: 'POST',
+      headers: { 'content-length': '4' },
+      body: 'text',
+    });
+    const given = withinLimits(gate, request, address, async () => {
+      expect([request.body === request.body, request.bodyUsed]).toEqual([true, false]);
+      const copy = request.clone();
+      expect([await copy.text(), await new Response(request.body).text()]).toEqual([
+        'text',
+        'text',
+      ]);
+      expect(request.bodyUsed).toBe(true);
+      return new Response('ok');
+    });
+    expect(await ((await given) as Response).text()).toBe('ok');
+  });
+});
+
+// HTTP/2 of `Bun.serve`, an option of Bun that it calls experimental; `requests-node.spec.ts` has Node's.
+describe.skipIf(!('bun' in process.versions))('a body of HTTP/2 on Bun', () => {
+  it('is counted without `content-length`', async () => {
+    const { portcullis } = await import('../dist/bun.js');
+    const guard = portcullis({ limits: {}, requests: { maxPayloadSize: 1000 } });
+    const server = Bun.serve({
+      port: 0,
+      hostname: '127.0.0.1',
+      http2: true,
+      fetch: guard.fetch(async (request: Request) => Response.json((await request.text()).length)),
+    });
+    const session = connect(`http://127.0.0.1:${server.port}`);
+    try {
+      for (const [bytes, expected] of [
+        [1000, 200],
+        [1001, 413],
+      ] as const) {
+        const stream = session.request({ ':method': 'POST', ':path': '/' });
+        stream.end('x'.repeat(bytes));
+        const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
+        expect([bytes, headers[':status']]).toEqual([bytes, expected]);
+        stream.close();
+      }
+      expect(guard.snapshot().requests?.refused).toEqual({ payload_too_large: 1 });
+    } finally {
+      session.destroy();
+      void server.stop(true);
+      guard.close();
+    }
   });
 });

@@ -55,7 +55,9 @@ interface Body {
   /** True while the handler waits for a read. */
   isAwaited: boolean;
   /** Reads the body through the counting stream, where its length is unknown. */
-  readonly counted: Response | undefined;
+  counted: Response | undefined;
+  /** Stream of a body of known length, once the handler has asked for it. */
+  stream: ReadableStream<Uint8Array> | null | undefined;
 }
 /** Key of a request's seat. Stored on the request: every garbage collection would visit the entry of a WeakMap. */
 const IN_FLIGHT = Symbol('portcullis.inFlight');
@@ -86,10 +88,19 @@ export function lastAnswer(result: unknown): unknown {
     result.headers.set('connection', 'close');
     return result;
   } catch {
-    // The headers of a response that `fetch` returned cannot be changed.
+    return copiedLast(result);
+  }
+}
+
+/** The headers of a response that `fetch` returned cannot be changed. */
+function copiedLast(result: Response): Response {
+  try {
     const last = new Response(result.body, result);
     last.headers.set('connection', 'close');
     return last;
+  } catch {
+    // Its body was read, or it is an error: the host answers as it would without us.
+    return result;
   }
 }
 
@@ -110,19 +121,25 @@ const READERS = Object.fromEntries(
         const read = (Object.getPrototypeOf(this) as Record<string, Read>)[name];
         if (body === undefined) return read?.call(this);
         body.isAwaited = true;
-        const value = await (body.counted === undefined
-          ? read?.call(this)
-          : fromResponse?.call(body.counted));
-        body.isAwaited = false;
-        return value;
+        try {
+          return await (body.counted === undefined
+            ? read?.call(this)
+            : fromResponse?.call(body.counted));
+        } finally {
+          // A text that is no JSON has arrived, too.
+          body.isAwaited = false;
+        }
       },
     ];
   }),
 );
 
-/** Returns the host's own signal, behind ours. */
-const ownSignal = (request: Request): AbortSignal =>
-  Reflect.get(Object.getPrototypeOf(request) as object, 'signal', request) as AbortSignal;
+/** Returns a property of the host's own, behind ours. */
+const ownOf = (request: Request, name: 'body' | 'signal'): unknown =>
+  Reflect.get(Object.getPrototypeOf(request) as object, name, request);
+const ownSignal = (request: Request): AbortSignal => ownOf(request, 'signal') as AbortSignal;
+const ownBody = (request: Request): ReadableStream<Uint8Array> | null =>
+  ownOf(request, 'body') as ReadableStream<Uint8Array> | null;
 
 // A getter, since few handlers use the signal and the host makes its own lazily.
 const SIGNAL = {
@@ -145,26 +162,82 @@ export function waitingOn(request: Request): WaitingClient {
   };
 }
 
-/** Returns a stream that counts a body of unknown length as it is read. */
-function counted(
-  body: ReadableStream<Uint8Array>,
-  inFlight: InFlightRequest,
+/** A reader of the host, whose types differ between the hosts. */
+interface BodyReader {
+  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+  cancel(reason?: unknown): Promise<void>;
+}
+
+/**
+ * Returns a stream that notes when its reader waits for a body.
+ * @param source returns the reader of the host's stream; called at the first read
+ * @param counting counts the bytes as they are read, where the length is unknown
+ */
+function noted(
+  source: () => BodyReader,
+  state: Body,
+  counting: InFlightRequest | undefined,
 ): ReadableStream<Uint8Array> {
-  const reader = body.getReader();
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const { done, value } = await reader.read();
-      if (done) return controller.close();
-      if (inFlight.countBody(value.byteLength)) return controller.enqueue(value);
-      await reader.cancel().catch(() => undefined);
-      controller.error(
-        new ArgumentRangeError('the body is larger than maxPayloadSize', {
-          field: 'body',
-        }),
-      );
+  let reader: BodyReader | undefined;
+  const read = async () => {
+    state.isAwaited = true;
+    try {
+      return await (reader ??= source()).read();
+    } finally {
+      state.isAwaited = false;
+    }
+  };
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const { done, value } = await read();
+        if (done || value === undefined) return controller.close();
+        if (counting?.countBody(value.byteLength) !== false) return controller.enqueue(value);
+        await reader?.cancel().catch(() => undefined);
+        controller.error(
+          new ArgumentRangeError('the body is larger than maxPayloadSize', {
+            field: 'body',
+          }),
+        );
+      },
+      cancel: (reason) => (reader ?? source()).cancel(reason),
     },
-    cancel: (reason) => reader.cancel(reason),
-  });
+    // Without a queue, each pull is a read of the handler.
+    { highWaterMark: 0 },
+  );
+}
+
+// Shared by all requests, as the readers are.
+const STREAM = {
+  configurable: true,
+  get(this: WatchedRequest): ReadableStream<Uint8Array> | null {
+    const body = this[BODY];
+    const own = ownBody(this);
+    if (body === undefined) return own;
+    if (body.counted !== undefined) return body.counted.body;
+    // The host's own may be another one after `clone()`.
+    return (body.stream ??=
+      own && noted(() => (ownBody(this) ?? own).getReader(), body, undefined));
+  },
+};
+const BODY_USED = {
+  configurable: true,
+  get(this: WatchedRequest): boolean {
+    return this[BODY]?.counted?.bodyUsed === true;
+  },
+};
+
+/** `clone()` of a request whose body is counted: the host refuses it, since the counting stream reads its body. */
+function cloneCounted(this: WatchedRequest): Request {
+  const { url, method, headers, signal } = this;
+  const init = { method, headers, signal, body: this[BODY]?.counted?.clone().body ?? null };
+  // Node asks for `duplex` with a stream; the types of neither host know it.
+  return new Request(url, { ...init, duplex: 'half' } as RequestInit);
+}
+
+/** Ends the stream of an answer that no client gets: it would stay open. */
+function drop(answer: unknown): void {
+  if (answer instanceof Response) answer.body?.cancel().catch(() => undefined);
 }
 
 /** Puts our signal and our counting body readers in front of the request's own. */
@@ -180,22 +253,22 @@ function watch(
   if (isHandshake) return;
   Object.defineProperty(request, 'signal', SIGNAL);
   if (!hasBody) return;
-  let response: Response | undefined;
-  if (isCounted && request.body !== null) {
+  const body: Body = { isAwaited: false, counted: undefined, stream: undefined };
+  const own = isCounted ? request.body : null;
+  if (own !== null) {
     const type = request.headers.get('content-type');
-    response = new Response(
-      counted(request.body, inFlight),
+    // Locks the host's body at once: no copy of the request reads it uncounted.
+    const reader = own.getReader();
+    body.counted = new Response(
+      noted(() => reader, body, inFlight),
       type === null ? {} : { headers: { 'content-type': type } },
     );
-    Object.defineProperty(request, 'body', { configurable: true, get: () => response?.body });
-    Object.defineProperty(request, 'bodyUsed', {
-      configurable: true,
-      get: () => response?.bodyUsed,
-    });
+    Object.defineProperty(request, 'bodyUsed', BODY_USED);
+    Object.defineProperty(request, 'clone', { configurable: true, value: cloneCounted });
   }
-  const body: Body = { isAwaited: false, counted: response };
   request[BODY] = body;
   inFlight.waitsForBody = () => body.isAwaited;
+  Object.defineProperty(request, 'body', STREAM);
   Object.assign(request, READERS);
 }
 
@@ -243,8 +316,8 @@ export function withinLimits<T>(
   respond: Respond = responseOf,
   passing: Passing = asksForWebSocket(request) ? HANDSHAKE : PLAIN,
 ): T | Response | Promise<Response | Awaited<T>> {
-  const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
-  const contentLength = hasBody ? request.headers.get('content-length') : null;
+  const mayHaveBody = request.method !== 'GET' && request.method !== 'HEAD';
+  const contentLength = mayHaveBody ? request.headers.get('content-length') : null;
   const length = lengthOf(contentLength);
   const asked = limiter.rates && {
     request,
@@ -272,19 +345,34 @@ export function withinLimits<T>(
       ? undefined
       : refusalOf(limiter, inFlight.refusal, request, respond);
   const finished = <V>(value: V): V | Response | Promise<Response> => {
+    const response = refused();
+    if (response !== undefined) {
+      drop(value);
+      return response;
+    }
     const outcome = rated();
     if (outcome === undefined) return value;
-    if (outcome.refusal === undefined) return outcome.finish(value);
-    // Nobody reads the response of the handler: its stream would stay open.
-    if (value instanceof Response) value.body?.cancel().catch(() => undefined);
-    return refusalOf(limiter, outcome.refusal, request, respond);
+    if (outcome.refusal !== undefined) {
+      drop(value);
+      return refusalOf(limiter, outcome.refusal, request, respond);
+    }
+    try {
+      return outcome.finish(value);
+    } catch {
+      // A response whose body was read, or an error: the host answers as it would without us.
+      return value;
+    }
   };
   let result: T;
   try {
     watch(
       request,
       inFlight,
-      hasBody && (contentLength !== null || request.headers.has('transfer-encoding')),
+      // HTTP/2 has neither header where the client does not know the length.
+      mayHaveBody &&
+        (contentLength !== null ||
+          request.headers.has('transfer-encoding') ||
+          request.body !== null),
       length === undefined,
       passing,
     );
@@ -298,34 +386,40 @@ export function withinLimits<T>(
   }
   if (!(result instanceof Promise)) {
     inFlight.end();
-    return refused() ?? finished(result);
+    return finished(result);
   }
   return new Promise<Response | Awaited<T>>((resolve, reject) => {
+    let isAnswered = false;
+    // Frees the seat now: a handler that never ends would keep it.
+    const answer = (given: () => Response | Promise<Response> | Awaited<T>): void => {
+      isAnswered = true;
+      inFlight.end();
+      try {
+        resolve(given());
+      } catch (error) {
+        reject(error);
+      }
+    };
+    inFlight.onRefused = (code) =>
+      answer(() => {
+        inFlight.rated?.settle(503);
+        return refusalOf(limiter, code, request, respond);
+      });
     inFlight.watchClient(
       () => ownSignal(request).aborted,
-      () => {
-        inFlight.end();
-        inFlight.rated?.settle(503);
-        resolve(markRefused(new Response(null, { status: 503 })));
-      },
+      // Its cost stays spent, since no status has decided about it: a client could get each of them back.
+      () => answer(() => markRefused(new Response(null, { status: 503 }))),
     );
-    inFlight.onRefused = (code) => {
-      // Frees the seat now: a handler that never ends would keep it.
-      inFlight.end();
-      inFlight.rated?.settle(503);
-      resolve(refusalOf(limiter, code, request, respond));
-    };
     (result as Promise<Awaited<T>>).then(
-      (value) => {
-        inFlight.end();
-        resolve(refused() ?? finished(value));
-      },
+      (value) => (isAnswered ? drop(value) : answer(() => finished(value))),
       (error: unknown) => {
-        inFlight.end();
-        rated()?.settle(500);
-        const response = refused();
-        if (response === undefined) reject(error);
-        else resolve(response);
+        if (isAnswered) return;
+        answer(() => {
+          rated()?.settle(500);
+          const response = refused();
+          if (response === undefined) throw error;
+          return response;
+        });
       },
     );
   });

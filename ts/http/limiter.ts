@@ -68,6 +68,8 @@ const REFUSALS: Readonly<
   request_timeout: [408, 'Request was not received in time'],
   handler_timeout: [503, 'Request took too long'],
 };
+/** Default of the questions to a host; one function for all requests. */
+const no = (): boolean => false;
 /** Interval at which a request under way asks its host whether the client is gone. */
 const CLIENT_CHECK_MS = 1000;
 
@@ -101,8 +103,10 @@ export class InFlightRequest extends RunningRequest {
   #bytes = 0;
   #isOver = false;
   /** True while the handler waits for a body that has not arrived whole. */
-  waitsForBody: () => boolean = () => false;
-  #isGone: () => boolean = () => false;
+  waitsForBody: () => boolean = no;
+  /** True once the client has the beginning of the response: the timeout is over. */
+  hasBegun: () => boolean = no;
+  #isGone: () => boolean = no;
   #onGone: (() => void) | undefined;
   /** Called once, when the request has to end before its handler does. */
   onRefused: ((code: RequestRefusalCode) => void) | undefined;
@@ -150,11 +154,16 @@ export class InFlightRequest extends RunningRequest {
   #arm(): void {
     const delayMs = Math.min(this.#leftMs, CLIENT_CHECK_MS);
     this.#leftMs -= delayMs;
-    this.#timer = this.#timers.setTimeout(() => this.#onTimer(), {
-      delayMs,
-      ref: false,
-      name: 'requests.timeout',
-    });
+    try {
+      this.#timer = this.#timers.setTimeout(() => this.#onTimer(), {
+        delayMs,
+        ref: false,
+        name: 'requests.timeout',
+      });
+    } catch {
+      // The timers are closed, and strict: the request is served without a timeout.
+      this.#leftMs = Infinity;
+    }
   }
 
   get trace(): RequestTrace | undefined {
@@ -193,7 +202,8 @@ export class InFlightRequest extends RunningRequest {
       this.abort('The client is gone');
       this.#onGone?.();
     } else if (this.#leftMs > 0) this.#arm();
-    else this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
+    else if (!this.hasBegun())
+      this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
   }
 
   /** Ends the request before its handler does. */

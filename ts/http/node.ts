@@ -42,17 +42,67 @@ const isHttp2 = (request: IncomingMessage): boolean => request.httpVersionMajor 
 const onClientGone = (request: IncomingMessage, end: () => void): (() => void) =>
   isHttp2(request) ? () => undefined : onSocketClose(request.socket, end);
 
+/** The part of a response that is no documented API. */
+interface Internals {
+  /** False until the head is on its way; `headersSent` is true from `writeHead()` on. HTTP/2 has none. */
+  readonly _headerSent?: boolean;
+}
+const isBun = 'bun' in process.versions;
+
+/** True once a response is on its way to the client. Bun's `_headerSent` is always false. */
+const hasBegun = (response: ServerResponse & Internals): boolean =>
+  response.headersSent && (isBun || response._headerSent !== false);
+
+/**
+ * True if a request may have a body. HTTP/2 has no `transfer-encoding`: a stream has a body unless its headers
+ * end it.
+ */
+function mayHaveBody(request: IncomingMessage): boolean {
+  const { headers } = request;
+  if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined)
+    return true;
+  return isHttp2(request) && streamOf(request)?.endAfterHeaders !== true;
+}
+
+/** The part of an `Http2Stream` that is used here. */
+interface Http2Stream {
+  readonly endAfterHeaders?: boolean;
+  close(): void;
+}
+
+/** Returns the stream of a request of HTTP/2. */
+const streamOf = (request: IncomingMessage): Http2Stream | undefined =>
+  (request as { readonly stream?: Http2Stream }).stream;
+
+/** Calls the callback of `write()` or `end()`, without an error: few handlers expect one. */
+function callBack(...given: unknown[]): void {
+  const callback = given.find((value) => typeof value === 'function');
+  if (callback !== undefined) process.nextTick(callback as () => void);
+}
+
 /** Makes a response ignore its handler: we have answered in its place. */
 function silence(response: ServerResponse): void {
   const chain = (): ServerResponse => response;
+  const nothing = (): undefined => undefined;
   Object.assign(response, {
     writeHead: chain,
     setHeader: chain,
-    removeHeader: () => undefined,
+    setHeaders: chain,
+    removeHeader: nothing,
     appendHeader: chain,
-    flushHeaders: () => undefined,
-    write: () => false,
-    end: chain,
+    addTrailers: nothing,
+    flushHeaders: nothing,
+    writeContinue: nothing,
+    writeEarlyHints: nothing,
+    writeProcessing: nothing,
+    write(...given: unknown[]): boolean {
+      callBack(...given);
+      return false;
+    },
+    end(...given: unknown[]): ServerResponse {
+      callBack(...given);
+      return response;
+    },
   });
 }
 
@@ -82,7 +132,10 @@ function sendAnswer(
     // HTTP/2 has no such header, and its socket belongs to the other streams, too.
     const { connection: _, ...others } = headers;
     response.writeHead(status, others);
-    response.end(body);
+    // The rest of the body is of no use: the client is told to stop (RFC 9113, section 8.1).
+    response.end(body, () => {
+      if (!request.complete) streamOf(request)?.close();
+    });
     return silence(response);
   }
   response.writeHead(status, isLast ? { ...headers, connection: 'close' } : headers);
@@ -133,6 +186,7 @@ export function guardHandler(
     );
     if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
     const inFlight = admitted;
+    inFlight.hasBegun = () => hasBegun(response);
     inFlight.startTimeout();
     IN_FLIGHT.set(request, inFlight);
     inFlight.onRefused = (code) => {
@@ -142,14 +196,16 @@ export function guardHandler(
     const over = (): void => {
       forget();
       if (!response.writableFinished) inFlight.abort('The client is gone');
-      inFlight.rated?.settle(response.statusCode);
+      // Before the answer, the status is none: a client that leaves could get each of its costs back.
+      if (response.headersSent) inFlight.rated?.settle(response.statusCode);
+      inFlight.rated = undefined;
       inFlight.end();
     };
     for (const [name, value] of Object.entries(inFlight.rated?.headers ?? {}))
       response.setHeader(name, value);
     const forget = onClientGone(request, over);
     response.once('close', over);
-    if (length !== undefined || request.headers['transfer-encoding'] !== undefined) {
+    if (mayHaveBody(request)) {
       // A handler that has not begun to read the body does not wait for it.
       inFlight.waitsForBody = () => !request.complete && request.readableFlowing !== null;
       const push = request.push.bind(request);
