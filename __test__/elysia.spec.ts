@@ -588,6 +588,54 @@ describe('refusals', () => {
     expect(refused.headers).toMatch(/retry-after: \d/);
   });
 
+  it.each(['json', 'problem'])(
+    'in the format %s have the media type of the body that onError returns',
+    async (refusalFormat) => {
+      const standard = refusalFormat === 'json' ? 'application/json' : 'application/problem+json';
+      const rate = { limit: 1, windowMs: 60_000 };
+      const hooks: [string, (context: { error: unknown }) => unknown, string | null][] = [
+        ['text', () => 'text', 'text/plain'],
+        [
+          'own',
+          () => new Response('<b>own</b>', { headers: { 'content-type': 'text/html' } }),
+          'text/html',
+        ],
+        ['untyped', () => new Response(new Uint8Array(2)), null],
+        [
+          'fields',
+          ({ error }) => ({ ...(error as { response: object }).response }),
+          'application/json',
+        ],
+        ['nothing', () => undefined, standard],
+        ['the error', ({ error }) => (error as { response: unknown }).response, standard],
+      ];
+      for (const [kind, hook, type] of hooks) {
+        const guard = portcullis({
+          limits: {},
+          requests: { rate: { perRoute: { '/guard': rate } } },
+          refusalFormat: refusalFormat as 'json',
+        });
+        const app = new Elysia()
+          .use(guard)
+          .onError(hook)
+          .get('/guard', () => 'hello')
+          .get('/route', () => 'hello', { portcullis: { rate } });
+        for (const path of ['/guard', '/route']) {
+          const url = `http://localhost${path}`;
+          await app.handle(new Request(url));
+          const { headers } = await app.handle(new Request(url));
+          expect([kind, path, headers.get('content-type')?.split(';')[0] ?? null]).toEqual([
+            kind,
+            path,
+            type,
+          ]);
+          expect(headers.get('retry-after')).toBe('60');
+        }
+        guard.decorator.portcullis.close();
+      }
+    },
+  );
+
   it('stay as they are behind hooks of onError that return nothing', async () => {
     const server = await app('an app with onError', { first: 'silent', ...LIMITS });
     const large = await post(server);
