@@ -836,6 +836,17 @@ describe('other ways to a server', () => {
 });
 
 describe('a refused handshake', () => {
+  it('that cannot be completed gets its status, though the guard refuses by close code', async () => {
+    const options = { limits: { maxTotalConnections: 0 }, refuseWith: 'close' };
+    const server = await app('a plain route', options);
+    const { status, body } = await server.handshake({ 'Sec-WebSocket-Key': 'short' });
+    expect([status, JSON.parse(body)]).toMatchObject([503, { code: 'total_limit' }]);
+    // One that can be completed opens a socket, which is closed.
+    expect((await server.handshake()).status).toBe(101);
+    const stats = JSON.parse(await server.get('/stats')) as { refused: object };
+    expect(stats.refused).toEqual({ total_limit: 2 });
+  });
+
   it('is answered alike on every route, and passes the hooks of its route', async () => {
     const server = await app('routes with hooks, and one without');
     await server.open('/plain');
