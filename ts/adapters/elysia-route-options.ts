@@ -23,7 +23,11 @@ export interface RouteRate extends RequestRate {
   readonly by?: 'ip' | 'user' | undefined;
 }
 
-/** Options of one route, beside its handlers: `.ws('/ws', { portcullis: { maxConnections: 100 }, ... })`. */
+/**
+ * Options of one route, beside its handlers: `.ws('/ws', { portcullis: { maxConnections: 100 }, ... })`. Elysia writes
+ * the hook of the guard into the object that holds `portcullis`: give each route an object of its own. One that the
+ * routes of two guards share has the hook of the first guard, whose verifier then judges the tokens of both.
+ */
 export interface RouteGuardOptions {
   /**
    * Connections of this route: 0 to 2^32 - 2, or `Infinity`; one more gets 503 (close 1013). Counts on top of the
