@@ -627,7 +627,8 @@ class ElysiaAdapter {
     // Beyond a global guard, no one has asked for the client before.
     const unknown = this.#guard.refusesUnknown(request, this.#peerOf(request), headerOf(request));
     if (unknown !== undefined) return this.#refused(unknown, request, context);
-    const clientOf = (): string => this.#clientOf(request);
+    let client: string | undefined;
+    const clientOf = (): string => (client ??= this.#clientOf(request));
     const outcome = route.judge({ method, url, clientOf, traced: request }, context.user);
     if (outcome?.refusal === undefined) {
       Object.assign(set.headers, outcome?.headers);
