@@ -4738,7 +4738,7 @@ interface MessageRouterOptions<C = TypedWebSocketConnection> {
     /**
      * Called with the error of a handler or check that throws or rejects, and with the connection, whose
      * `requestId` and `traceparent` are those of its handshake behind a guard. The client gets
-     * `handler_failed` without details. Default: none.
+     * `handler_failed` without details. A check that returns a promise fails, too. Default: none.
      */
     readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
     /** Called for each message over the rate of its type, before the action is taken. Default: none. */

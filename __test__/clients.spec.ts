@@ -81,6 +81,7 @@ describe('requests in flight', () => {
           if (answer instanceof InFlightRequest) {
             expect(expected).toBeUndefined();
             answer.onRefused = () => answer.end();
+            answer.startTimeout();
             all.push({ request: answer, client, end: clock.now() + timeoutMs });
           } else expect(answer).toBe(expected);
         } else if (choice < 9) {

@@ -2,7 +2,7 @@ import { Elysia } from 'elysia';
 import { afterEach, describe, expect, it } from 'vitest';
 import { checkedScoping } from '../dist/adapters/elysia-scope.js';
 import { portcullis } from '../dist/elysia.js';
-import type { PageSnapshot, PortcullisError } from '../dist/index.js';
+import type { PageSnapshot, PortcullisError, RateRefusal } from '../dist/index.js';
 import { SECRET, token } from './fixtures/sign.js';
 import { ask, cleanUp, closeCode, type Server, start, startAlone } from './servers/start.js';
 
@@ -24,6 +24,49 @@ it('a route that answers at once does so behind the guard, too', () => {
   for (const path of ['/', '/rated'])
     expect(app.fetch(new Request(`http://localhost${path}`))).toBeInstanceOf(Response);
   guard.decorator.portcullis.close();
+});
+
+describe('the rate of a route', () => {
+  const rate = { limit: 1, windowMs: 60_000 };
+  const told: RateRefusal[] = [];
+  const onRateRefused = (refusal: RateRefusal): void => void told.push(refusal);
+  /** Statuses of two requests of one client, and fields of the second answer. */
+  async function twice(options: object): Promise<unknown[]> {
+    told.length = 0;
+    const guard = portcullis({ limits: {}, clientAddress: () => '2001:db8::1', ...options });
+    const app = new Elysia().use(guard).get('/', () => 'hello', { portcullis: { rate } });
+    const statuses: number[] = [];
+    let headers = new Headers();
+    for (let at = 0; at < 2; at++) {
+      const response = await app.handle(new Request('http://localhost/'));
+      statuses.push(response.status);
+      headers = response.headers;
+    }
+    guard.decorator.portcullis.close();
+    return [...statuses, headers.get('ratelimit'), headers.get('x-ratelimit-remaining')];
+  }
+
+  it('takes mode, header fields and onRateRefused of the rates of the guard', async () => {
+    const of = (given: object): object => ({ requests: { rate: { onRateRefused, ...given } } });
+    expect(await twice({})).toEqual([200, 429, '"route";r=0;t=60', null]);
+    expect(await twice(of({}))).toEqual([200, 429, '"route";r=0;t=60', null]);
+    expect(told).toMatchObject([{ scope: 'route', key: '2001:db8:0:0::/64', isEnforced: true }]);
+    expect(await twice(of({ mode: 'observe' }))).toEqual([200, 200, null, null]);
+    expect(told).toMatchObject([{ scope: 'route', isEnforced: false }]);
+    expect(await twice(of({ headers: [], ipv6PrefixBits: 48 }))).toEqual([200, 429, null, null]);
+    expect(told).toMatchObject([{ key: '2001:db8:0::/48' }]);
+    // The older fields tell the limit with the least left: that of the route.
+    const perIp = { limit: 9, windowMs: 60_000 };
+    expect(await twice(of({ headers: ['x-ratelimit'], perIp }))).toEqual([200, 429, null, '0']);
+  });
+
+  it('is only observed where the guard observes its limits, and counts no exempt client', async () => {
+    const requests = { rate: { onRateRefused } };
+    expect(await twice({ limits: { mode: 'observe' }, requests })).toEqual([200, 200, null, null]);
+    expect(told).toMatchObject([{ scope: 'route', isEnforced: false }]);
+    expect(await twice({ exempt: ['2001:db8::/32'], requests })).toEqual([200, 200, null, null]);
+    expect(told).toEqual([]);
+  });
 });
 
 describe('scoping', () => {
@@ -545,6 +588,54 @@ describe('refusals', () => {
     expect(refused.headers).toMatch(/retry-after: \d/);
   });
 
+  it.each(['json', 'problem'])(
+    'in the format %s have the media type of the body that onError returns',
+    async (refusalFormat) => {
+      const standard = refusalFormat === 'json' ? 'application/json' : 'application/problem+json';
+      const rate = { limit: 1, windowMs: 60_000 };
+      const hooks: [string, (context: { error: unknown }) => unknown, string | null][] = [
+        ['text', () => 'text', 'text/plain'],
+        [
+          'own',
+          () => new Response('<b>own</b>', { headers: { 'content-type': 'text/html' } }),
+          'text/html',
+        ],
+        ['untyped', () => new Response(new Uint8Array(2)), null],
+        [
+          'fields',
+          ({ error }) => ({ ...(error as { response: object }).response }),
+          'application/json',
+        ],
+        ['nothing', () => undefined, standard],
+        ['the error', ({ error }) => (error as { response: unknown }).response, standard],
+      ];
+      for (const [kind, hook, type] of hooks) {
+        const guard = portcullis({
+          limits: {},
+          requests: { rate: { perRoute: { '/guard': rate } } },
+          refusalFormat: refusalFormat as 'json',
+        });
+        const app = new Elysia()
+          .use(guard)
+          .onError(hook)
+          .get('/guard', () => 'hello')
+          .get('/route', () => 'hello', { portcullis: { rate } });
+        for (const path of ['/guard', '/route']) {
+          const url = `http://localhost${path}`;
+          await app.handle(new Request(url));
+          const { headers } = await app.handle(new Request(url));
+          expect([kind, path, headers.get('content-type')?.split(';')[0] ?? null]).toEqual([
+            kind,
+            path,
+            type,
+          ]);
+          expect(headers.get('retry-after')).toBe('60');
+        }
+        guard.decorator.portcullis.close();
+      }
+    },
+  );
+
   it('stay as they are behind hooks of onError that return nothing', async () => {
     const server = await app('an app with onError', { first: 'silent', ...LIMITS });
     const large = await post(server);
@@ -745,6 +836,17 @@ describe('other ways to a server', () => {
 });
 
 describe('a refused handshake', () => {
+  it('that cannot be completed gets its status, though the guard refuses by close code', async () => {
+    const options = { limits: { maxTotalConnections: 0 }, refuseWith: 'close' };
+    const server = await app('a plain route', options);
+    const { status, body } = await server.handshake({ 'Sec-WebSocket-Key': 'short' });
+    expect([status, JSON.parse(body)]).toMatchObject([503, { code: 'total_limit' }]);
+    // One that can be completed opens a socket, which is closed.
+    expect((await server.handshake()).status).toBe(101);
+    const stats = JSON.parse(await server.get('/stats')) as { refused: object };
+    expect(stats.refused).toEqual({ total_limit: 2 });
+  });
+
   it('is answered alike on every route, and passes the hooks of its route', async () => {
     const server = await app('routes with hooks, and one without');
     await server.open('/plain');

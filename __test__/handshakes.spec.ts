@@ -564,3 +564,15 @@ describe.each([1, 2, 3, 4])('the judgement agrees with a naive model (seed %i)',
     expect(['*', '', 'h:80'].map(targetOf)).toEqual(['*', '', 'h:80']);
   });
 });
+
+const { elysia, bun } = SERVERS;
+describe.each(Object.entries({ elysia, bun }))('a handshake on Bun behind %s', (_name, command) => {
+  it('gives its seat back when its client leaves, though its handler never settles', async () => {
+    const server = await start(command, { limits: {}, leaseTimeoutMs: 3_600_000 });
+    const { socket } = server.rawHandshake('/held');
+    await server.becomes(1);
+    socket.destroy();
+    await server.becomes(0);
+    await server.get('/release');
+  });
+});

@@ -170,6 +170,41 @@ describe('a router', () => {
     expect(told).toEqual(['a: check']);
   });
 
+  it('treats a check that returns a promise as a failed handler, and survives hooks that reject', async () => {
+    const told: string[] = [];
+    const reject = async (): Promise<never> => {
+      throw new Error('late');
+    };
+    const connection = { ip: '192.0.2.1' };
+    const router = new MessageRouter<typeof connection>({
+      onError: async (error, type) => {
+        told.push(`${type}: ${(error as Error).message}`);
+        await reject();
+      },
+      onRateExceeded: reject,
+    });
+    const checks: [string, () => Promise<boolean>][] = [
+      ['passes', async () => true],
+      ['rejects', reject],
+    ];
+    for (const [type, check] of checks)
+      router.on(
+        type,
+        () => told.push('handled'),
+        check as unknown as (payload: unknown) => payload is number,
+      );
+    const rate = { limit: 1, windowMs: 60_000, by: 'ip', action: 'drop' } as const;
+    router.on('rated', () => undefined, { rate });
+    const promised = 'check returned a promise, and its answer is needed at once';
+    for (const [type] of checks)
+      expect((await router.receive(JSON.stringify({ type }), connection))?.problem?.code).toBe(
+        'handler_failed',
+      );
+    for (let at = 0; at < 2; at++) void router.receive('{"type":"rated"}', connection);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(told).toEqual([`passes: ${promised}`, `rejects: ${promised}`, 'rated: late']);
+  });
+
   it('reports an answer that does not fit into JSON to the client and to onError', async () => {
     const told: string[] = [];
     const circle: Record<string, unknown> = {};

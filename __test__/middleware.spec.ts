@@ -1443,15 +1443,20 @@ describe('optional layers', () => {
     expect(strays).toMatchObject([{ kind: 'optional', error: { code: 'ERR_MIDDLEWARE_TIMEOUT' } }]);
   });
 
-  it('survive an onError that throws', async () => {
+  it.each([
+    [
+      'throws',
+      () => {
+        throw new Error('handler of errors');
+      },
+    ],
+    ['rejects', () => Promise.reject(new Error('handler of errors'))],
+  ])('survive an onError that %s', async (_how, onError) => {
     const { run } = chainOf(
       [{ name: 'x', optional: true, middleware: () => Promise.reject(new Error('x')) }],
-      {
-        onError: () => {
-          throw new Error('handler of errors');
-        },
-      },
+      { onError },
     );
     expect(await run({}, () => 'end')).toBe('end');
+    await turn();
   });
 });

@@ -318,6 +318,24 @@ describe('rates of requests', () => {
     const mapped = { ip: '::ffff:192.0.2.1' };
     expect(rates.explain(mapped)).toEqual(explained.slice(0, 1));
     expect(rates.explain({ ...mapped, cost: 2 })[0]?.wouldRefuse).toBe(true);
+    expect(rates.explain({ ...mapped, cost: 3 })[0]?.reason).toBe(
+      '2 in 1000 ms by ip: 1 left, a cost above the limit is never admitted',
+    );
+  });
+
+  it.each([
+    [null, 'client'],
+    [5, 'client'],
+    [{ ip: 5 }, 'ip'],
+    [{ route: 5 }, 'route'],
+    [{ key: {} }, 'key'],
+    [{ user: null }, 'user'],
+    [{ cost: '1' }, 'cost'],
+  ])('explain nothing of %o, and name %s', (question, field) => {
+    const { rates } = fetcher({ perIp: { limit: 2, windowMs: 1000 } });
+    expect(() => rates.explain(question as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field }) as Error,
+    );
   });
 
   it('survive functions of the application that fail', () => {
@@ -351,6 +369,60 @@ describe('rates of requests', () => {
     expect([send(), send()].map(({ status }) => status)).toEqual([200, 200]);
     const { cause } = await warned;
     expect(String(cause)).toContain('rate.key returned a promise');
+  });
+
+  it('count the cost 1 where `cost` returns a promise, whose rejection ends nothing', async () => {
+    process.once('warning', () => undefined);
+    for (const cost of [async () => 2, () => Promise.reject(new Error('of the application'))]) {
+      const { send } = fetcher({
+        perIp: { limit: 2, windowMs: 1000 },
+        cost: cost as unknown as () => number,
+      });
+      expect([send(), send(), send()].map(({ status }) => status)).toEqual([200, 200, 429]);
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  });
+
+  it('tell each client its own rate, though the application returns one response again and again', async () => {
+    const { send } = fetcher({
+      perIp: { limit: 9, windowMs: 1000 },
+      headers: ['ratelimit', 'x-ratelimit'],
+    });
+    const one = new Response(null, { status: 204, headers: { 'x-own': '1' } });
+    for (const left of [8, 7, 6]) {
+      const { status, headers } = send('/', { answer: one });
+      expect([status, headers.get('x-own'), headers.get('x-ratelimit-remaining')]).toEqual([
+        204,
+        '1',
+        String(left),
+      ]);
+      expect(headers.get('ratelimit')).toMatch(new RegExp(`^"ip";r=${left};t=1$`));
+      expect(headers.get('ratelimit-policy')).toBe('"ip";q=9;w=1');
+    }
+    expect(one.headers.get('ratelimit')).toBe('"ip";r=8;t=1');
+    // The host tells of a body that is sent twice; a copy would hide that behind an empty one.
+    const read = new Response('text');
+    const first = send('/', { answer: read });
+    expect([first, await first.text()]).toEqual([read, 'text']);
+    expect(send('/', { answer: read })).toBe(read);
+  });
+
+  it('keep the fields that a response has of other limits, in each of its copies', () => {
+    const { send } = fetcher({
+      perIp: { limit: 9, windowMs: 1000 },
+      headers: ['ratelimit', 'x-ratelimit'],
+    });
+    const fields = { ratelimit: '"route";r=7;t=1', 'x-ratelimit-limit': '8' };
+    const one = new Response(null, { headers: { ...fields, 'x-ratelimit-remaining': '7' } });
+    const told = [0, 1, 2].map(() => {
+      const response = send('/', { answer: one });
+      return headersOf(response, 'ratelimit', 'x-ratelimit-limit', 'x-ratelimit-remaining');
+    });
+    expect(told).toEqual([
+      ['"route";r=7;t=1, "ip";r=8;t=1', '8', '7'],
+      ['"route";r=7;t=1, "ip";r=7;t=1', '9', '7'],
+      ['"route";r=7;t=1, "ip";r=6;t=1', '9', '6'],
+    ]);
   });
 
   it('count an IPv6 client by its network', () => {

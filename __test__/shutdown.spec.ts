@@ -553,14 +553,18 @@ describe('a shutdown', () => {
     expect(closes.at(-1)).toBe('terminate');
   });
 
-  it('survives drainables that throw everywhere', async () => {
+  it.each([
+    [
+      'throw',
+      (name: string) => () => {
+        throw new Error(name);
+      },
+    ],
+    ['reject', (name: string) => () => Promise.reject(new Error(name))],
+  ])('survives drainables that throw everywhere, with hooks that %s', async (_how, failing) => {
     const { clock, shutdown } = setUp({
-      onPhase: () => {
-        throw new Error('onPhase');
-      },
-      onError: () => {
-        throw new Error('onError');
-      },
+      onPhase: failing('onPhase'),
+      onError: failing('onError'),
     });
     const fail = (): never => {
       throw new Error('drainable');

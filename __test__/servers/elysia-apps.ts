@@ -141,6 +141,11 @@ const APPS: Record<string, () => AnyElysia> = {
       .get('/seen', () => seen)
       .get('/stats', ({ portcullis: { manager } }) => manager.snapshot()) as AnyElysia;
   },
+  'a plain route': () =>
+    new Elysia()
+      .use(portcullis(rest))
+      .ws('/ws', echo)
+      .get('/stats', ({ portcullis: { manager } }) => manager.snapshot()) as AnyElysia,
   'a guard for each part': () =>
     new Elysia().use(part('/admin', 1)).use(part('/chat', 3)).ws('/free', echo) as AnyElysia,
   'a guard for a group': () =>

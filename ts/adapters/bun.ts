@@ -232,9 +232,17 @@ class BunAdapter {
       pending.end('reset');
       throw error;
     }
-    if (result instanceof Promise) return result.finally(() => pending.end('reset'));
-    pending.end('reset');
-    return result;
+    const abandon = (): void => void pending.end('reset');
+    if (!(result instanceof Promise)) {
+      abandon();
+      return result;
+    }
+    // A handler that never settles keeps no seat of a client that has left.
+    const forget = waitingOn(request).onGone(abandon);
+    return result.finally(() => {
+      forget();
+      abandon();
+    });
   }
 
   /** Makes `server.upgrade()` name the admission that its socket opens with. */

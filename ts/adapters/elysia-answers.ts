@@ -9,7 +9,7 @@ import { functionsOf, type ScopedApp } from './elysia-app-routes.js';
 
 /** The context of a request, as far as answers need it. */
 export interface AnswerContext {
-  readonly set: { headers: Record<string, unknown>; status?: number | string };
+  readonly set: { headers: Record<string, unknown> | Headers; status?: number | string };
 }
 
 /** An app, as far as Elysia's types hide it. */
@@ -43,21 +43,66 @@ const countOf = (hooks: unknown): number =>
 /** Headers that follow from the body, or that the server writes. */
 const OF_BODY = ['content-type', 'content-length', 'content-encoding', 'transfer-encoding', 'etag'];
 
-/** Returns the headers of an answer that Elysia does not write itself. */
-function headersOf({ headers }: Answer): Record<string, string> {
-  const { 'content-length': _, ...others } = headers;
-  return others;
+type ContextHeaders = AnswerContext['set']['headers'];
+
+function setHeader(headers: ContextHeaders, name: string, value: string): void {
+  if (headers instanceof Headers) headers.set(name, value);
+  else headers[name] = value;
 }
 
-/** Returns the error that stands for an answer: what `status()` returns, which hooks of `onError` know. */
-function errorOf({ status, headers, body }: Answer, errorWith: StatusError): unknown {
-  const isJson = headers['content-type']?.endsWith('json') === true;
-  let value: unknown = body;
+/** Replaces the headers of a context by those of an answer, but for those that follow from the body. */
+function replaceHeaders(headers: ContextHeaders, answer: Answer): void {
+  for (const name of OF_BODY) {
+    if (headers instanceof Headers) headers.delete(name);
+    else delete headers[name];
+  }
+  for (const [name, value] of Object.entries(answer.headers))
+    if (!OF_BODY.includes(name)) setHeader(headers, name, value);
+}
+
+/**
+ * The fields of a JSON body, as hooks of `onError` see them. Elysia calls `toResponse` once the body is the answer:
+ * only then its media type holds, and a hook that answers in its place has its own.
+ */
+class JsonBody {
+  readonly #answer: Answer;
+  readonly #set: AnswerContext['set'];
+
+  constructor(fields: object, answer: Answer, set: AnswerContext['set']) {
+    Object.assign(this, fields);
+    this.#answer = answer;
+    this.#set = set;
+  }
+
+  toResponse(): string {
+    const { headers, body } = this.#answer;
+    setHeader(this.#set.headers, 'content-type', headers['content-type']!);
+    return body;
+  }
+}
+
+/** Returns the value of a JSON body, and any other body as it is. */
+function valueOf({ headers, body }: Answer): unknown {
   try {
-    if (isJson) value = JSON.parse(body);
+    return headers['content-type']?.endsWith('json') === true ? JSON.parse(body) : body;
   } catch {
     // A body of the application that only claims to be JSON stays as it is.
+    return body;
   }
+}
+
+/**
+ * Returns the error that stands for an answer: what `status()` returns, which hooks of `onError` know. Writes the
+ * headers of the answer to the context.
+ */
+function errorOf(answer: Answer, { set }: AnswerContext, errorWith: StatusError): unknown {
+  const { status, headers } = answer;
+  replaceHeaders(set.headers, answer);
+  const value = valueOf(answer);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return errorWith(status, new JsonBody(value, answer, set));
+  const type = headers['content-type'];
+  if (type !== undefined) setHeader(set.headers, 'content-type', type);
   return errorWith(status, value);
 }
 
@@ -180,12 +225,10 @@ export class AppAnswers {
   }
 
   async #respond(answer: Answer, app: AnsweringApp, context: AnswerContext): Promise<Response> {
-    const { set } = context;
-    for (const name of OF_BODY) delete set.headers[name];
-    Object.assign(set.headers, headersOf(answer));
-    return this.#handlesErrors(app)
-      ? app.handleError(context, errorOf(answer, this.#errorWith))
-      : withHeaders(responseOf(answer), context);
+    if (this.#handlesErrors(app))
+      return app.handleError(context, errorOf(answer, context, this.#errorWith));
+    replaceHeaders(context.set.headers, answer);
+    return withHeaders(responseOf(answer), context);
   }
 
   /**
@@ -196,18 +239,18 @@ export class AppAnswers {
   inRoute(answer: Answer, context: AnswerContext): Response {
     const app = this.#appOf();
     if (app === undefined || !this.#handlesErrors(app)) return responseOf(answer);
-    Object.assign(context.set.headers, headersOf(answer));
     // Elysia answers an error of a route with 500 unless a status is set.
     context.set.status = answer.status;
-    throw errorOf(answer, this.#errorWith);
+    throw errorOf(answer, context, this.#errorWith);
   }
 }
 
 /** Adds the headers that hooks have set to a response, which keeps its own. */
 function withHeaders(response: Response, { set }: AnswerContext): Response {
   const headers = new Headers(response.headers);
-  for (const [name, value] of Object.entries(set.headers)) {
-    if (headers.has(name)) continue;
+  const others = set.headers instanceof Headers ? [...set.headers] : Object.entries(set.headers);
+  for (const [name, value] of others) {
+    if (response.headers.has(name)) continue;
     for (const one of Array.isArray(value) ? value : [value])
       if (one !== undefined && one !== null) headers.append(name, String(one));
   }

@@ -11,16 +11,23 @@ import type { RequestRate } from '../http/rate-options.js';
 import { type RatedOutcome, type RatedRequest, RequestRateLimiter } from '../http/request-rates.js';
 import type { TokenClaims } from '../tokens/result.js';
 
-/** Rate of the requests of one route of Elysia, on top of the guard's `requests.rate`. */
+/**
+ * Rate of the requests of one route of Elysia, on top of the guard's `requests.rate`, of which `headers`,
+ * `ipv6PrefixBits`, `mode` and `onRateRefused` hold for it, too. `mode: 'observe'` of the guard's `limits` observes it.
+ */
 export interface RouteRate extends RequestRate {
   /**
-   * `ip`: of each client, judged before its token. `user`: of each user, and needs `requireToken`.
-   * Default `ip`.
+   * `ip`: of each client, judged before its token; clients that the guard's option `exempt` names are not counted.
+   * `user`: of each user, and needs `requireToken`. Default `ip`.
    */
   readonly by?: 'ip' | 'user' | undefined;
 }
 
-/** Options of one route, beside its handlers: `.ws('/ws', { portcullis: { maxConnections: 100 }, ... })`. */
+/**
+ * Options of one route, beside its handlers: `.ws('/ws', { portcullis: { maxConnections: 100 }, ... })`. Elysia writes
+ * the hook of the guard into the object that holds `portcullis`: give each route an object of its own. One that the
+ * routes of two guards share has the hook of the first guard, whose verifier then judges the tokens of both.
+ */
 export interface RouteGuardOptions {
   /**
    * Connections of this route: 0 to 2^32 - 2, or `Infinity`; one more gets 503 (close 1013). Counts on top of the
@@ -110,12 +117,14 @@ export class RouteGuard {
       this.ratesUsers = by === 'user';
       if (this.ratesUsers && !requireToken)
         throw wrongType(`${NAME}.rate.by`, by, "'ip' without requireToken, which tells the user");
+      const { ratesOfRoutes, tracer, showsClients, manager } = guard;
       // The request of these rates is its user.
       const rates = this.ratesUsers
-        ? { perUser: limit, user: (user: string | undefined) => user }
-        : { perRoute: { '/*': limit } };
-      const { clock } = guard.manager.timers.driver;
-      this.#rates = new RequestRateLimiter(rates, clock, guard.tracer, guard.showsClients);
+        ? { ...ratesOfRoutes, perUser: limit, user: (user: string | undefined) => user }
+        : { ...ratesOfRoutes, perRoute: { '/*': limit } };
+      const { clock } = manager.timers.driver;
+      this.#rates = new RequestRateLimiter(rates, clock, tracer, showsClients);
+      this.#rates.observes = () => manager.mode === 'observe';
     }
     if (most === Infinity && connectRate === undefined) return;
     this.#manager = guard.routeManager({
@@ -156,8 +165,10 @@ export class RouteGuard {
       this.#guard.showLimiter({ ...labelled, label: labelled.limiter.name ?? route });
   }
 
-  /** Judges a request of the route by its rate; `undefined` without one. */
+  /** Judges a request of the route by its rate; `undefined` without one, and for an exempt client of a rate by address. */
   judge(asked: Omit<RatedRequest, 'request'>, user: unknown): RatedOutcome | undefined {
+    if (this.ratesUsers === false && this.#guard.manager.isExempt(asked.clientOf()))
+      return undefined;
     return this.#rates?.judge({ ...asked, request: user });
   }
 

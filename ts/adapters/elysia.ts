@@ -454,8 +454,9 @@ class ElysiaAdapter {
     if (upgradeSocketOf(request) !== undefined) return handle(request);
     const refusal = this.#refusesEarly(request);
     if (refusal !== undefined) return refusal;
+    const pending = this.#pendingOf(request);
+    const early = pending[this.#key];
     const abandon = (): void => {
-      const pending = this.#pendingOf(request);
       pending[this.#key]?.end('reset');
       pending[this.#routeKey]?.end('reset');
     };
@@ -466,9 +467,38 @@ class ElysiaAdapter {
       abandon();
       throw error;
     }
-    if (result instanceof Promise) return result.finally(abandon);
-    abandon();
-    return result;
+    if (!(result instanceof Promise)) {
+      abandon();
+      return this.#statusOf(request, early) ?? result;
+    }
+    // A handler that never settles keeps no seat of a client that has left.
+    const forget = waitingOn(request).onGone(abandon);
+    return result.then(
+      (answer: unknown) => {
+        forget();
+        abandon();
+        return this.#statusOf(request, early) ?? answer;
+      },
+      (error: unknown) => {
+        forget();
+        abandon();
+        throw error;
+      },
+    );
+  }
+
+  /**
+   * Returns the answer to a handshake that was to be refused by close code, and that Bun could not complete;
+   * `undefined` for all others. Elysia's answer to it tells nothing of the refusal.
+   * @param early the admission of a plain route
+   */
+  #statusOf(request: Request, early: Admission | undefined): Response | undefined {
+    // A socket that has opened took its admission along.
+    const isOpen = this.#pendingOf(request)[this.#key] !== early;
+    if (early?.denial === undefined || isOpen) return undefined;
+    this.#meter?.drop(request);
+    unwatch(request);
+    return responseOf(lastOf(this.#guard.statusAnswerOf(early, request)));
   }
 
   /** Judges the handshake of a plain route; returns its answer if it is refused. */
@@ -598,7 +628,8 @@ class ElysiaAdapter {
     // Beyond a global guard, no one has asked for the client before.
     const unknown = this.#guard.refusesUnknown(request, this.#peerOf(request), headerOf(request));
     if (unknown !== undefined) return this.#refused(unknown, request, context);
-    const clientOf = (): string => this.#clientOf(request);
+    let client: string | undefined;
+    const clientOf = (): string => (client ??= this.#clientOf(request));
     const outcome = route.judge({ method, url, clientOf, traced: request }, context.user);
     if (outcome?.refusal === undefined) {
       Object.assign(set.headers, outcome?.headers);

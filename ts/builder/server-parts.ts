@@ -1,6 +1,7 @@
 /** Parts of one server: its guard, its middleware, its shutdown. */
 import { bunSockets } from '../adapters/bun-sockets.js';
 import { PortcullisError } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
 import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionStats } from '../connections/stats.js';
@@ -240,11 +241,7 @@ export class ServerParts {
 }
 
 function guarded(onError: NonNullable<ServerOptions['onError']>): ErrorHook {
-  return (error, where, trace) => {
-    try {
-      onError(error, where, trace);
-    } catch {
-      // A client could end the server through a hook that throws.
-    }
-  };
+  // A client could end the server through a hook that fails.
+  const hooks = new Hooks();
+  return (error, where, trace) => hooks.run('onError', () => onError(error, where, trace));
 }

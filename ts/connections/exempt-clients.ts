@@ -32,13 +32,7 @@ export function exemptClients(
   return exempt.length === 0 ? undefined : (ip) => networks.trusts(ip);
 }
 
-/** Asks the predicate of the application; a client is limited if it throws or returns anything but `true`. @internal */
+/** Asks the predicate of the application; a client is limited if it fails, or returns anything but `true`. @internal */
 export function isExempt(predicate: Predicate, ip: string, hooks: Hooks): boolean {
-  let answer = false;
-  hooks.run('exempt', () => {
-    const given: unknown = predicate(ip);
-    answer = given === true;
-    return given;
-  });
-  return answer;
+  return hooks.ask('exempt', () => predicate(ip)) === true;
 }

@@ -385,6 +385,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.isOpen) this.#bans?.failed(ip);
   }
 
+  /** True for a client that the option `exempt` names. @internal */
+  isExempt(ip: string): boolean {
+    return this.#admissions.isExempt(ip);
+  }
+
   /** Counts a refusal by rate, if such refusals are failures. @internal */
   rateRefused(ip: string): void {
     if (this.#bans?.countsRates === true) this.failed(ip);

@@ -29,6 +29,7 @@ import {
   RequestRateLimiter,
   type RequestRateStats,
 } from '../http/request-rates.js';
+import type { RequestRates } from '../http/rate-options.js';
 import { REFUSAL_OPTIONS, RefusalShape } from '../http/refusal-shape.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { checkedPage, LivePage } from '../page/live-page.js';
@@ -165,6 +166,11 @@ export class Guard<R extends object> {
   readonly #limiters: LabelledLimiter[] = [];
   /** Whether limiters that this guard makes keep the refused keys as they are. */
   readonly showsClients: boolean;
+  /** Options of `requests.rate` that hold for the rates of single routes, too. */
+  readonly ratesOfRoutes: Pick<
+    RequestRates<R>,
+    'headers' | 'ipv6PrefixBits' | 'mode' | 'onRateRefused'
+  >;
   /** Options for the managers of routes. */
   readonly #forRoutes: Pick<ConnectionManagerOptions, 'exempt' | 'onRefuse' | 'onObserve'>;
 
@@ -230,6 +236,8 @@ export class Guard<R extends object> {
       rate === undefined
         ? undefined
         : new RequestRateLimiter(rate, timers.driver.clock, this.tracer, this.showsClients);
+    const { headers, ipv6PrefixBits, mode, onRateRefused } = rate ?? {};
+    this.ratesOfRoutes = { headers, ipv6PrefixBits, mode, onRateRefused };
     this.#ownsManager = options.manager === undefined;
     this.#ownsTimers = this.#ownsManager && options.timers === undefined;
     const { metrics } = options;

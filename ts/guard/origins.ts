@@ -164,15 +164,8 @@ export class Origins {
 
   #allows(text: string, host: string): boolean {
     const decide = this.#decide;
-    if (decide !== undefined) {
-      let isAllowed = false;
-      this.#hooks.run('allowedOrigins', () => {
-        const answer = decide(text, host);
-        isAllowed = answer === true;
-        return answer;
-      });
-      return isAllowed;
-    }
+    if (decide !== undefined)
+      return this.#hooks.ask('allowedOrigins', () => decide(text, host)) === true;
     const origin = originOf(text);
     if (origin === undefined) return false;
     return (

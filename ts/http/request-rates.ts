@@ -75,7 +75,7 @@ export interface RateQuestion {
 export function checkQuestion(question: RateQuestion): void {
   optionsObject('client', question, 'an object such as { ip, route }');
   knownOptions('explainRates', question, ['ip', 'route', 'key', 'user', 'cost']);
-  for (const name of ['ip', 'key', 'user'] as const) {
+  for (const name of ['ip', 'route', 'key', 'user'] as const) {
     if (question[name] !== undefined && typeof question[name] !== 'string')
       throw wrongType(name, question[name], 'a string');
   }
@@ -128,6 +128,15 @@ interface Asking {
   readonly taken: Taken[];
 }
 
+/** Fields of a response as they were before an outcome wrote its own; `null` for absent ones. */
+type FormerFields = Record<string, string | null>;
+
+/** A response, with its former fields by the key of each limiter that has written to it. */
+type RatedResponse = Response & { [key: symbol]: FormerFields | undefined };
+
+/** The fields of the draft: lists of limits. */
+const LISTS: ReadonlySet<string> = new Set(['ratelimit', 'ratelimit-policy']);
+
 /** A judged request: its refusal, or the costs that it has spent. @internal */
 export class RatedOutcome {
   /** Header fields of the answer, with names in lower case. */
@@ -137,6 +146,8 @@ export class RatedOutcome {
   private readonly taken: readonly Taken[];
   private readonly cost: number;
   private readonly skips: RequestRates<never>;
+  /** Key of the former fields on a response. */
+  private readonly formerKey: symbol;
   private isSettled = false;
 
   constructor(
@@ -145,12 +156,14 @@ export class RatedOutcome {
     taken: readonly Taken[],
     cost: number,
     skips: RequestRates<never>,
+    formerKey: symbol,
   ) {
     this.headers = headers;
     this.refusal = refusal;
     this.taken = taken;
     this.cost = cost;
     this.skips = skips;
+    this.formerKey = formerKey;
   }
 
   /**
@@ -165,12 +178,28 @@ export class RatedOutcome {
       if (limit.limiter.fixedNow() < until) limit.limiter.reward(key, this.cost);
   }
 
-  /** The fields of the draft are lists, to which a route may have added its own limits. */
-  private addTo(headers: Headers): void {
+  /** Returns the fields that this outcome writes, as they are; `undefined` if it writes none. */
+  private formerOf(headers: Headers): FormerFields | undefined {
+    let former: FormerFields | undefined;
+    for (const name in this.headers) (former ??= {})[name] = headers.get(name);
+    return former;
+  }
+
+  /**
+   * Writes the fields. A route may have written those of its own limits: the fields of the draft list both, the older
+   * ones tell the limit with the least left.
+   */
+  private writeTo(headers: Headers, former: FormerFields): void {
     for (const name in this.headers) {
-      const value = this.headers[name]!;
-      if (name === 'ratelimit' || name === 'ratelimit-policy') headers.append(name, value);
-      else headers.set(name, value);
+      const own = this.headers[name]!;
+      const other = former[name] ?? null;
+      if (other === null) headers.set(name, own);
+      else if (LISTS.has(name)) headers.set(name, `${other}, ${own}`);
+      else {
+        const remaining = `${name.slice(0, name.lastIndexOf('-'))}-remaining`;
+        const isLess = Number(former[remaining] ?? NaN) < Number(this.headers[remaining]);
+        headers.set(name, isLess ? other : own);
+      }
     }
   }
 
@@ -178,14 +207,36 @@ export class RatedOutcome {
   finish<T>(result: T): T | Response {
     if (!(result instanceof Response)) return result;
     this.settle(result.status);
+    const response = result as RatedResponse;
+    // An application may return one response again and again: its fields are written once, then those of copies.
+    const known = response[this.formerKey];
+    const former = known ?? this.formerOf(response.headers);
+    if (former === undefined) return result;
+    if (known === undefined) {
+      try {
+        response[this.formerKey] = former;
+        this.writeTo(response.headers, former);
+        return result;
+      } catch {
+        // The headers of a response that `fetch` returned cannot be changed.
+      }
+    }
+    return this.copyOf(response, former);
+  }
+
+  /** Returns a copy with the header fields; the response itself where it cannot be copied, since its body was read. */
+  private copyOf(response: Response, former: FormerFields): Response {
+    if (response.bodyUsed) return response;
     try {
-      this.addTo(result.headers);
-      return result;
-    } catch {
-      // The headers of a response that `fetch` returned cannot be changed.
-      const copy = new Response(result.body, result);
-      this.addTo(copy.headers);
+      const copy = new Response(response.body, response);
+      for (const [name, value] of Object.entries(former)) {
+        if (value === null) copy.headers.delete(name);
+        else copy.headers.set(name, value);
+      }
+      this.writeTo(copy.headers, former);
       return copy;
+    } catch {
+      return response;
     }
   }
 }
@@ -200,6 +251,10 @@ export class RequestRateLimiter {
   readonly #ofRoutes: readonly RequestLimit[];
   readonly #hooks = new Hooks();
   readonly #refused: Record<RateScope, number> = { ip: 0, route: 0, key: 0, user: 0 };
+  /** Returns true while `mode: 'observe'` of something else holds for these rates, too. */
+  observes: (() => boolean) | undefined;
+  /** Key of the former fields on a response: an answer may pass the limiters of two guards. */
+  readonly #formerKey = Symbol('portcullis.formerFields');
   /** Called for each refused request, with a function that returns the address of its client. */
   onRefused: ((clientOf: () => string) => void) | undefined;
 
@@ -258,9 +313,13 @@ export class RequestRateLimiter {
     };
   }
 
+  get #isObserving(): boolean {
+    return this.#rates.isObserving || this.observes?.() === true;
+  }
+
   /** Judges a request; `undefined` for one that no rate counts. */
   judge(asked: RatedRequest): RatedOutcome | undefined {
-    const { options, headers, isObserving } = this.#rates;
+    const { options, headers } = this.#rates;
     const { skip } = options;
     const request = asked.request as never;
     if (skip !== undefined && this.#hooks.ask('rate.skip', () => skip(request)) === true)
@@ -273,8 +332,8 @@ export class RequestRateLimiter {
     const refused =
       this.#takeOfClient(asking) ?? this.#takeOfKey(asking) ?? this.#takeOfUser(asking);
     if (refused !== undefined) return refused;
-    const told = isObserving ? {} : rateHeaders(headers, asking.taken);
-    return new RatedOutcome(told, undefined, asking.taken, cost, options);
+    const told = this.#isObserving ? {} : rateHeaders(headers, asking.taken);
+    return new RatedOutcome(told, undefined, asking.taken, cost, options, this.#formerKey);
   }
 
   /** Takes the cost from the limits by address; returns a refusal. */
@@ -324,7 +383,7 @@ export class RequestRateLimiter {
       return undefined;
     }
     this.#report(limit.scope, key, result, asked.traced);
-    if (this.#rates.isObserving) return undefined;
+    if (this.#isObserving) return undefined;
     // The answer tells what is left of the others now that it has spent nothing of them.
     const met: MetLimit[] = taken.map((one) => ({
       limit: one.limit,
@@ -342,11 +401,11 @@ export class RequestRateLimiter {
 
   /** Returns the cost of a request; 1 if the application's function fails. */
   #costOf(request: never): number {
-    const cost = this.#hooks.ask('rate.cost', () => {
-      const given = this.#rates.options.cost?.(request) ?? 1;
-      return given === 0 ? 0 : checkedCost('cost', given);
-    });
-    return cost ?? 1;
+    const { cost: costOf } = this.#rates.options;
+    // Asked apart from the check: a promise is no number, and its rejection has to be handled.
+    const given = this.#hooks.ask('rate.cost', () => costOf?.(request)) ?? 1;
+    if (given === 0) return 0;
+    return this.#hooks.ask('rate.cost', () => checkedCost('cost', given)) ?? 1;
   }
 
   #report(
@@ -358,7 +417,7 @@ export class RequestRateLimiter {
     this.#refused[scope]++;
     const { onRateRefused } = this.#rates.options;
     if (onRateRefused === undefined) return;
-    const isEnforced = !this.#rates.isObserving;
+    const isEnforced = !this.#isObserving;
     const trace = (): RequestTrace | undefined =>
       traced === undefined ? undefined : this.#tracer?.of(traced);
     const refusal: RateRefusal = {
@@ -395,11 +454,14 @@ export class RequestRateLimiter {
         ...headers,
       },
     );
-    return new RatedOutcome(headers, { code: CODES[scope], answer }, [], 0, options);
+    const refusal = { code: CODES[scope], answer };
+    return new RatedOutcome(headers, refusal, [], 0, options, this.#formerKey);
   }
 
   /** Returns the limits that a request would meet, without spending anything. */
-  explain({ ip, route, key, user, cost = 1 }: RateQuestion): RateExplanation[] {
+  explain(question: RateQuestion): RateExplanation[] {
+    checkQuestion(question);
+    const { ip, route, key, user, cost = 1 } = question;
     const { perIp, perKey, perUser, ipv6PrefixBits } = this.#rates;
     const client = ip === undefined ? undefined : clientKeyOf(ip, ipv6PrefixBits);
     const routed = route === undefined ? undefined : checkedRequestRoute(route);
@@ -417,9 +479,10 @@ export class RequestRateLimiter {
       const wouldRefuse = !result.success;
       const { remaining, retryAfterMs } = result;
       const limit = `${limiter.limit} in ${limiter.windowMs} ms by ${scope}`;
-      const reason = wouldRefuse
-        ? `${limit}: ${remaining} left, a retry is admitted after ${wholeMs(retryAfterMs)} ms`
-        : `${limit}: ${remaining} left`;
+      const retry = Number.isFinite(retryAfterMs)
+        ? `a retry is admitted after ${wholeMs(retryAfterMs)} ms`
+        : 'a cost above the limit is never admitted';
+      const reason = `${limit}: ${remaining} left${wouldRefuse ? `, ${retry}` : ''}`;
       return [{ scope, key: name, wouldRefuse, reason, result }];
     });
   }

@@ -1,5 +1,6 @@
 /** Hands messages to the handler of their type. Knows no socket: its caller sends the reply. */
 import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
+import { Hooks, isThenable } from '../base/hooks.js';
 import { knownOptions, optionsObject } from '../base/options.js';
 import type { RateAction } from '../connections/connect-rates.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
@@ -46,7 +47,7 @@ export interface MessageRouterOptions<C = TypedWebSocketConnection> {
   /**
    * Called with the error of a handler or check that throws or rejects, and with the connection, whose
    * `requestId` and `traceparent` are those of its handshake behind a guard. The client gets
-   * `handler_failed` without details. Default: none.
+   * `handler_failed` without details. A check that returns a promise fails, too. Default: none.
    */
   readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
   /** Called for each message over the rate of its type, before the action is taken. Default: none. */
@@ -126,6 +127,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   readonly #routes = new Map<string, Route<C>>();
   readonly #onError: MessageRouterOptions<C>['onError'];
   readonly #onRateExceeded: MessageRouterOptions<C>['onRateExceeded'];
+  readonly #hooks = new Hooks();
   readonly #problems: Partial<Record<MessageProblemCode, number>> = {};
   #monitor: ResourceMonitor | undefined;
   #handled = 0;
@@ -280,7 +282,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
         !this.#exceeds(route.rate, connection, message.type)
       )
         return undefined;
-      if (route.check !== undefined && !route.check(message.payload))
+      if (route.check !== undefined && !this.#passes(route.check, message.payload))
         return this.#refuse(problemOf('invalid_payload', 'payload'), message.messageId);
       this.#monitor?.markWithin(route.label);
       const answer = route.handle(connection, message);
@@ -294,11 +296,22 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     }
   }
 
+  /** Returns what a check answers. @throws TypeError for a promise, which is true whatever it resolves to */
+  #passes(check: (payload: unknown) => unknown, payload: unknown): boolean {
+    const answer = check(payload);
+    if (!isThenable(answer)) return Boolean(answer);
+    // Its rejection is no news beside this.
+    void answer.then(undefined, () => undefined);
+    throw new TypeError('check returned a promise, and its answer is needed at once');
+  }
+
   /** Takes the action for a message over its rate; returns whether it is handled all the same. */
   #exceeds({ action }: TypeRateLimiter, connection: C, type: string): boolean {
     this.#overRate++;
     try {
-      this.#onRateExceeded?.({ type, connection, action });
+      const answer: unknown = this.#onRateExceeded?.({ type, connection, action });
+      if (isThenable(answer))
+        void answer.then(undefined, (error: unknown) => this.#tell(error, type, connection));
     } catch (error) {
       this.#tell(error, type, connection);
     }
@@ -307,11 +320,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   }
 
   #tell(error: unknown, type: string, connection: C): void {
-    try {
-      this.#onError?.(error, type, connection);
-    } catch {
-      // A client must not be able to end the server through a hook.
-    }
+    this.#hooks.run('onError', () => this.#onError?.(error, type, connection));
   }
 
   #answer(

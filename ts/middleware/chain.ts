@@ -1,5 +1,6 @@
 /** The middleware chain: it keeps the items, compiles them, and returns their figures. */
 import { describe, outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { isThenable } from '../base/hooks.js';
 import { didYouMean, knownOptions, wholeNumber } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
 import { resolveTimers } from '../timers/ownership.js';
@@ -447,12 +448,19 @@ export class PerformantMiddlewareChain<
   }
 
   #reportStray(error: unknown, stray: StrayError): void {
+    const onError = this.#onError;
+    if (onError === undefined) return this.#warnOf(error, stray);
+    // A handler that fails must not fail the run. The warning reports the error instead.
     try {
-      if (this.#onError !== undefined) return void this.#onError(error, stray);
+      const answer: unknown = onError(error, stray);
+      if (isThenable(answer)) void answer.then(undefined, () => this.#warnOf(error, stray));
     } catch {
-      // A handler that throws must not fail the run. The warning below reports the error instead.
+      this.#warnOf(error, stray);
     }
-    const { layer, kind } = stray;
+  }
+
+  /** Warns of an error once for each kind and layer. */
+  #warnOf(error: unknown, { layer, kind }: StrayError): void {
     const key = `${kind} ${layer}`;
     if (this.#warned.has(key)) return;
     this.#warned.add(key);

@@ -1,5 +1,6 @@
 /** Errors of a shutdown's steps. */
 import { wrongType } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
 import type { Deadline } from './deadline.js';
 import type { Drainable, ShutdownSocket } from './drainable.js';
 import type { ShutdownError } from './result.js';
@@ -10,6 +11,7 @@ import type { ShutdownError } from './result.js';
 export class ErrorCollector {
   readonly #errors: ShutdownError[] = [];
   readonly #onError: ((error: unknown, name: string) => void) | undefined;
+  readonly #hooks = new Hooks();
   #isClosed = false;
 
   constructor(onError: ((error: unknown, name: string) => void) | undefined) {
@@ -65,10 +67,6 @@ export class ErrorCollector {
 
   /** Calls `onError`. */
   report(name: string, error: unknown): void {
-    try {
-      this.#onError?.(error, name);
-    } catch {
-      // There is no other place to report an error of `onError` itself.
-    }
+    this.#hooks.run('onError', () => this.#onError?.(error, name));
   }
 }

@@ -481,7 +481,7 @@ export class GracefulShutdown {
     this.#phaseSinceMs = now;
     if (phase === 'stopped') this.#errors.close();
     if (this.#options.onPhase !== undefined)
-      this.#errors.attempt('onPhase', () => this.#options.onPhase?.(phase));
+      void this.#errors.settle('onPhase', () => this.#options.onPhase?.(phase));
   }
 }
 
