@@ -5,7 +5,7 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import type { GuardOptions } from '../guard/options.js';
-import { type Answer, lastOf } from '../http/answer.js';
+import { type Answer, answerWith, lastOf } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';
 import {
   asksForWebSocket,
@@ -96,6 +96,16 @@ interface SocketHandlers {
   readonly maxPayloadLength?: number;
 }
 
+/**
+ * Answer to a request whose `Host` is missing, empty or invalid (RFC 9112, section 3.2), where limits of requests or of
+ * paths hold. Bun leaves `request.url` relative for it, and a router that expects an absolute URL takes its path from
+ * another slash: `/x?/admin` is `/admin` to Hono.
+ */
+const INVALID_HOST = answerWith(400, {
+  code: 'invalid_host',
+  message: 'The request needs a valid Host',
+});
+
 /** Hands Bun's events to the guard; its methods are named after them. */
 class BunAdapter {
   readonly guard: Guard<Request>;
@@ -129,9 +139,7 @@ class BunAdapter {
         isHandshake,
       );
     const isUncounted =
-      meter === undefined ||
-      guard.page?.isFor(request) === true ||
-      guard.isExempt(request.method, request.url);
+      meter === undefined || guard.page?.isFor(request) === true || this.#isExempt(request);
     const result = isUncounted ? go() : meter.around(request, go);
     const answer = isHandshake ? this.#pacer.answer(result) : result;
     return guard.isLeaving ? lastAnswer(answer) : answer;
@@ -150,22 +158,36 @@ class BunAdapter {
     const refused = this.#refusesClient(request, server, isHandshake);
     if (refused !== undefined)
       return markRefused(responseOf(isHandshake ? lastOf(refused) : refused));
+    if (this.#hasInvalidHost(request)) {
+      const answer = this.guard.shape?.shaped(INVALID_HOST, request) ?? INVALID_HOST;
+      return markRefused(responseOf(lastOf(answer)));
+    }
     // The admission of a handshake judges its token.
     const run =
       !isHandshake && this.guard.needsToken(request.method, request.url, headerOf(request))
         ? () => this.#withToken(request, server, handle)
         : handle;
-    if (requests === undefined || this.guard.isExempt(request.method, request.url)) return run();
+    if (requests === undefined || this.#isExempt(request)) return run();
     const clientOf = (): string => this.#clientOf(request, server);
     const passing = isHandshake ? HANDSHAKE : PLAIN;
     return withinLimits(requests, request, clientOf, run, responseOf, passing);
   }
 
+  /** True for a request whose path routers may read otherwise than the guard. */
+  #hasInvalidHost({ url }: Request): boolean {
+    const { guard } = this;
+    return url.startsWith('/') && (guard.limitsRequests || guard.judgesRequests);
+  }
+
+  /** True if no limit holds a request. A relative URL is no exempt path to every router. */
+  #isExempt({ method, url }: Request): boolean {
+    return !url.startsWith('/') && this.guard.isExempt(method, url);
+  }
+
   /** Returns the answer to a client that is refused before any limit. */
   #refusesClient(request: Request, server: RawServer, isUpgrade: boolean): Answer | undefined {
     const { guard } = this;
-    if (!guard.judgesClients || (!isUpgrade && guard.isExempt(request.method, request.url)))
-      return undefined;
+    if (!guard.judgesClients || (!isUpgrade && this.#isExempt(request))) return undefined;
     return guard.refusesClient(request, bunPeer(server, request), headerOf(request), isUpgrade);
   }
 

@@ -15,6 +15,7 @@ import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js
 import { type Answer, targetOf } from '../http/answer.js';
 import { isHandshake, isMalformed, type WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
+import { isReadAs } from '../http/path-readings.js';
 import {
   type LabelledLimiter,
   type RateExplanation,
@@ -732,7 +733,8 @@ export class Guard<R extends object> {
     if (!url.startsWith('/') && url.indexOf('/', 8) !== url.indexOf('/', 11)) return false;
     const target = targetOf(url);
     const query = target.indexOf('?');
-    return this.#exempt.has(query === -1 ? target : target.slice(0, query));
+    const path = query === -1 ? target : target.slice(0, query);
+    return this.#exempt.has(path) && (url.startsWith('/') || isReadAs(url, path));
   }
 
   /**
