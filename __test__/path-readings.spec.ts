@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { posix } from 'node:path';
 import { Hono } from 'hono';
@@ -204,24 +204,27 @@ const RATED = {
 
 /** Serves secrets by the path that `new URL()` finds. */
 function answerFor(url: string | undefined): string {
-  const { pathname } = new URL(url ?? '', 'http://localhost');
+  if (url === undefined || !URL.canParse(url, 'http://localhost')) return 'public';
+  const { pathname } = new URL(url, 'http://localhost');
   return pathname === '/me' || pathname.startsWith('/api/') ? 'secret' : 'public';
 }
 
-async function overNode(options: object): Promise<number> {
-  const guard = portcullis(options as typeof OPTIONS);
-  const server = createServer(
-    guard.request(({ url }: { url?: string }, response: { end(text: string): unknown }) =>
-      response.end(answerFor(url)),
-    ),
-  ).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  ends.push(
-    () => guard.close(),
-    () => void server.close(),
-  );
-  return (server.address() as AddressInfo).port;
-}
+const overNode =
+  (urlOf: (request: IncomingMessage) => string | undefined) =>
+  async (options: object): Promise<number> => {
+    const guard = portcullis(options as typeof OPTIONS);
+    const server = createServer(
+      guard.request((request: IncomingMessage, response: ServerResponse) =>
+        response.end(answerFor(urlOf(request))),
+      ),
+    ).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    ends.push(
+      () => guard.close(),
+      () => void server.close(),
+    );
+    return (server.address() as AddressInfo).port;
+  };
 
 /** Hono, and a handler that reads the URL itself, on Bun. */
 const onBun =
@@ -266,7 +269,7 @@ const overElysia =
 
 const byUrl = ({ url }: Request): Response => new Response(answerFor(url));
 const byHono = (request: Request): Response | Promise<Response> => hono.fetch(request);
-const HOSTS = ['localhost', 'a', 'a?x', 'a#x', 'a/x', 'a b', 'x@y', ''];
+const HOSTS = ['localhost', 'a', 'a?x', 'a#x', 'a/x', 'a/me?', 'a\\me?', 'a b', 'x@y', ''];
 const TARGETS = [
   String.raw`/me //a/me /\a/me ///a/me HTTP:///a/me /x/../me /%2e/me /x?/me /healthz?/me /;/../me`,
   '/healthz?abcdef/me /healthz/../me http://healthz/me /%61pi/a%ff //healthz/me /x#/me',
@@ -275,7 +278,12 @@ const TARGETS = [
 if (!isBun) console.log('skipped on Node: paths in the adapters of Elysia and Bun need Bun');
 
 describe.each([
-  ['node:http and new URL()', overNode, true],
+  ['node:http and new URL()', overNode(({ url }) => url), true],
+  [
+    'node:http and new URL() of its host',
+    overNode(({ url, headers: { host } }) => `http://${host}${url}`),
+    true,
+  ],
   ['Bun and new URL()', onBun(byUrl), isBun],
   ['Bun and Hono', onBun(byHono), isBun],
   ['Elysia and new URL()', overElysia(byUrl), isBun],
@@ -299,21 +307,33 @@ describe.each([
   });
 });
 
-describe.skipIf(!isBun)('a request without a valid Host on portcullis/bun', () => {
-  const HEADS = ['HTTP/1.1\r\nHost: a?x', 'HTTP/1.1\r\nHost: ', 'HTTP/1.0'];
+describe.each([
+  ['portcullis/ws', overNode(() => undefined), true],
+  ['portcullis/bun', onBun(() => new Response('public')), isBun],
+] as const)('a request without a valid Host on %s', (name, serve, isHere) => {
+  const HEADS = ['HTTP/1.1\r\nHost: a?x', 'HTTP/1.1\r\nHost: a/b', 'HTTP/1.1\r\nHost: '];
+  const OTHERS = ['localhost:3000', 'a_b', '[::1]:80', 'a.example.', '127.0.0.1:'];
 
-  it.each(['/x', '/healthz', '/me'])('gets 400 where limits hold: %s', async (path) => {
-    const serve = onBun(() => new Response('served'));
+  it.skipIf(!isHere)('gets 400 where limits hold', async () => {
     for (const options of [OPTIONS, RATED]) {
       const port = await serve({ ...options, refusalFormat: 'problem' });
-      for (const head of HEADS) {
-        const answer = await raw(port, `GET ${path} ${head}`);
-        expect(answer).toMatch(/^HTTP\/1.1 400 /);
-        expect(answer).toContain('"code":"invalid_host"');
-        expect(answer).toContain('application/problem+json');
-      }
+      for (const path of ['/x', '/healthz', '/me'])
+        for (const head of HEADS) {
+          const answer = await raw(port, `GET ${path} ${head}`);
+          expect(answer).toMatch(/^HTTP\/1.1 400 /);
+          expect(answer).toContain('"code":"invalid_host"');
+          expect(answer).toContain('application/problem+json');
+        }
+      for (const host of OTHERS)
+        expect([host, await statusOf(port, `GET /x HTTP/1.1\r\nHost: ${host}`)]).toEqual([
+          host,
+          200,
+        ]);
+      // Bun leaves the URL relative, and Node has a target only.
+      const isRefused = name === 'portcullis/bun';
+      expect(await statusOf(port, 'GET /x HTTP/1.0')).toBe(isRefused ? 400 : 200);
     }
     const unlimited = await serve({ limits: {} });
-    for (const head of HEADS) expect(await statusOf(unlimited, `GET ${path} ${head}`)).toBe(200);
+    for (const head of HEADS) expect(await statusOf(unlimited, `GET /x ${head}`)).toBe(200);
   });
 });

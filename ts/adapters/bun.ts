@@ -5,7 +5,7 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import type { GuardOptions } from '../guard/options.js';
-import { type Answer, answerWith, lastOf } from '../http/answer.js';
+import { type Answer, lastOf } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';
 import {
   asksForWebSocket,
@@ -96,16 +96,6 @@ interface SocketHandlers {
   readonly maxPayloadLength?: number;
 }
 
-/**
- * Answer to a request whose `Host` is missing, empty or invalid (RFC 9112, section 3.2), where limits of requests or of
- * paths hold. Bun leaves `request.url` relative for it, and a router that expects an absolute URL takes its path from
- * another slash: `/x?/admin` is `/admin` to Hono.
- */
-const INVALID_HOST = answerWith(400, {
-  code: 'invalid_host',
-  message: 'The request needs a valid Host',
-});
-
 /** Hands Bun's events to the guard; its methods are named after them. */
 class BunAdapter {
   readonly guard: Guard<Request>;
@@ -158,10 +148,10 @@ class BunAdapter {
     const refused = this.#refusesClient(request, server, isHandshake);
     if (refused !== undefined)
       return markRefused(responseOf(isHandshake ? lastOf(refused) : refused));
-    if (this.#hasInvalidHost(request)) {
-      const answer = this.guard.shape?.shaped(INVALID_HOST, request) ?? INVALID_HOST;
-      return markRefused(responseOf(lastOf(answer)));
-    }
+    // Bun leaves the URL relative without a valid host, and routers that expect an absolute one search it for its path
+    // from another slash: `/x?/admin` is `/admin` to Hono.
+    const misaddressed = this.guard.refusesHost(!request.url.startsWith('/'), request);
+    if (misaddressed !== undefined) return markRefused(responseOf(lastOf(misaddressed)));
     // The admission of a handshake judges its token.
     const run =
       !isHandshake && this.guard.needsToken(request.method, request.url, headerOf(request))
@@ -171,12 +161,6 @@ class BunAdapter {
     const clientOf = (): string => this.#clientOf(request, server);
     const passing = isHandshake ? HANDSHAKE : PLAIN;
     return withinLimits(requests, request, clientOf, run, responseOf, passing);
-  }
-
-  /** True for a request whose path routers may read otherwise than the guard. */
-  #hasInvalidHost({ url }: Request): boolean {
-    const { guard } = this;
-    return url.startsWith('/') && (guard.limitsRequests || guard.judgesRequests);
   }
 
   /** True if no limit holds a request. A relative URL is no exempt path to every router. */

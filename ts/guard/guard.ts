@@ -12,7 +12,7 @@ import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
-import { type Answer, targetOf } from '../http/answer.js';
+import { type Answer, answerWith, targetOf } from '../http/answer.js';
 import { isHandshake, isMalformed, type WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import { isReadAs } from '../http/path-readings.js';
@@ -101,6 +101,10 @@ const isTokenUser = (user: unknown): user is TokenUser =>
 const isDrainingError = (): PortcullisError =>
   new PortcullisError('ERR_CLOSED', 'the server is draining');
 
+const INVALID_HOST = answerWith(400, {
+  code: 'invalid_host',
+  message: 'The request needs a valid Host',
+});
 /** Characters of a limiter's label. */
 const LABEL_MAX = 128;
 /** Limits of requests that are only counted. */
@@ -672,6 +676,15 @@ export class Guard<R extends object> {
    */
   get judgesClients(): boolean {
     return this.manager.hasBans || (this.requests !== undefined && this.#clientAddress.mayFail);
+  }
+
+  /**
+   * Returns the answer to a request without a valid `Host` (RFC 9112, section 3.2), where limits of requests or of
+   * paths hold: a router that makes a URL of host and target would find a path that the guard does not know.
+   */
+  refusesHost(isValid: boolean, request: R): Answer | undefined {
+    if (isValid || !(this.limitsRequests || this.judgesRequests)) return undefined;
+    return this.shape?.shaped(INVALID_HOST, request) ?? INVALID_HOST;
   }
 
   /**
