@@ -50,11 +50,31 @@ function membersOf(type: string, source = declarations): string[] {
   return [...union.matchAll(/'([^']+)'/g)].map(([, text]) => text!);
 }
 
+/** Returns the programs of a folder, without those of its packages. */
+const serversOf = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((path) => /\.m?[jt]s$/.test(path) && !path.includes('node_modules'))
+    .map((path) => join(folder, path));
+
 describe('pages', () => {
   it('agree with the code', () => {
     for (const page of pages() as string[])
       expect(rendered(read(page), page), `${page}: run "npm run docs"`).toBe(read(page));
     expect(problems).toEqual([]);
+  });
+
+  it('have no example that throws for the target //, which is no URL', () => {
+    const parsing = [...(pages() as string[]), ...serversOf('hosts'), ...serversOf('examples')]
+      .flatMap((path) =>
+        read(path)
+          .split('\n')
+          .map((line, at, all) => [path, line, all[at - 1]]),
+      )
+      .filter(
+        ([, line, before]) =>
+          /new URL\((?:request\.|req\.)?url, /.test(line ?? '') && !before?.includes('canParse'),
+      );
+    expect(parsing).toEqual([]);
   });
 
   it('have links that lead somewhere', () => {

@@ -420,13 +420,14 @@ describe.each(HOSTS)('the adapter for %s', (name, command) => {
     expect(await statusOf('GET http://127.0.0.1:80/tally?/slow HTTP/1.1')).toBe(200);
     const isElysia = name === 'elysia';
     for (const query of ['?/tally', '?x=/tally', '?/slow']) {
-      // The path is `/`, which is exempt; behind a short host Elysia takes it out of the query, and the guard
-      // trusts no URL of Bun there.
-      expect(await statusOf(`GET http://h:80${query} HTTP/1.1`)).not.toBe(503);
-      const short = await statusOf(`GET http://h:80${query} HTTP/1.1`, 'Host: h\r\n');
-      if (isElysia || name === 'bun') expect(short).toBe(503);
-      else expect(short).not.toBe(503);
+      // The path is `/`, which is exempt. Some routers take it out of the query: of the target, which Node does not
+      // change, and behind a short host Elysia.
+      const answer = await statusOf(`GET http://h:80${query} HTTP/1.1`);
+      if (name.startsWith('ws')) expect(answer).toBe(503);
+      else expect(answer).not.toBe(503);
+      expect(await statusOf(`GET http://h:80${query} HTTP/1.1`, 'Host: h\r\n')).toBe(503);
     }
+    expect(await statusOf('GET http://h:80?x=1 HTTP/1.1')).not.toBe(503);
     // Without a valid host Elysia takes the path out of the query, too.
     for (const host of ['', 'Host: a/b?\r\n', 'Host: a b\r\n']) {
       const answer = await statusOf('GET /tally?abcd/slow HTTP/1.0', host);

@@ -18,8 +18,8 @@ webSocketServer.on('connection', (ws) =>
 );
 const upgradeNext = app.getUpgradeHandler();
 server.on('upgrade', (request, socket, head) => {
-  const { pathname } = new URL(request.url, 'http://localhost');
-  if (pathname === '/ws') guard.handleUpgrade(webSocketServer, request, socket, head);
+  const [path] = request.url.split('?');
+  if (path === '/ws') guard.handleUpgrade(webSocketServer, request, socket, head);
   else upgradeNext(request, socket, head);
 });
 server.listen(port);

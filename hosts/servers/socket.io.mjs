@@ -8,7 +8,8 @@ const { answer, identifying, listening, options, shutdown } = contract();
 const guard = portcullis({ ...options, ...identifying((request, name) => request.headers[name]) });
 const server = createServer(
   guard.request((request, response) => {
-    const { pathname, searchParams } = new URL(request.url, 'http://localhost');
+    const [pathname, query] = request.url.split('?');
+    const searchParams = new URLSearchParams(query);
     if (pathname === '/drain') guard.manager.drain();
     if (pathname === '/close') {
       void io.close();

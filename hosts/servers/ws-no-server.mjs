@@ -11,8 +11,8 @@ webSocketServer.on('connection', (ws) =>
   ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary })),
 );
 server.on('upgrade', (request, socket, head) => {
-  const { pathname } = new URL(request.url, 'http://localhost');
-  if (pathname === '/ws') guard.handleUpgrade(webSocketServer, request, socket, head);
+  const [path] = request.url.split('?');
+  if (path === '/ws') guard.handleUpgrade(webSocketServer, request, socket, head);
   else socket.destroy();
 });
 server.listen(port);

@@ -105,6 +105,9 @@ interface SocketHandlers {
   readonly maxPayloadLength?: number;
 }
 
+/** A path of one segment, without a query. */
+const SEGMENT = /^\/[\w.~-]*$/;
+
 /** Hands Bun's events to the guard; its methods are named after them. */
 class BunAdapter {
   readonly guard: Guard<Request>;
@@ -138,9 +141,7 @@ class BunAdapter {
         isHandshake,
       );
     const isUncounted =
-      meter === undefined ||
-      guard.page?.isFor(request) === true ||
-      guard.isExempt(request.method, request.url);
+      meter === undefined || guard.page?.isFor(request) === true || this.#isExempt(request);
     const result = isUncounted ? go() : meter.around(request, go);
     const answer = isHandshake ? this.#pacer.answer(result) : result;
     return guard.isLeaving ? lastAnswer(answer) : answer;
@@ -159,22 +160,35 @@ class BunAdapter {
     const refused = this.#refusesClient(request, server, isHandshake);
     if (refused !== undefined)
       return markRefused(responseOf(isHandshake ? lastOf(refused) : refused));
+    // Bun leaves the URL relative without a valid host, and routers that expect an absolute one search it for its path
+    // from another slash: `/x?/admin` is `/admin` to Hono.
+    const isAddressed = !request.url.startsWith('/') || this.#isExempt(request);
+    const misaddressed = this.guard.refusesHost(isAddressed, request);
+    if (misaddressed !== undefined) return markRefused(responseOf(lastOf(misaddressed)));
     // The admission of a handshake judges its token.
     const run =
       !isHandshake && this.guard.needsToken(request.method, request.url, headerOf(request))
         ? () => this.#withToken(request, server, handle)
         : handle;
-    if (requests === undefined || this.guard.isExempt(request.method, request.url)) return run();
+    if (requests === undefined || this.#isExempt(request)) return run();
     const clientOf = (): string => this.#clientOf(request, server);
     const passing = isHandshake ? HANDSHAKE : PLAIN;
     return withinLimits(requests, request, clientOf, run, responseOf, passing);
   }
 
+  /**
+   * True if no limit holds a request. A relative URL is no exempt path to every router, unless it has a single segment:
+   * health checks by HTTP/1.0 have no `Host`.
+   */
+  #isExempt({ method, url, headers }: Request): boolean {
+    if (!this.guard.isExempt(method, url)) return false;
+    return !url.startsWith('/') || (SEGMENT.test(url) && headers.get('host') === null);
+  }
+
   /** Returns the answer to a client that is refused before any limit. */
   #refusesClient(request: Request, server: RawServer, isUpgrade: boolean): Answer | undefined {
     const { guard } = this;
-    if (!guard.judgesClients || (!isUpgrade && guard.isExempt(request.method, request.url)))
-      return undefined;
+    if (!guard.judgesClients || (!isUpgrade && this.#isExempt(request))) return undefined;
     return guard.refusesClient(request, bunPeer(server, request), headerOf(request), isUpgrade);
   }
 

@@ -50,12 +50,13 @@ export function pathOfTarget(target: string): string {
 }
 
 /**
- * True if Elysia may take the path of a URL from another slash than the server: of one whose host is short, and of
- * one that Bun leaves relative, for want of a valid `Host`. `/healthz?ab/users` is `/users` to its router. @internal
+ * True if Elysia, or a router that its handler calls, may take the path of a URL from another slash than the server:
+ * of one whose host is short, and of one that Bun leaves relative, for want of a valid `Host`. `/healthz?ab/users` is
+ * `/users` to Elysia's router, and `/x?/users` to Hono's. @internal
  */
 export function isMisread(url: string): boolean {
   return url.startsWith('/')
-    ? url.indexOf('/', SHORTEST_ORIGIN - 1) !== -1
+    ? url.indexOf('/', 1) !== -1
     : url.indexOf('/', SHORTEST_ORIGIN) !== url.indexOf('/', PATH_FROM);
 }
 

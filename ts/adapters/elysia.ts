@@ -820,7 +820,7 @@ const isBun = process.versions['bun'] !== undefined;
 
 function passingOf({ url }: Request, isHandshake: boolean): Passing {
   if (!isMisread(url)) return isHandshake ? HANDSHAKE : PLAIN;
-  return { isHandshake, routedUrl: routedTarget(url) };
+  return { isHandshake, routedUrl: routedTarget(url) ?? url };
 }
 
 /** True for a request that can become a WebSocket: on Node only one whose upgrade the host has seen. */

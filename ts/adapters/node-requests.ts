@@ -10,6 +10,15 @@ import { nodePeer } from './peer.js';
 /** A handler of `http` requests. @internal */
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => unknown;
 
+/** A host and its port (RFC 3986, sections 3.2.2 and 3.2.3), not empty. */
+const HOST = /^(?:[\w.~!$&'()*+,;=%-]+|\[[\da-f:.]+\])(?::\d*)?$/i;
+
+/** True for a request whose `Host`, or `:authority` in HTTP/2, is a host. HTTP/1.0 needs none. */
+function hasValidHost({ headers }: IncomingMessage): boolean {
+  const host = headers.host ?? headers[':authority'];
+  return typeof host !== 'string' || HOST.test(host);
+}
+
 /**
  * Wraps a handler of HTTP requests: the page is served, and the limits of `requests` are kept.
  * @param countRequest counts a request for the metrics, if there are any
@@ -36,6 +45,8 @@ export function guardRequests<H extends RequestHandler>(
     response: ServerResponse,
   ): unknown {
     if (page?.handle(request, response) === true) return true;
+    const misaddressed = guard.refusesHost(hasValidHost(request), request);
+    if (misaddressed !== undefined) return refuseRequest(misaddressed, request, response);
     if (guard.isExempt(request.method, request.url)) return handler.call(this, request, response);
     const refused = guard.refusesClient(request, nodePeer(request), headerOf(request));
     if (refused !== undefined) return refuseRequest(refused, request, response);

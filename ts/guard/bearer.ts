@@ -42,7 +42,8 @@ export interface TokenAuth<C extends TokenClaims = TokenClaims> {
   readonly queryParameter?: string | undefined;
   /**
    * HTTP requests that need a token, too: `true` for all, or paths, of which `/api/*` stands for all
-   * below. Paths are compared without regard to case, encoding, dots and double slashes. Preflight
+   * below. A request needs a token if any reading of its path is one of them: whatever its case, encoding,
+   * dots, slashes and parameters are, and as `new URL()` reads it. One that cannot be read needs a token. Preflight
    * requests (OPTIONS with `Origin` and `Access-Control-Request-Method`, which anybody can send) and
    * `exemptPaths` need none. A route of Elysia with `requireToken` checks the token
    * again, which `replay` refuses: name it here or there. The adapters for `node:http` servers need

@@ -18,9 +18,10 @@ import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
-import { type Answer, targetOf } from '../http/answer.js';
+import { type Answer, answerWith, targetOf } from '../http/answer.js';
 import { isHandshake, isMalformed, type WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
+import { isReadAs } from '../http/path-readings.js';
 import {
   checkQuestion,
   type LabelledLimiter,
@@ -104,6 +105,10 @@ const isTokenUser = (user: unknown): user is TokenUser =>
 const isDrainingError = (): PortcullisError =>
   new PortcullisError('ERR_CLOSED', 'the server is draining');
 
+const INVALID_HOST = answerWith(400, {
+  code: 'invalid_host',
+  message: 'The request needs a valid Host',
+});
 /** Characters of a limiter's label. */
 const LABEL_MAX = 128;
 /** Limits of requests that are only counted. */
@@ -684,6 +689,15 @@ export class Guard<R extends object> {
   }
 
   /**
+   * Returns the answer to a request without a valid `Host` (RFC 9112, section 3.2), where limits of requests or of
+   * paths hold: a router that makes a URL of host and target would find a path that the guard does not know.
+   */
+  refusesHost(isValid: boolean, request: R): Answer | undefined {
+    if (isValid || !(this.limitsRequests || this.judgesRequests)) return undefined;
+    return this.shape?.shaped(INVALID_HOST, request) ?? INVALID_HOST;
+  }
+
+  /**
    * Returns the answer to a request of a banned address, or of a client whose address is not known because
    * `clientAddress` has failed; `undefined` for all others.
    * @param isUpgrade true for a handshake: its admission judges what is left to it
@@ -742,7 +756,8 @@ export class Guard<R extends object> {
     if (!url.startsWith('/') && url.indexOf('/', 8) !== url.indexOf('/', 11)) return false;
     const target = targetOf(url);
     const query = target.indexOf('?');
-    return this.#exempt.has(query === -1 ? target : target.slice(0, query));
+    const path = query === -1 ? target : target.slice(0, query);
+    return this.#exempt.has(path) && (url.startsWith('/') || isReadAs(url, path));
   }
 
   /**

@@ -1,6 +1,6 @@
 /** HTTP requests that need a token, by their paths. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { targetOf } from '../http/answer.js';
+import { pathReadingsOf } from '../http/path-readings.js';
 import { hasParameter } from '../http/rate-options.js';
 
 const PATHS_MAX = 100;
@@ -26,7 +26,7 @@ export class HttpTokens {
       throw outOfRange('auth.http', option.length, `at most ${PATHS_MAX} paths`);
     this.#paths = option.map((path: unknown, at) => {
       if (typeof path !== 'string') throw wrongType(`auth.http[${at}]`, path, ALLOWED);
-      if (!/^\/[!-~]*$/.test(path) || /[?#\\%]|\*./.test(path) || plainPath(path) === undefined)
+      if (!/^\/[!-~]*$/.test(path) || /[?#\\%]|\*./.test(path))
         throw outOfRange(`auth.http[${at}]`, path, ALLOWED);
       // A request would have to spell the parameter as it stands here: all others would need no token.
       if (hasParameter(path))
@@ -36,7 +36,9 @@ export class HttpTokens {
           "a path without parameters: '/users/*' stands for all paths below '/users/'",
         );
       const isPrefix = path.endsWith('*');
-      return { text: (isPrefix ? path.slice(0, -1) : path).toLowerCase(), isPrefix };
+      const text = (isPrefix ? path.slice(0, -1) : path).toLowerCase();
+      // Readings of a path have single slashes.
+      return { text: text.replaceAll(/\/{2,}/g, '/'), isPrefix };
     });
   }
 
@@ -49,11 +51,9 @@ export class HttpTokens {
   needs(method: string | undefined, url: string, header: (name: string) => string): boolean {
     if (isPreflight(method, header)) return false;
     if (this.#isAll) return true;
-    const raw = pathOf(url);
-    const plain = plainPath(raw);
+    const { paths, isMalformed, isUnread } = pathReadingsOf(url);
     // A path that cannot be read is one that a router may read otherwise.
-    if (plain === undefined) return true;
-    return this.#holds(raw.toLowerCase()) || this.#holds(plain);
+    return isMalformed || isUnread || paths.some((path) => this.#holds(path));
   }
 
   #holds(path: string): boolean {
@@ -75,38 +75,4 @@ export function isPreflight(method: string | undefined, header: (name: string) =
     header('origin') !== '' &&
     header('access-control-request-method') !== ''
   );
-}
-
-function pathOf(url: string): string {
-  const target = targetOf(url);
-  const end = target.search(/[?#]/);
-  return end < 0 ? target : target.slice(0, end);
-}
-
-/** Decodes a path until nothing is left to decode, and resolves its dots, slashes and case. */
-function plainPath(path: string): string | undefined {
-  let text = path;
-  for (let round = 0; round < 4; round++) {
-    let decoded: string;
-    try {
-      decoded = decodeURIComponent(text);
-    } catch {
-      return undefined;
-    }
-    if (decoded === text) return resolved(text);
-    text = decoded;
-  }
-  return undefined;
-}
-
-function resolved(path: string): string {
-  const parts: string[] = [];
-  const segments = path.replaceAll('\\', '/').toLowerCase().split('/');
-  for (const [at, segment] of segments.entries()) {
-    // Parameters of a path, such as `;jsessionid=1`, are no part of it to some routers.
-    const [name = ''] = segment.split(';', 1);
-    if (name === '..') parts.pop();
-    else if (name !== '.' && (name !== '' || at === segments.length - 1)) parts.push(name);
-  }
-  return `/${parts.join('/')}`;
 }

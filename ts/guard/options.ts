@@ -108,7 +108,8 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
   /**
    * Health-check paths: their GET and HEAD requests are never limited, shed or counted, since load must not
    * decide whether a server is alive. Exact matches that begin with `/`, of visible ASCII, without a query,
-   * a star or a parameter; at most 32. Upgrades are guarded there too. Default: none.
+   * a star or a parameter; at most 32. Upgrades are guarded there too. A request with an invalid `Host` is not
+   * exempt. Default: none.
    */
   readonly exemptPaths?: readonly string[] | undefined;
   /** Limits of WebSockets (`WebSocketLimits`); missing ones have their defaults. Default: no limits. */

@@ -56,9 +56,9 @@ export interface RequestRates<R = unknown> {
   /**
    * Rate of each client at single routes, by method and path such as `POST /login`; `/api/*` is every
    * method and all paths below `/api/`. The first match counts; at most 64. Paths match whatever their
-   * case, percent-encoding, repeated and last slashes are, so that no spelling escapes. A route that no request
-   * can reach, such as one with a parameter (`/users/:id`) or behind a route that covers it, is an error.
-   * Default: none.
+   * case, percent-encoding, dots, slashes and parameters are, so that no spelling escapes: a path that routers
+   * read in several ways, such as `/x/../login`, spends the rate of each. A route that no request can reach, such
+   * as one with a parameter (`/users/:id`) or behind a route that covers it, is an error. Default: none.
    */
   readonly perRoute?: Readonly<Record<string, RequestRate | RateLimiter>> | undefined;
   /** Rate of each value that `key` returns; needs `key`. Default: none. */
@@ -212,6 +212,13 @@ export function checkedRequestRoute(route: unknown): { method: string; path: str
   return { method, path };
 }
 
+/** True if a route limits requests of a method. @internal */
+export const isOfMethod = (route: Pick<RouteRate, 'method'>, method: string | undefined): boolean =>
+  // A router answers HEAD by the handler of GET.
+  route.method === undefined ||
+  route.method === method ||
+  (route.method === 'GET' && method === 'HEAD');
+
 /**
  * True for a route that matches a method and a normalized path.
  * @internal
@@ -222,10 +229,7 @@ export function matchesRoute(
   path: string,
 ): boolean {
   return (
-    // A router answers HEAD by the handler of GET.
-    (route.method === undefined ||
-      route.method === method ||
-      (route.method === 'GET' && method === 'HEAD')) &&
+    isOfMethod(route, method) &&
     (route.path === path ||
       (route.isPrefix && (route.path === '/' || path.startsWith(`${route.path}/`))))
   );

@@ -8,17 +8,19 @@ import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { RateLimiter } from '../limiter/limiter.js';
 import { checkedCost } from '../limiter/options.js';
 import type { RateLimiterStats, RateLimitResult } from '../limiter/result.js';
-import { type Answer, answerWith, targetOf } from './answer.js';
+import { type Answer, answerWith } from './answer.js';
+import { pathReadingsOf } from './path-readings.js';
 import { type MetLimit, rateHeaders, type RequestLimit, requestLimit } from './rate-headers.js';
 import {
   type CheckedRates,
   checkedRates,
   checkedRequestRoute,
+  isOfMethod,
   matchesRoute,
-  normalizedPath,
   type RateRefusal,
   type RateScope,
   type RequestRates,
+  type RouteRate,
 } from './rate-options.js';
 
 /** Code of a request that a rate refuses. */
@@ -241,6 +243,8 @@ export class RatedOutcome {
   }
 }
 
+const NO_LIMITS: readonly RequestLimit[] = [];
+
 /** Judges requests by the rates of one guard. @internal */
 export class RequestRateLimiter {
   readonly #rates: CheckedRates;
@@ -340,18 +344,12 @@ export class RequestRateLimiter {
   #takeOfClient(asking: Asking): RatedOutcome | undefined {
     const { method, url, routedUrl, clientOf } = asking.asked;
     const ofIp = this.#ofIp;
-    const isRouted = this.#ofRoutes.length > 0;
-    const route = isRouted ? this.#routeOf(method, url) : undefined;
-    // The router may serve another route than the URL names: both have to admit it.
-    const other =
-      isRouted && routedUrl !== undefined ? this.#routeOf(method, routedUrl) : undefined;
-    if (ofIp === undefined && route === undefined && other === undefined) return undefined;
+    const routes = this.#routesOf(method, url, routedUrl);
+    if (ofIp === undefined && routes.length === 0) return undefined;
     const client = clientKeyOf(clientOf(), this.#rates.ipv6PrefixBits);
-    return (
-      (ofIp && this.#take(ofIp, client, asking)) ??
-      (route && this.#take(route, client, asking)) ??
-      (other && other !== route ? this.#take(other, client, asking) : undefined)
-    );
+    let refused = ofIp && this.#take(ofIp, client, asking);
+    for (const route of routes) refused ??= this.#take(route, client, asking);
+    return refused;
   }
 
   #takeOfKey(asking: Asking): RatedOutcome | undefined {
@@ -393,10 +391,30 @@ export class RequestRateLimiter {
     return this.#refusalOf([...met, { limit, result }], limit.scope, result);
   }
 
-  #routeOf(method: string, url: string): RequestLimit | undefined {
-    const path = normalizedPath(targetOf(url));
-    const at = this.#rates.perRoute.findIndex((route) => matchesRoute(route, method, path));
-    return this.#ofRoutes[at];
+  /**
+   * Returns the limits of the routes that a router may serve for a URL: for each reading of its path that of the first
+   * route that matches, and no limiter twice.
+   * @param routedUrl URL as the router of the host reads it
+   */
+  #routesOf(method: string, url: string, routedUrl?: string): readonly RequestLimit[] {
+    if (this.#ofRoutes.length === 0) return NO_LIMITS;
+    const { perRoute } = this.#rates;
+    const found = new Map<RateLimiter, RequestLimit>();
+    // A router that misreads a relative URL takes its path from any slash.
+    let isAny = routedUrl !== undefined && url.startsWith('/');
+    for (const one of routedUrl === undefined ? [url] : [url, routedUrl]) {
+      const { paths, isUnread } = pathReadingsOf(one);
+      isAny ||= isUnread;
+      for (const path of paths) {
+        const at = perRoute.findIndex((route) => matchesRoute(route, method, path));
+        const limit = this.#ofRoutes[at];
+        if (limit !== undefined) found.set(limit.limiter, limit);
+      }
+    }
+    if (isAny)
+      for (const [at, limit] of this.#ofRoutes.entries())
+        if (isOfMethod(perRoute[at]!, method)) found.set(limit.limiter, limit);
+    return [...found.values()];
   }
 
   /** Returns the cost of a request; 1 if the application's function fails. */
@@ -465,11 +483,10 @@ export class RequestRateLimiter {
     const { perIp, perKey, perUser, ipv6PrefixBits } = this.#rates;
     const client = ip === undefined ? undefined : clientKeyOf(ip, ipv6PrefixBits);
     const routed = route === undefined ? undefined : checkedRequestRoute(route);
-    const routeLimiter =
-      routed === undefined ? undefined : this.#routeOf(routed.method, routed.path)?.limiter;
+    const routes = routed === undefined ? [] : this.#routesOf(routed.method, routed.path);
     const asked: readonly (readonly [RateScope, RateLimiter | undefined, string | undefined])[] = [
       ['ip', perIp, client],
-      ['route', routeLimiter, client],
+      ...routes.map(({ limiter }) => ['route', limiter, client] as const),
       ['key', perKey, key],
       ['user', perUser, user],
     ];
