@@ -20,7 +20,6 @@ import {
   type RateRefusal,
   type RateScope,
   type RequestRates,
-  type RouteRate,
 } from './rate-options.js';
 
 /** Code of a request that a rate refuses. */
