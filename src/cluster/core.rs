@@ -33,9 +33,8 @@ use member::{Beats, Member, OWN_LEASE};
 use presence::Names;
 use random::Random;
 use std::collections::{HashMap, VecDeque};
-use takeover::Taker;
 use tickets::Tickets;
-use waiting::Waiting;
+use waiting::{Taker, Waiting};
 
 // The parts that own data.
 mod audit;

@@ -21,6 +21,7 @@ use super::super::code::{GRANTED, REPLACED};
 use super::super::column::{Key, Name, Scope};
 use super::super::reject_cache::USER;
 use super::tickets::Place;
+use super::waiting::Taker;
 use super::{Answer, Core};
 
 /// Pause between two questions whether the newcomers that wait may open, ms.
@@ -29,13 +30,6 @@ const LOOK_MS: f64 = 10.0;
 const INSIST_MS: f64 = 50.0;
 /// Ended tickets that a user's list may hold, besides as many as are held.
 const ENDED_MAX: usize = 8;
-
-/// A newcomer that waits for the end of the seat that it replaces.
-pub(super) struct Taker {
-    ticket: u64,
-    /// Time from which it insists.
-    insists_ms: f64,
-}
 
 impl Core {
     /// Notes the seat of a ticket that is held, as the latest of its user.

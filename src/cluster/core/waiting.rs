@@ -5,6 +5,13 @@ use std::collections::VecDeque;
 /// Clients that may wait.
 pub(super) const WAITING_MAX: usize = 65_536;
 
+/// A newcomer that waits for the end of the seat that it replaces; see `takeover`.
+pub(super) struct Taker {
+    pub(super) ticket: u64,
+    /// Time from which it insists.
+    pub(super) insists_ms: f64,
+}
+
 /// The tickets that wait, in the order in which they asked.
 #[derive(Default)]
 pub(super) struct Waiting {
