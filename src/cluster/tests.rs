@@ -258,6 +258,32 @@ fn takes_go_together_and_each_has_its_own_answer() {
 }
 
 #[test]
+fn seats_held_ahead_are_given_back_when_the_total_is_lowered() {
+    let mut world = World::with(Shape {
+        ahead: 3,
+        ..Shape::default()
+    });
+    world.wait(1500);
+    world.step(&Step::Ask(0, 1));
+    world.wait(50);
+    assert_eq!(world.nodes[0].core.seats(), (1, 4));
+    let mut numbers = world.nodes[0].core.limits();
+    numbers[0] = 1.0;
+    let change = Request::Limits {
+        revision: 0,
+        numbers,
+    };
+    assert_eq!(ask(&mut world, 1, change).code, DONE);
+    world.wait(300);
+    assert_eq!(world.nodes[0].core.seats(), (1, 1));
+    for user in 2..=3 {
+        world.step(&Step::Ask(0, user));
+    }
+    world.wait(100);
+    assert_eq!((world.nodes[0].held.len(), world.server.total()), (1, 1));
+}
+
+#[test]
 fn seats_held_ahead_are_given_out_without_a_call_and_stay_bounded() {
     let mut world = World::with(Shape {
         ahead: 3,

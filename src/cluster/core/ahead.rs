@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - Seats held never exceed seats told, as without it: the server's total stays exact.
-//! - At rest at most `lease_total` seats are spare.
+//! - At rest at most `lease_total` seats are spare, and none while the total is over its limit.
 //! - Nothing is given out ahead while another limit than the total may be in force.
 
 use super::super::call::{Asked, Contents, EXEMPT};
@@ -40,6 +40,12 @@ impl Core {
         }
     }
 
+    /// Returns the seats that are kept ahead: none while more are counted than the total allows, since a lowered limit
+    /// would be passed by those who get them.
+    fn kept_ahead(&self) -> u32 {
+        if self.over > 0 { 0 } else { self.ahead_max() }
+    }
+
     /// True if the server knows of fewer seats than are held.
     pub(super) fn is_over(&self) -> bool {
         if self.ahead_max() > 0 {
@@ -62,8 +68,8 @@ impl Core {
 
     /// Returns the told seats that are neither held nor kept ahead.
     pub(super) fn seats_to_release(&self) -> u32 {
-        let max = self.ahead_max();
-        self.column.seats.to_release().saturating_sub(max)
+        let kept = self.kept_ahead();
+        self.column.seats.to_release().saturating_sub(kept)
     }
 
     /// Returns the seats to publish: those held, and the told ones that are kept ahead.
@@ -71,7 +77,7 @@ impl Core {
         let seats = self.column.seats;
         seats
             .held
-            .max(seats.told.min(seats.held + self.ahead_max()))
+            .max(seats.told.min(seats.held + self.kept_ahead()))
     }
 
     /// Returns the seats that may be given out now: those that a call under way gives back are not.
@@ -87,7 +93,7 @@ impl Core {
 
     /// Gives a spare seat to a new ticket; `true` if there is one.
     pub(super) fn take_ahead(&mut self, at: usize) -> bool {
-        if self.ahead_max() == 0 || self.current() != State::Up {
+        if self.kept_ahead() == 0 || self.current() != State::Up {
             return false;
         }
         self.is_ahead_wanted = true;
@@ -108,7 +114,7 @@ impl Core {
 
     /// Returns the number of seats to ask for ahead.
     pub(super) fn ahead_to_ask(&self, now: f64) -> u32 {
-        let max = self.ahead_max();
+        let max = self.kept_ahead();
         let spare = self.spare();
         if !self.is_ahead_wanted || now < self.next_ahead_ms || spare > max / 2 {
             return 0;

@@ -301,6 +301,9 @@ impl Core {
             self.notices.push(Notice::Over(over, 0));
         }
         self.over = over;
+        if over > 0 && self.seats_to_release() > 0 {
+            self.release_by(now);
+        }
     }
 
     /// Puts limits into effect that the server tells.
