@@ -1,7 +1,12 @@
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { ResourceMonitor } from '../dist/index.js';
+import { portcullis } from '../dist/ws.js';
 import { SERVERS, ask, cleanUp, type Server, start, startAlone } from './servers/start.js';
 
 // The address that each host counts a client by. `contract.spec.ts` has the forwarded headers.
@@ -128,4 +133,22 @@ describe.each(Object.entries(SERVERS))('the client of the adapter for %s', (_nam
     const server = await start(command, { limits: {}, trustedProxies: ['unix'] });
     expect(await addressOf(server, { 'X-Forwarded-For': '192.0.2.1' })).toBe('127.0.0.1');
   });
+});
+
+it('need not be found for requests that a monitor only counts', async () => {
+  const monitor = new ResourceMonitor({});
+  const guard = portcullis({
+    limits: {},
+    monitor,
+    clientAddress: () => {
+      throw new Error('no header of the proxy');
+    },
+  });
+  const server = createServer(guard.request((_request, response) => response.end('ok')));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as AddressInfo;
+  expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe('ok');
+  server.close();
+  guard.close();
+  monitor.close();
 });

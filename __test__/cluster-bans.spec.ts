@@ -86,5 +86,11 @@ describe.skipIf(SERVER === undefined)('bans of a cluster', () => {
     await until(async () => !(await bannedAt(reader)).includes('192.0.2.1'));
     const final = await join();
     await until(async () => (await bannedAt(final)) === '2001:db8::/64');
+    // Another ban at once, such as a shorter one, holds in all processes.
+    manager.ban('192.0.2.1', 500_000);
+    manager.unban('192.0.2.1');
+    manager.ban('192.0.2.1', 400_000);
+    for (const other of [peer, later, last])
+      await until(async () => (await bannedAt(other)).includes('192.0.2.1'));
   }, 60_000);
 });

@@ -333,7 +333,8 @@ describe.each([
       const isRefused = name === 'portcullis/bun';
       expect(await statusOf(port, 'GET /x HTTP/1.0')).toBe(isRefused ? 400 : 200);
       // Health checks often use HTTP/1.0.
-      expect(await statusOf(port, 'GET /healthz HTTP/1.0')).toBe(200);
+      const isServed = !isRefused || options === OPTIONS;
+      expect(await statusOf(port, 'GET /healthz HTTP/1.0')).toBe(isServed ? 200 : 400);
       expect(await statusOf(port, 'GET /healthz?/me HTTP/1.0')).toBe(isRefused ? 400 : 200);
     }
     const unlimited = await serve({ limits: {} });

@@ -372,7 +372,6 @@ describe('rates of requests', () => {
   });
 
   it('count the cost 1 where `cost` returns a promise, whose rejection ends nothing', async () => {
-    process.once('warning', () => undefined);
     for (const cost of [async () => 2, () => Promise.reject(new Error('of the application'))]) {
       const { send } = fetcher({
         perIp: { limit: 2, windowMs: 1000 },

@@ -247,7 +247,8 @@ class BunAdapter {
       throw error;
     }
     const abandon = (): void => void pending.end('reset');
-    if (!(result instanceof Promise)) {
+    // A socket that has opened took its seat along.
+    if (!(result instanceof Promise) || pending.state === 'open') {
       abandon();
       return result;
     }

@@ -45,7 +45,7 @@ const OF_BODY = ['content-type', 'content-length', 'content-encoding', 'transfer
 
 type ContextHeaders = AnswerContext['set']['headers'];
 
-function setHeader(headers: ContextHeaders, name: string, value: string): void {
+export function setHeader(headers: ContextHeaders, name: string, value: string): void {
   if (headers instanceof Headers) headers.set(name, value);
   else headers[name] = value;
 }

@@ -32,7 +32,7 @@ import { ElysiaOnNode, upgradeSocketOf } from './elysia-node.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
 import { waitingOn as waitingOnSocket } from './node-handshake.js';
 import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
-import { type AnswerContext, AppAnswers } from './elysia-answers.js';
+import { type AnswerContext, AppAnswers, setHeader } from './elysia-answers.js';
 import { describeRoute } from './elysia-openapi.js';
 import { PlainRoutes } from './elysia-plain-routes.js';
 import { functionsOf, isMisread, routedTarget, type ScopedApp } from './elysia-app-routes.js';
@@ -471,8 +471,9 @@ class ElysiaAdapter {
       abandon();
       return this.#statusOf(request, early) ?? result;
     }
-    // A handler that never settles keeps no seat of a client that has left.
-    const forget = waitingOn(request).onGone(abandon);
+    // A handler that never settles keeps no seat of a client that has left. A socket that has opened took it along.
+    const isOpen = this.#pendingOf(request)[this.#key] === undefined;
+    const forget = isOpen ? () => undefined : waitingOn(request).onGone(abandon);
     return result.then(
       (answer: unknown) => {
         forget();
@@ -632,7 +633,8 @@ class ElysiaAdapter {
     const clientOf = (): string => (client ??= this.#clientOf(request));
     const outcome = route.judge({ method, url, clientOf, traced: request }, context.user);
     if (outcome?.refusal === undefined) {
-      Object.assign(set.headers, outcome?.headers);
+      for (const [name, value] of Object.entries(outcome?.headers ?? {}))
+        setHeader(set.headers, name, value);
       return undefined;
     }
     const { code, answer } = outcome.refusal;

@@ -98,6 +98,8 @@ export class Cluster {
   readonly #answers = sharedArray(Float64Array, 3 * ANSWERS_MAX);
   readonly #members = new Map<number, Membership>();
   readonly #rates = new RateNames();
+  /** State of the limiters and revocations that was told last. */
+  #toldStanding: ClusterState = 'joining';
   readonly #hooks = new Hooks();
   readonly #listeners: Listeners = {
     state: new Set(),
@@ -229,8 +231,12 @@ export class Cluster {
   #tell(member: Membership | undefined, state: ClusterState | undefined): void {
     if (member === undefined || state === undefined) return;
     const isChannel = member.name.startsWith(CHANNEL);
-    // Beside managers it tells nothing new: all have one server.
-    if (isChannel && this.#managers().length > 0) return;
+    if (isChannel) {
+      // Beside managers it tells nothing new: all have one server. Limiters and revocations have one state.
+      const standing = this.#standing().state;
+      if (this.#managers().length > 0 || standing === this.#toldStanding) return;
+      this.#toldStanding = state = standing;
+    }
     // The figures keep the last problem until a beat has been answered.
     const problem = state === 'up' ? '' : member.figures()?.problem;
     for (const listener of this.#listeners.state)

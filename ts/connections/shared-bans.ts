@@ -28,6 +28,8 @@ type Entry =
     ]
   | readonly [kind: 'unban', address: string, at: number, until: number];
 
+/** Time by which a ban comes behind a lift that it follows, ms: times are rounded on their way. */
+const APART_MS = 3;
 /** The server keeps an entry a minute longer than it is needed: clocks differ. */
 const KEPT_MS = 60_000;
 /** Most entries, of some 150 bytes: every process holds all of them. */
@@ -79,8 +81,8 @@ export class SharedBans {
 
   /** Tells all processes of a ban. */
   banned({ address, since, until, failures, bans }: Ban): void {
-    // Behind the end of an earlier ban, which a process with a faster clock may have told.
-    const at = Math.max(since, (this.#lifts.get(address)?.at ?? -1) + 1);
+    // Clearly behind the end of an earlier ban, which a process with a faster clock may have told; see `#learn`.
+    const at = Math.max(since, (this.#lifts.get(address)?.at ?? -APART_MS) + APART_MS);
     this.#share(['ban', address, at, until, failures, bans]);
   }
 

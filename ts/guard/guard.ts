@@ -685,7 +685,7 @@ export class Guard<R extends object> {
    * find, where requests are limited.
    */
   get judgesClients(): boolean {
-    return this.manager.hasBans || (this.requests !== undefined && this.#clientAddress.mayFail);
+    return this.manager.hasBans || (this.limitsRequests && this.#clientAddress.mayFail);
   }
 
   /**
@@ -700,7 +700,7 @@ export class Guard<R extends object> {
   /**
    * Returns the answer to a request of a banned address, or of a client whose address is not known because
    * `clientAddress` has failed; `undefined` for all others.
-   * @param isUpgrade true for a handshake: its admission judges what is left to it
+   * @param isUpgrade true for a handshake, which its admission judges
    */
   refusesClient(
     request: R,

@@ -60,7 +60,7 @@ export class HttpTokens {
     return this.#paths.some(({ text, isPrefix }) =>
       isPrefix
         ? path.startsWith(text) || `${path}/` === text
-        : path === text || path === `${text}/` || `${path}/` === text,
+        : path === text || `${path}/` === text,
     );
   }
 }

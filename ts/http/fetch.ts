@@ -356,12 +356,7 @@ export function withinLimits<T>(
       drop(value);
       return refusalOf(limiter, outcome.refusal, request, respond);
     }
-    try {
-      return outcome.finish(value);
-    } catch {
-      // A response whose body was read, or an error: the host answers as it would without us.
-      return value;
-    }
+    return outcome.finish(value);
   };
   let result: T;
   try {

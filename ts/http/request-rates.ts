@@ -244,6 +244,13 @@ export class RatedOutcome {
 
 const NO_LIMITS: readonly RequestLimit[] = [];
 
+/** Takes an admission back; returns the state of its key. */
+function undone(limiter: RateLimiter, key: string, cost: number): RateLimitResult {
+  const now = limiter.now();
+  limiter.undo(key, cost, now);
+  return limiter.peekAt(key, 1, now);
+}
+
 /** Judges requests by the rates of one guard. @internal */
 export class RequestRateLimiter {
   readonly #rates: CheckedRates;
@@ -384,7 +391,7 @@ export class RequestRateLimiter {
     // The answer tells what is left of the others now that it has spent nothing of them.
     const met: MetLimit[] = taken.map((one) => ({
       limit: one.limit,
-      result: one.limit.limiter.undo(one.key, cost, one.limit.limiter.now()),
+      result: undone(one.limit.limiter, one.key, cost),
     }));
     this.onRefused?.(asked.clientOf);
     return this.#refusalOf([...met, { limit, result }], limit.scope, result);

@@ -203,14 +203,13 @@ export class RateLimiter {
   }
 
   /**
-   * Takes an admission back for which nothing was done: another limiter has refused. Returns the state of the key.
-   * @param now time of the admission, as `now()` tells it
+   * Takes an admission back for which nothing was done: another limiter has refused.
+   * @param now time of the admission, as `now()` tells it, or a later one
    * @internal
    */
-  undo(key: string, cost: number, now: number): RateLimitResult {
+  undo(key: string, cost: number, now: number): void {
     this.rewardAt(key, cost, now);
     this.#admitted--;
-    return this.peekAt(key, 1, now);
   }
 
   /** Gives points back that were spent at a time of `now()`. @internal */

@@ -28,6 +28,8 @@ use super::{Answer, Core};
 const LOOK_MS: f64 = 10.0;
 /// Pause until a newcomer that waits insists, and until it does so again, ms.
 const INSIST_MS: f64 = 50.0;
+/// Events that may wait for a reply. A newcomer whose event is dropped insists.
+const REPLACEMENTS_MAX: usize = 4096;
 /// Ended tickets that a user's list may hold, besides as many as are held.
 const ENDED_MAX: usize = 8;
 
@@ -138,10 +140,17 @@ impl Core {
 
     /// Takes the event of a newcomer.
     pub(in crate::cluster) fn replace(&mut self, now: f64, data: &[u8]) {
-        if self.flight.is_some() {
-            self.replacements.push(data.to_vec());
-        } else {
+        let identity = self.member.as_ref().map(|member| &member.seat.identity);
+        // Every process hears of every event.
+        if identity
+            .is_none_or(|own| data.split(|byte| *byte == b' ').next() != Some(own.as_bytes()))
+        {
+            return;
+        }
+        if self.flight.is_none() {
             self.end_oldest(now, data);
+        } else if self.replacements.len() < REPLACEMENTS_MAX {
+            self.replacements.push(data.to_vec());
         }
     }
 
@@ -153,13 +162,10 @@ impl Core {
     }
 
     /// Acts on the event of a newcomer: an identity, the seats of the user that its process may keep, and 16 bytes of
-    /// the user. Ends the oldest seat of the user, if this is the process and it holds more.
+    /// the user. Ends the oldest seat of the user, if this process holds more.
     fn end_oldest(&mut self, now: f64, data: &[u8]) -> Option<()> {
         let mut parts = data.splitn(3, |byte| *byte == b' ');
-        let (identity, most, user) = (parts.next()?, parts.next()?, parts.next()?);
-        if self.member.as_ref()?.seat.identity.as_bytes() != identity {
-            return None;
-        }
+        let (_identity, most, user) = (parts.next()?, parts.next()?, parts.next()?);
         let most: usize = std::str::from_utf8(most).ok()?.parse().ok()?;
         let user = self.column.find(Name {
             scope: Scope::User,
