@@ -264,7 +264,7 @@ async function swarm() {
     '--quiet',
     '--locked',
     '--no-default-features',
-    // A thousand processes share one thread: unoptimized code would be what is measured.
+    // A thousand processes share one thread: unoptimized code would be measured.
     '--profile',
     'test',
     '--example',
@@ -403,7 +403,7 @@ async function against() {
   const server = await serverOf();
   const ms = given.short ? 1500 : LOAD_MS;
   let times = 0;
-  // A batch waits for the one before, so few clients leave the server idle meanwhile: the last ones tell what it can do.
+  // A batch waits for the one before, so few clients leave the server idle meanwhile: the last row tells its capacity.
   for (const clients of [64, CLIENTS]) {
     const rates = { theirs: [], taken: [], given: [] };
     for (let left = given.short ? 1 : 3; left > 0; left--) {

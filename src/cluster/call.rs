@@ -21,7 +21,7 @@ pub(super) const MOVE: u8 = 4;
 pub(super) const TAKE: u8 = 8;
 /// Flag of a question of such an admission: whether it may open now.
 pub(super) const LOOK: u8 = 16;
-/// Flag of such a question that has been asked in vain: all processes are told again what they may keep.
+/// Flag of such a question that has been asked in vain: all processes are told again how many seats they may keep.
 pub(super) const INSIST: u8 = 32;
 /// Keys of one call that publishes.
 pub(super) const PUBLISH_MAX: usize = 1000;

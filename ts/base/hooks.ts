@@ -24,7 +24,7 @@ export class Hooks {
   }
 
   /**
-   * Returns what `hook` answers; `undefined` if it throws. A promise is an error: nobody waits for the answer.
+   * Returns the answer of `hook`; `undefined` if it throws. A promise is an error: nobody waits for the answer.
    */
   ask<T>(name: string, hook: () => T): T | undefined {
     try {

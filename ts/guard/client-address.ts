@@ -38,8 +38,11 @@ export class ClientAddress<R> {
   /** Name of the header that holds the address, in lower case. */
   readonly #name: string | undefined;
   readonly #find: ((request: R, peer: string) => unknown) | undefined;
-  /** What the application's function has answered: a request has one client, whoever asks for it. */
-  readonly #found = new WeakMap<object, string>();
+  /**
+   * Key of the address that the application's function has returned: it is asked once for each request. On the request,
+   * since every garbage collection visits the entries of a weak map.
+   */
+  readonly #found = Symbol('portcullis.client');
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the options */
   constructor(
@@ -83,11 +86,11 @@ export class ClientAddress<R> {
    */
   of(request: R | undefined, peer: string, header: Headers): string {
     if (this.#find !== undefined) {
-      const known = request === undefined ? undefined : this.#found.get(request as object);
+      const known = (request as { [key: symbol]: string | undefined } | undefined)?.[this.#found];
       if (known !== undefined) return known;
       const address = request === undefined ? undefined : this.#find(request, peer);
       if (typeof address === 'string') {
-        this.#found.set(request as object, address);
+        (request as { [key: symbol]: string })[this.#found] = address;
         return address;
       }
       // This promise has no other reader: its rejection would end the process.

@@ -4,7 +4,7 @@ import type { RateLimiter } from '../limiter/limiter.js';
 import type { RateLimitResult } from '../limiter/result.js';
 import type { RateHeaders, RateScope } from './rate-options.js';
 
-/** A limiter of requests, and what it limits. @internal */
+/** A limiter of requests, and its scope. @internal */
 export interface RequestLimit {
   readonly scope: RateScope;
   readonly limiter: RateLimiter;
@@ -12,7 +12,7 @@ export interface RequestLimit {
   readonly policy: string;
 }
 
-/** Returns what a limiter of requests limits. @internal */
+/** Returns a limiter of requests with its scope and its policy. @internal */
 export function requestLimit(scope: RateScope, limiter: RateLimiter): RequestLimit {
   // `w` is whole seconds, and optional: a shorter window has none.
   const window = limiter.windowMs % 1000 === 0 ? `;w=${limiter.windowMs / 1000}` : '';
@@ -44,7 +44,7 @@ export function rateHeaders(
   return headers;
 }
 
-/** The lists of the draft: the policies, and what is left of each. */
+/** The lists of the draft: the policies, and the units that are left of each. */
 function listed(met: readonly MetLimit[]): Record<string, string> {
   let policies = '';
   let left = '';

@@ -372,7 +372,7 @@ export class RequestRateLimiter {
     return typeof user === 'string' ? this.#take(this.#ofUser, user, asking) : undefined;
   }
 
-  /** Takes the cost from one limit; returns a refusal, and gives back what the others took. */
+  /** Takes the cost from one limit; returns a refusal, and gives back the costs of the others. */
   #take(limit: RequestLimit, key: string, asking: Asking): RatedOutcome | undefined {
     const { asked, cost, givesBack, taken } = asking;
     const { limiter } = limit;
@@ -388,7 +388,7 @@ export class RequestRateLimiter {
     }
     this.#report(limit.scope, key, result, asked.traced);
     if (this.#isObserving) return undefined;
-    // The answer tells what is left of the others now that it has spent nothing of them.
+    // The answer tells the units that are left of the others, now that it has spent nothing of them.
     const met: MetLimit[] = taken.map((one) => ({
       limit: one.limit,
       result: undone(one.limit.limiter, one.key, cost),

@@ -296,7 +296,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     }
   }
 
-  /** Returns what a check answers. @throws TypeError for a promise, which is true whatever it resolves to */
+  /** Returns the answer of a check. @throws TypeError for a promise, which is true whatever it resolves to */
   #passes(check: (payload: unknown) => unknown, payload: unknown): boolean {
     const answer = check(payload);
     if (!isThenable(answer)) return Boolean(answer);

@@ -38,7 +38,7 @@ export class ErrorCollector {
     }
   }
 
-  /** Returns the open WebSockets of a drainable, or none if listing them throws. Leaves out what is no socket. */
+  /** Returns the open WebSockets of a drainable, or none if listing them throws. Leaves out entries that are no sockets. */
   socketsOf(drainable: Drainable): readonly ShutdownSocket[] {
     const step = `${drainable.name}.sockets`;
     const list = (): ShutdownSocket[] => [...(drainable.sockets?.() ?? [])];

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Events come by another connection than replies. One that comes while a call is under way waits for its reply: the
-//! newcomer may be this process's own, and its seat counts in what the event tells it to keep. A newcomer that has
-//! asked in vain for a while insists: the server tells all processes again what they may keep.
+//! newcomer may be this process's own, and its seat is one of those that the event tells it to keep. A newcomer that has
+//! asked in vain for a while insists: the server tells all processes again how many seats they may keep.
 //!
 //! # Invariants
 //! - A newcomer opens only while all seats of its user, its own and those that wait included, are within the limit.

@@ -83,7 +83,7 @@ local function seat(j, s)
   end
 end
 local takers = 0
--- Tells the process of a seat of the user what it may keep.
+-- Tells the process of a seat of the user how many seats it may keep.
 local function replaced(u, s)
   local i, most = seat(u, s)
   if i then tell('t', (call('HGET', M, 'n' .. i) or '') .. ' ' .. most .. ' ' .. sub(ARGV[13], takers * 16 - 15, takers * 16),
@@ -107,7 +107,7 @@ for p = 1, #Q, 9 do
   if kind >= 4 then
     local over = own[u] + others[u] - lU
     if over > 0 then code = 11 end
-    -- An event was lost, or the limit was lowered. Who has ended a seat already ends no other one for it.
+    -- An event was lost, or the limit was lowered. A process that has ended a seat already ends no other one for it.
     if kind == 12 then for s = 0, math.min(over, 8) - 1 do replaced(u, s) end end
   elseif kind == 1 then
     if full(u, lU) then code = 5 end

@@ -336,7 +336,7 @@ impl Server {
 }
 
 impl Server {
-    /// Tells the process of a seat what it may keep; `before` counts the older seats.
+    /// Tells the process of a seat how many it may keep; `before` counts the older seats.
     pub(super) fn tell_holder(&mut self, field: &[u8], digest: &[u8], mut before: u32) {
         for index in &self.order[field] {
             let Some(place) = self.places.get(index) else {
