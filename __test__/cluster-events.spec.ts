@@ -977,6 +977,23 @@ describe.skipIf(SERVER === undefined)("onFull: 'closeOldest' over all processes"
     await until(async () => Number(await call('HGET', '{pc2:chat}:m', 'T')) === 3);
   });
 
+  it('a page that is loaded anew takes the place of its own connection, and of no other', async () => {
+    const { manager, cluster } = await pair({ maxConnectionsPerUser: 2 }, CALM, OWN);
+    const sockets = [await open(manager, 'ada'), await open(manager, 'ada')];
+    for (let at = 0; at < 50; at++) {
+      const newcomer = open(manager, 'ada');
+      // Its batch is on the way by then, or has been answered.
+      await new Promise((resolve) => setTimeout(resolve, at % 3));
+      const [oldest] = manager.connectionsOf('ada');
+      if (oldest !== undefined && manager.connectionsOf('ada').length === 2)
+        manager.release(oldest);
+      sockets.push(await newcomer);
+    }
+    expect(sockets.every((socket) => socket instanceof FakeSocket)).toBe(true);
+    expect(await cluster.count('ada')).toBeLessThanOrEqual(2);
+    expect(manager.connectionsOf('ada').length).toBeGreaterThan(0);
+  });
+
   it('many at once leave as many as the limit, and no count is lost', async () => {
     const { peer, manager, cluster } = await pair({ maxConnectionsPerUser: 1 }, {}, OWN);
     const first = (await open(manager, 'ada')) as FakeSocket;

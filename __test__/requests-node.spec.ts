@@ -249,6 +249,37 @@ describe.skipIf(BUN)('a request of node:http', () => {
   });
 });
 
+describe.skipIf(BUN)('a HEAD of HTTP/2', () => {
+  it('gives its seat back though its handler streams an answer that is never sent', async () => {
+    const server = await start(HOSTS['HTTP/2']!, { maxConcurrent: 1 }, (_request, response) => {
+      response.write('a stream without an end');
+    });
+    for (let at = 0; at < 3; at++) {
+      const seen: Seen = { status: undefined, body: '', isOver: false, isBroken: false };
+      const stream = streamTo(server.port, { ':method': 'HEAD', ':path': '/' });
+      stream.end();
+      follow(stream, seen);
+      await until(() => seen.isOver);
+      expect(seen.status).toBe(200);
+      await until(() => server.requests()?.active === 0);
+    }
+  });
+});
+
+it('keeps the repeated fields of a list that `writeHead()` gets behind its own', async () => {
+  const perIp = { limit: 9, windowMs: 60_000 };
+  const server = await start(HOSTS['http']!, { rate: { perIp } }, (_request, response) => {
+    response.writeHead(201, 'Made', ['Set-Cookie', 'a=1', 'X-One', 'x', 'set-cookie', 'b=2']).end();
+  });
+  const answer = await fetch(server.url);
+  expect([answer.status, answer.statusText]).toEqual([201, 'Made']);
+  expect([answer.headers.getSetCookie(), answer.headers.get('x-one')]).toEqual([
+    ['a=1', 'b=2'],
+    'x',
+  ]);
+  expect(answer.headers.get('ratelimit')).toBe('"ip";r=8;t=7');
+});
+
 describe.skipIf(BUN)('a body of HTTP/2', () => {
   const LENGTH: Handler = async (request, response) => {
     let bytes = 0;

@@ -407,6 +407,30 @@ fn newcomers_at_once_each_replace_a_seat_though_the_events_overtake_the_reply() 
 }
 
 #[test]
+fn a_page_that_is_loaded_anew_takes_the_place_of_its_own_connection() {
+    for event_delay in [0.0, 1.0, 3.0] {
+        let mut world = replacing();
+        world.event_delay = event_delay;
+        for _ in 0..PER_USER {
+            world.step(&Step::Ask(0, 1));
+            world.wait(20);
+        }
+        let [_, second] = tickets(&world, 0)[..] else {
+            panic!("two seats");
+        };
+        world.step(&Step::Ask(0, 1));
+        // The server has the newcomer; its former connection ends before anybody hears of it.
+        world.wait(1);
+        world.step(&Step::Release(0, 0));
+        world.wait(60);
+        assert!(tickets(&world, 0).contains(&second), "{event_delay}");
+        assert_eq!(tickets(&world, 0).len(), PER_USER as usize);
+        assert_eq!(world.nodes[0].core.counts().replaced, 0);
+        world.rest();
+    }
+}
+
+#[test]
 fn a_newcomer_insists_if_the_event_was_lost() {
     let mut world = replacing();
     for _ in 0..PER_USER {

@@ -1,4 +1,5 @@
-/** The close of a socket, for the requests on it. */
+/** The close of a socket, or of a stream of HTTP/2, for the requests on it. */
+import type { IncomingMessage } from 'node:http';
 
 const ENDS = Symbol('portcullis.ends');
 
@@ -26,4 +27,31 @@ export function onSocketClose(socket: ClosableSocket, end: () => void): () => vo
   }
   const known = ends.add(end);
   return () => void known.delete(end);
+}
+
+/**
+ * Whether a request came by HTTP/2, to a server of `node:http2`. Its `socket` stands for its stream,
+ * and in part for the socket of all streams.
+ * @internal
+ */
+export const isHttp2 = (request: IncomingMessage): boolean => request.httpVersionMajor >= 2;
+
+/** A request of HTTP/2, whose stream ends with the answer or before it. */
+interface StreamRequest {
+  readonly stream: {
+    once(event: 'close', listener: () => void): unknown;
+    removeListener(event: 'close', listener: () => void): unknown;
+  };
+}
+
+/**
+ * As `onSocketClose()`. By HTTP/2 the stream of the request: the response to a HEAD whose handler streams its answer
+ * never tells that it has closed.
+ * @internal
+ */
+export function onClientGone(request: IncomingMessage, end: () => void): () => void {
+  if (!isHttp2(request)) return onSocketClose(request.socket, end);
+  const { stream } = request as unknown as StreamRequest;
+  stream.once('close', end);
+  return () => void stream.removeListener('close', end);
 }

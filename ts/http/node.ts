@@ -1,7 +1,7 @@
 /** Limits of requests on a `node:http` server, and its graceful end. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { onSocketClose } from '../base/socket-close.js';
+import { isHttp2, onClientGone } from '../base/socket-close.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import type { Answer } from './answer.js';
@@ -32,16 +32,6 @@ function headerBytes(request: IncomingMessage): number {
   return bytes;
 }
 
-/**
- * Whether a request came by HTTP/2, to a server of `node:http2`. Its `socket` stands for its stream,
- * and in part for the socket of all streams.
- */
-const isHttp2 = (request: IncomingMessage): boolean => request.httpVersionMajor >= 2;
-
-/** As `onSocketClose()`. The close of a stream is that of its response. */
-const onClientGone = (request: IncomingMessage, end: () => void): (() => void) =>
-  isHttp2(request) ? () => undefined : onSocketClose(request.socket, end);
-
 /** The part of a response that is no documented API. */
 interface Internals {
   /** False until the head is on its way; `headersSent` is true from `writeHead()` on. HTTP/2 has none. */
@@ -52,6 +42,47 @@ const isBun = 'bun' in process.versions;
 /** True once a response is on its way to the client. Bun's `_headerSent` is always false. */
 const hasBegun = (response: ServerResponse & Internals): boolean =>
   response.headersSent && (isBun || response._headerSent !== false);
+
+/**
+ * Sets header fields of our own. Node writes a list of `writeHead()` field by field then, each over the one before of
+ * its name: `Set-Cookie` lines of a proxy would be lost. So a list becomes an object, in which repeated fields are arrays.
+ */
+function writeFields(
+  response: ServerResponse,
+  fields: Readonly<Record<string, string>> | undefined,
+): void {
+  let isEmpty = true;
+  for (const name in fields) {
+    response.setHeader(name, fields[name]!);
+    isEmpty = false;
+  }
+  if (isEmpty) return;
+  const writeHead = response.writeHead as (...given: unknown[]) => ServerResponse;
+  response.writeHead = function (this: ServerResponse, ...given: unknown[]): ServerResponse {
+    return writeHead.apply(
+      this,
+      given.map((one) => (Array.isArray(one) ? joined(one) : one)),
+    );
+  };
+}
+
+/** Returns a list of fields, pairs or flat, as an object. */
+function joined(list: readonly unknown[]): Record<string, string | string[]> {
+  const flat = list.flat() as string[];
+  const found = new Map<string, [name: string, values: string[]]>();
+  for (let at = 0; at + 1 < flat.length; at += 2) {
+    const [name, value] = [String(flat[at]), String(flat[at + 1])];
+    const known = found.get(name.toLowerCase());
+    if (known === undefined) found.set(name.toLowerCase(), [name, [value]]);
+    else known[1].push(value);
+  }
+  return Object.fromEntries(
+    Array.from(found.values(), ([name, values]) => [
+      name,
+      values.length === 1 ? values[0]! : values,
+    ]),
+  );
+}
 
 /**
  * True if a request may have a body. HTTP/2 has no `transfer-encoding`: a stream has a body unless its headers
@@ -195,14 +226,15 @@ export function guardHandler(
     };
     const over = (): void => {
       forget();
-      if (!response.writableFinished) inFlight.abort('The client is gone');
+      // The answer to a HEAD is its head.
+      const isAnswered = request.method === 'HEAD' && response.headersSent;
+      if (!response.writableFinished && !isAnswered) inFlight.abort('The client is gone');
       // Before the answer, the status is none: a client that leaves could get each of its costs back.
       if (response.headersSent) inFlight.rated?.settle(response.statusCode);
       inFlight.rated = undefined;
       inFlight.end();
     };
-    for (const [name, value] of Object.entries(inFlight.rated?.headers ?? {}))
-      response.setHeader(name, value);
+    writeFields(response, inFlight.rated?.headers);
     const forget = onClientGone(request, over);
     response.once('close', over);
     if (mayHaveBody(request)) {

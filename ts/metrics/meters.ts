@@ -3,7 +3,7 @@
  * duration.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { onSocketClose } from '../base/socket-close.js';
+import { onClientGone } from '../base/socket-close.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import { RunningRequest } from '../resources/running.js';
 import type { ProductionMetrics } from './metrics.js';
@@ -150,7 +150,7 @@ export function nodeMeter(
     };
     // The client went away before the response: neither a failure of the server nor a response.
     const close = (): void => end(!response.writableFinished);
-    const forget = onSocketClose(request.socket, close);
+    const forget = onClientGone(request, close);
     response.once('finish', () => end(false));
     response.once('close', close);
   };

@@ -83,9 +83,10 @@ local function seat(j, s)
   end
 end
 local takers = 0
--- Tells the process of a seat of the user how many seats it may keep.
-local function replaced(u, s)
+-- Tells the process of a seat of the user how many seats it may keep: with the newcomers that it has itself.
+local function replaced(u, s, newcomers)
   local i, most = seat(u, s)
+  if i == me then most = most + newcomers end
   if i then tell('t', (call('HGET', M, 'n' .. i) or '') .. ' ' .. most .. ' ' .. sub(ARGV[13], takers * 16 - 15, takers * 16),
     KEYS[tonumber(ARGV[14])]) end
 end
@@ -108,7 +109,7 @@ for p = 1, #Q, 9 do
     local over = own[u] + others[u] - lU
     if over > 0 then code = 11 end
     -- An event was lost, or the limit was lowered. A process that has ended a seat already ends no other one for it.
-    if kind == 12 then for s = 0, math.min(over, 8) - 1 do replaced(u, s) end end
+    if kind == 12 then for s = 0, math.min(over, 8) - 1 do replaced(u, s, 0) end end
   elseif kind == 1 then
     if full(u, lU) then code = 5 end
   elseif drains then code = 1
@@ -131,7 +132,7 @@ for p = 1, #Q, 9 do
   if code == 0 and kind < 4 then
     if kind == 2 and full(u, lU) then
       -- Those that wait have replaced the seats before this one.
-      replaced(u, own[u] + others[u] - lU)
+      replaced(u, own[u] + others[u] - lU, 1)
       code = 11
     end
     if w1 > 0 and qI > 0 then ahead[w1] = ahead[w1] + qI end

@@ -297,7 +297,7 @@ impl Server {
                 results.push(b'0' + if over > 0 { 11 } else { 0 });
                 if let Some(digest) = digest {
                     for before in 0..over.min(8) {
-                        self.tell_holder(&field(user), digest, before);
+                        self.tell_holder(&field(user), digest, before, None);
                     }
                 }
                 continue;
@@ -318,7 +318,7 @@ impl Server {
                     && self.sum(&field(user)) >= most
                 {
                     let before = self.sum(&field(user)) - most;
-                    self.tell_holder(&field(user), digest, before);
+                    self.tell_holder(&field(user), digest, before, Some(index));
                     granted += 11;
                 }
                 results.push(granted);
@@ -336,15 +336,22 @@ impl Server {
 }
 
 impl Server {
-    /// Tells the process of a seat how many it may keep; `before` counts the older seats.
-    pub(super) fn tell_holder(&mut self, field: &[u8], digest: &[u8], mut before: u32) {
+    /// Tells the process of a seat how many it may keep; `before` counts the older seats, `newcomer` is the process of
+    /// a seat that is taken next.
+    pub(super) fn tell_holder(
+        &mut self,
+        field: &[u8],
+        digest: &[u8],
+        mut before: u32,
+        newcomer: Option<u32>,
+    ) {
         for index in &self.order[field] {
             let Some(place) = self.places.get(index) else {
                 continue;
             };
             let count = place.counts.get(field).copied().unwrap_or_default();
             if before < count {
-                let keeps = count - before - 1;
+                let keeps = count - before - 1 + u32::from(newcomer == Some(*index));
                 let mut event = format!("{} {keeps} ", place.owner).into_bytes();
                 event.extend(digest);
                 return self.events.push(event);
