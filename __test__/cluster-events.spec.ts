@@ -223,7 +223,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
     await redis.kill();
     await until(() => cluster.state === 'unreachable');
     await until(() => told.includes('unreachable ""'));
-    // What limiters need is there before the counts of connections have settled.
+    // Limiters do not wait until the counts of connections have settled.
     expect(told).toEqual(['up ""', 'unreachable ""']);
   });
 

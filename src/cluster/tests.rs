@@ -223,7 +223,7 @@ fn a_request_waits_for_the_first_place_on_the_server() {
         ms: 60_000.0,
         reason: Vec::new(),
     };
-    // Nobody has a place yet, and no link has failed.
+    // The member has no place yet, and no link has failed.
     assert_eq!(ask(&mut world, 0, drain).code, DONE);
 }
 
