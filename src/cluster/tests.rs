@@ -257,8 +257,8 @@ fn takes_go_together_and_each_has_its_own_answer() {
     }
 }
 
-#[test]
-fn seats_held_ahead_are_given_back_when_the_total_is_lowered() {
+/// A member that has given one seat out, and holds three ahead.
+fn holding_ahead() -> World {
     let mut world = World::with(Shape {
         ahead: 3,
         ..Shape::default()
@@ -267,6 +267,12 @@ fn seats_held_ahead_are_given_back_when_the_total_is_lowered() {
     world.step(&Step::Ask(0, 1));
     world.wait(50);
     assert_eq!(world.nodes[0].core.seats(), (1, 4));
+    world
+}
+
+#[test]
+fn seats_held_ahead_are_given_back_when_the_total_is_lowered() {
+    let mut world = holding_ahead();
     let mut numbers = world.nodes[0].core.limits();
     numbers[0] = 1.0;
     let change = Request::Limits {
@@ -285,14 +291,7 @@ fn seats_held_ahead_are_given_back_when_the_total_is_lowered() {
 
 #[test]
 fn seats_held_ahead_are_given_out_without_a_call_and_stay_bounded() {
-    let mut world = World::with(Shape {
-        ahead: 3,
-        ..Shape::default()
-    });
-    world.wait(1500);
-    world.step(&Step::Ask(0, 1));
-    world.wait(50);
-    assert_eq!(world.nodes[0].core.seats(), (1, 4));
+    let mut world = holding_ahead();
     // From the spare seats, at once: no answer is waited for.
     world.step(&Step::Ask(0, 2));
     world.step(&Step::Ask(0, 3));
