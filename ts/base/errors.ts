@@ -167,7 +167,9 @@ function kindOf(value: object): string {
  */
 export function describeSecret(value: unknown): string {
   if (typeof value === 'string')
-    return value === '' ? 'an empty string' : `a string of ${value.length} characters`;
+    return value === ''
+      ? 'an empty string'
+      : `a string of ${value.length} ${value.length === 1 ? 'character' : 'characters'}`;
   if (value === null || value === undefined || typeof value === 'function') return describe(value);
   return typeof value === 'object' ? kindOf(value) : `a ${typeof value}`;
 }
