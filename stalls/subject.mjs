@@ -48,12 +48,39 @@ function spin(ms) {
   return stoppedMs;
 }
 
-/** Sends the process SIGSTOP now, and SIGCONT `ms` later. */
-function stopFor(ms, afterMs) {
-  const seconds = (time) => (time / 1000).toFixed(3);
+/**
+ * Shells that wait for a line and then run their script. They are started before the monitor: to start a
+ * process blocks the loop, on a busy machine for longer than the threshold.
+ */
+const shells = [];
+function prepareShell(script) {
+  const shell = spawn('sh', ['-c', `read line; ${script}`], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  shells.push(shell);
+}
+
+/** Lets the next shell run; resolves when it has ended. */
+function runShell() {
+  const shell = shells.shift();
+  const ended = once(shell, 'close');
+  shell.stdin.end('\n');
+  return ended;
+}
+
+const seconds = (time) => (time / 1000).toFixed(3);
+
+/** Prepares a shell that sends this process SIGSTOP after some time, and SIGCONT `ms` later. */
+function prepareStop(ms, afterMs) {
   const { pid } = process;
-  const script = `sleep ${seconds(afterMs)}; kill -STOP ${pid}; sleep ${seconds(ms)}; kill -CONT ${pid}`;
-  return new Promise((resolve) => spawn('sh', ['-c', script]).on('close', resolve));
+  const stop = `kill -STOP ${pid}; sleep ${seconds(ms)}; kill -CONT ${pid}`;
+  prepareShell(`sleep ${seconds(afterMs)}; ${stop}`);
+}
+
+/** Returns the time that the machine's CPUs were taken from it by its host, ms: the "steal" of `/proc/stat`. */
+function stolenMs() {
+  const [, ...ticks] = readFileSync('/proc/stat', 'utf8').split('\n')[0].split(/\s+/);
+  return Number(ticks[7]) * 10;
 }
 
 /** Objects that make each collection take a while. */
@@ -87,13 +114,17 @@ const BLOCKS = {
   starved: spin,
 };
 
-/** Things to set up before the loop is left alone, by the name of the block. */
+/** Things to set up before the monitor is made, by the name of the step; each is given its time. */
 const PREPARE = {
+  stopped: (ms) => prepareStop(ms, 0.05),
+  busystop: () => prepareStop(1000, 100),
   gc: () => fill(300_000),
   collect: () => fill(300_000),
-  read: () => {
+  read: (ms) => {
     folder = mkdtempSync(join(tmpdir(), 'portcullis-stalls-'));
-    execFileSync('mkfifo', [join(folder, 'pipe')]);
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    prepareShell(`sleep 0.02; exec 3>${pipe}; sleep ${seconds(ms)}`);
   },
   starved: () => {
     execFileSync('taskset', ['-a', '-p', '-c', '0', String(process.pid)], { stdio: 'ignore' });
@@ -103,6 +134,7 @@ const PREPARE = {
 };
 
 const blocks = [];
+let stolenBefore = 0;
 /** Runs the blocks of one step in one callback, and times them as one. */
 async function block(parts) {
   const cpu = process.cpuUsage();
@@ -124,18 +156,22 @@ async function block(parts) {
   blocks.push({ startedAt, ms: wallMs - stoppedMs, wallMs, aroundMs, cpuMs });
 }
 
-async function step(text) {
-  const parts = text.split(',').map((part) => {
+/** Returns the names of a step, each with its time, ms. */
+const partsOf = (text) =>
+  text.split(',').map((part) => {
     const [name, ms] = part.split(':');
     return [name, Number(ms)];
   });
+
+async function step(text) {
+  const parts = partsOf(text);
   const [[name, ms]] = parts;
   switch (name) {
     case 'gap':
       await pause(ms);
       return;
     case 'stopped':
-      await stopFor(ms, 0.05);
+      await runShell();
       return;
     case 'tasks':
       for (let i = 0; i < 100; i++) {
@@ -144,15 +180,15 @@ async function step(text) {
       }
       return;
     case 'busystop': {
-      const resumed = stopFor(1000, 100);
-      // Out of the turn in which the child was started.
+      const resumed = runShell();
+      // Out of the turn in which the shell was told.
       await pause(20);
       await block(parts);
       await resumed;
       return;
     }
     case 'read':
-      spawn('sh', ['-c', `sleep 0.02; exec 3>${join(folder, 'pipe')}; sleep ${ms / 1000}`]);
+      void runShell();
       await pause(20);
       await block(parts);
       return;
@@ -162,8 +198,9 @@ async function step(text) {
 }
 
 async function run() {
-  const names = found.scene.flatMap((text) => text.split(',').map((part) => part.split(':')[0]));
-  for (const name of new Set(names)) PREPARE[name]?.();
+  const parts = found.scene.flatMap(partsOf);
+  for (const [name, ms] of parts) PREPARE[name]?.(ms);
+  stolenBefore = stolenMs();
   if (found.before === 'start') {
     // The loop is blocked from here on: the block begins in the turn in which the monitor does.
     dueMs = performance.now();
@@ -183,7 +220,13 @@ async function run() {
 async function finish(monitor) {
   await pause(300);
   const { loop } = monitor.snapshot();
-  const result = { blocks, stalls: monitor.stalls(), watch: loop.watch, pauses: loop.pauses };
+  const result = {
+    blocks,
+    stalls: monitor.stalls(),
+    watch: loop.watch,
+    pauses: loop.pauses,
+    stolenMs: stolenMs() - stolenBefore,
+  };
   monitor.close();
   client.destroy();
   echo.close();
