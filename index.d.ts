@@ -497,8 +497,8 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket, C exten
      */
     close(code?: number, reason?: string): void;
     /**
-     * The id that the connection was added with, or a UUID. Adapters give no id: the UUID is made when it is
-     * first read, and the connection is found by it from then on.
+     * The id that the connection was added with, or a UUID. Adapters give no id: it is made when it is first read, or
+     * read from the host's socket then (Elysia's `ws.id`, on Bun), and the connection is found by it from then on.
      */
     get id(): string;
     /** Address of the client, as it was given. */

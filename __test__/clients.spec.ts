@@ -80,8 +80,11 @@ describe('requests in flight', () => {
                 : undefined;
           if (answer instanceof InFlightRequest) {
             expect(expected).toBeUndefined();
-            answer.onRefused = () => answer.end();
-            answer.startTimeout();
+            answer.waitsFor({
+              refused: () => answer.end(),
+              isGone: () => false,
+              left: () => expect.unreachable(),
+            });
             all.push({ request: answer, client, end: clock.now() + timeoutMs });
           } else expect(answer).toBe(expected);
         } else if (choice < 9) {
@@ -124,10 +127,11 @@ describe('requests in flight', () => {
       const limiter = new RequestLimiter(requests, timers);
       const request = limiter.admit(0, undefined, () => '192.0.2.1') as InFlightRequest;
       let isGone = false;
-      request.watchClient(
-        () => isGone,
-        () => request.end(),
-      );
+      request.waitsFor({
+        refused: () => expect.unreachable(),
+        isGone: () => isGone,
+        left: () => request.end(),
+      });
       clock.advance(5000);
       expect(limiter.active).toBe(1);
       isGone = true;

@@ -268,3 +268,41 @@ it('finds connections by the ids that were given and by those that were read, an
     ]);
   }
 });
+
+// As Elysia on Bun opens them: the host makes the id of a socket, and an application may know it first.
+it('finds connections by the ids of their host, which are read by the first search that needs them', () => {
+  using manager = new ConnectionManager({});
+  const read: string[] = [];
+  const open = (hostId: string | undefined) => {
+    const socket = new FakeSocket();
+    const idOf = (of: object): string | undefined => {
+      expect(of).toBe(socket);
+      read.push(String(hostId));
+      return hostId;
+    };
+    const lease = manager.reserve('192.0.2.1') as Lease;
+    return manager.commitUnnamed(lease, socket, {}, idOf).connection!;
+  };
+  const [a, b, c] = [open('a'), open('b'), open(undefined)];
+  // A search that finds needs none of the others.
+  expect([a.id, manager.connections.get('a')]).toEqual(['a', a]);
+  expect(read).toEqual(['a']);
+  b.ended();
+  expect(read).toEqual(['a']);
+  const d = open('d');
+  expect(manager.connections.get('d')).toBe(d);
+  expect(read).toEqual(['a', 'undefined', 'd']);
+  expect([manager.connections.get(c.id), manager.connections.has('b'), b.id]).toEqual([
+    c,
+    false,
+    'b',
+  ]);
+  // From now on each is read as it opens.
+  const e = open('e');
+  expect(read).toEqual(['a', 'undefined', 'd', 'b', 'e']);
+  expect(manager.connections.get('e')).toBe(e);
+  expect(manager.addConnection('e', new FakeSocket(), '').code).toBe('duplicate_id');
+  e.ended();
+  expect(manager.connections.has('e')).toBe(false);
+  expect(manager.connections.size).toBe(3);
+});

@@ -21,12 +21,13 @@ const { RequestLimiter } = (await import('../dist/http/limiter.js' as string)) a
 const { RequestRateLimiter } = (await import('../dist/http/request-rates.js' as string)) as {
   RequestRateLimiter: new (rates: RequestRates, clock: ManualClock) => object;
 };
-const { lastAnswer, signalOf, unwatch, withinLimits } = (await import(
+const { lastAnswer, signalOf, unwatch, waitingOn, withinLimits } = (await import(
   '../dist/http/fetch.js' as string
 )) as {
   lastAnswer(result: unknown): unknown;
   signalOf(request: Request): AbortSignal;
   unwatch(request: Request): void;
+  waitingOn(request: Request): { onGone(listener: () => void): () => void };
   withinLimits(
     gate: Gate,
     request: Request,
@@ -81,16 +82,52 @@ describe('the signal of a request', () => {
       return new Response();
     });
     expect([named, timers.snapshot().active, gate.active]).toEqual([0, 0, 0]);
-    const slow = new Request('http://localhost/');
-    void withinLimits(gate, slow, address, () => {
-      // A handler that works for most of its time before it waits.
-      clock.advance(900);
-      return forever();
-    });
-    clock.advance(99);
-    expect(signalOf(slow).aborted).toBe(false);
+    // Handlers that work for most of their time before they wait.
+    for (const workMs of [900, 990, 998, 1500]) {
+      const slow = new Request('http://localhost/');
+      void withinLimits(gate, slow, address, () => {
+        clock.advance(workMs);
+        return forever();
+      });
+      clock.advance(Math.max(0, 999 - workMs));
+      expect([workMs, signalOf(slow).aborted]).toEqual([workMs, false]);
+      clock.advance(1);
+      expect([workMs, signalOf(slow).aborted]).toEqual([workMs, true]);
+    }
+  });
+
+  it('shares one timer with all that begin to wait within fifty milliseconds; each keeps its own end', async () => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    const { requests } = resourceLimits({ requests: { timeoutMs: 1000 } });
+    const gate = new RequestLimiter(requests, timers);
+    const begin = (handle: () => Promise<Response>): Request => {
+      const request = new Request('http://localhost/');
+      void withinLimits(gate, request, address, handle);
+      return request;
+    };
+    const first = begin(forever);
+    for (let count = 0; count < 100; count++) begin(() => Promise.resolve(new Response()));
+    clock.advance(30);
+    const second = begin(forever);
+    expect([timers.snapshot().active, gate.active]).toEqual([1, 102]);
+    await Promise.resolve().then(() => undefined);
+    clock.advance(30);
+    expect([timers.snapshot().active, gate.active]).toEqual([2, 2]);
+    const ended = (): boolean[] => [first, second].map((request) => signalOf(request).aborted);
+    clock.advance(939);
+    expect(ended()).toEqual([false, false]);
     clock.advance(1);
-    expect(signalOf(slow).aborted).toBe(true);
+    expect(ended()).toEqual([true, false]);
+    clock.advance(29);
+    expect(ended()).toEqual([true, false]);
+    clock.advance(1);
+    expect([ended(), timers.snapshot().active]).toEqual([[true, true], 0]);
+    // Without timers, a request is served without a timeout, and nothing is kept of it.
+    timers.close();
+    const late = begin(forever);
+    clock.advance(5000);
+    expect([signalOf(late).aborted, gate.active]).toEqual([false, 1]);
   });
 
   it('aborts when the client leaves', () => {
@@ -175,6 +212,30 @@ describe('a client that leaves before the answer', () => {
       () => new Response(),
     );
     expect((next as Response).status).toBe(429);
+  });
+});
+
+describe('a handshake that waits', () => {
+  it('hears once that its client has left, whenever that was, and nothing once it is answered', async () => {
+    const heard: string[] = [];
+    const begin = (name: string) => {
+      const client = new AbortController();
+      const request = new Request('http://localhost/ws', { signal: client.signal });
+      const forget = waitingOn(request).onGone(() => heard.push(name));
+      return { leave: () => client.abort(), forget };
+    };
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    const [early, late, quick, answered] = ['early', 'late', 'quick', 'answered'].map(begin);
+    early!.leave();
+    quick!.forget();
+    quick!.leave();
+    await turn();
+    expect(heard).toEqual(['early']);
+    late!.leave();
+    answered!.forget();
+    answered!.leave();
+    await turn();
+    expect(heard).toEqual(['early', 'late']);
   });
 });
 

@@ -75,7 +75,10 @@ export function countSends(
     sendText: counted(socket.sendText),
     sendBinary: counted(socket.sendBinary),
   };
-  Object.assign(socket, shared);
+  // One by one: `Object.assign` takes three times as long on Bun.
+  socket.send = shared.send;
+  socket.sendText = shared.sendText;
+  socket.sendBinary = shared.sendBinary;
 }
 
 /** Adds a second guard's connection to a socket that counts for the first one's already. */

@@ -1,5 +1,5 @@
 /** The guard between Bun and the WebSocket handlers of an Elysia route. */
-import type { ManagedConnection } from '../connections/connection.js';
+import type { GivenId, ManagedConnection } from '../connections/connection.js';
 import type { OpenSocket } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
 import type { Admission } from '../guard/admission.js';
@@ -75,9 +75,11 @@ function isOwnData(given: RouteData | undefined, request: Request): given is Rou
   return given?.request === request && Object.isExtensible(given);
 }
 
-/** Returns the id of Elysia's own data, which is new for each socket. */
-const idOf = (data: RouteData): string | undefined =>
-  Object.hasOwn(data, 'request') ? data.id : undefined;
+/** Returns Elysia's id of a socket; it stands in Elysia's own data, which is new for each socket. */
+function idOf(socket: object): string | undefined {
+  const data = (socket as RawSocket).data as RouteData;
+  return Object.hasOwn(data, 'request') ? data.id : undefined;
+}
 
 /** Returns data for one socket that inherits from the application's, which stays as it is. */
 function inheritedData(given: unknown): RouteData {
@@ -127,7 +129,7 @@ export function guardRoutes(
       const routeSocket = data[SOCKET];
       const { pending, further } = routeSocket;
       routeSocket.pending = undefined;
-      const connection = openBoth(pending, further, idOf(data), socket);
+      const connection = openBoth(pending, further, idOf, socket);
       if (connection === undefined) {
         // Refused by close code: the route never hears of it.
         data.message = data.drain = data.ping = data.pong = data.close = ignore;
@@ -179,29 +181,35 @@ export function guardRoutes(
     },
   };
   return (pending, further, given, request) => {
-    const data = isOwnData(given, request) ? given : inheritedData(given);
-    const { message } = data;
+    const data = (isOwnData(given, request) ? given : inheritedData(given)) as Data;
     data.user ??= pending.userId;
-    const routeSocket = new RouteSocket(pending, further, data);
-    Object.assign(data, { [SOCKET]: routeSocket, [OWN]: undefined, [MESSAGE]: message }, events);
+    data[SOCKET] = new RouteSocket(pending, further, data);
+    data[OWN] = undefined;
+    data[MESSAGE] = data.message;
+    // One by one: `Object.assign` takes three times as long on Bun.
+    data.open = events.open;
+    data.message = events.message;
+    data.ping = events.ping;
+    data.pong = events.pong;
+    data.close = events.close;
     return data;
   };
 }
 
 /**
  * Opens the connection of a socket, and before it the further seat of its route.
- * @param hostId id of the connection, if its host has given it one
+ * @param idOf reads the host's id of the socket, if it has one
  * @returns the connection; `undefined` if one of the two has closed the socket
  * @internal
  */
 export function openBoth<S extends Parameters<Admission['open']>[1]>(
   pending: Admission | undefined,
   further: Admission | undefined,
-  hostId: string | undefined,
+  idOf: Exclude<GivenId<object>, string>,
   socket: S,
 ): ManagedConnection | undefined {
   // The connection has one id in both managers.
-  const id = further === undefined ? hostId : (hostId ?? crypto.randomUUID());
+  const id = further === undefined ? idOf : (idOf?.(socket) ?? crypto.randomUUID());
   // Refused by close code: the manager of the guard counts the closing sockets.
   if (further?.denial !== undefined) pending?.deny(further.denial);
   else if (further !== undefined && further.open(id, socket) === undefined) {

@@ -123,6 +123,10 @@ type GuardedUpgrade = RawServer['upgrade'] & {
   [GUARDED]?: { readonly upgrade: RawServer['upgrade']; appOf(): object | undefined };
 };
 
+/** Key of a request that has become a WebSocket. */
+const OPENED = Symbol('portcullis.opened');
+type OpenedRequest = Request & { [OPENED]?: true };
+
 /** Interval of the look for the server of an app that has taken the plugin's routes only, ms. */
 const LOOK_MS = 1;
 
@@ -189,6 +193,9 @@ class ElysiaAdapter {
   readonly #pacer = new RefusalPacer();
   readonly #wrapped = new WeakSet<object>();
   #listening: RawServer | undefined;
+  /** The request under way whose peer was asked for last, and that peer. */
+  #asked: Request | undefined;
+  #askedPeer = '';
   /** Routes whose descriptions are complete. */
   #described = 0;
   /** Options of single routes, by the hook that enforces them. */
@@ -326,6 +333,7 @@ class ElysiaAdapter {
   /** A request, which may ask for a WebSocket. */
   request(request: Request, handle: (request: Request) => unknown): unknown {
     const answer = this.#served(request, handle);
+    this.#asked = undefined;
     return this.#guard.isLeaving ? lastAnswer(answer) : answer;
   }
 
@@ -340,13 +348,28 @@ class ElysiaAdapter {
       return this.#pacer.answer(this.answers.answer(answer, request, handle));
     }
     const run = isUpgrade ? () => this.upgrade(request, handle) : () => handle(request);
-    const answer = this.#within(
+    return this.#within(
       request,
       handle,
       isUpgrade,
-      this.#needsToken(request, isUpgrade) ? () => this.#withToken(request, handle, run) : run,
+      this.#needsToken(request, isUpgrade)
+        ? () => this.#withToken(request, handle, isUpgrade, run)
+        : run,
     );
-    return isUpgrade ? this.#pacer.answer(answer) : answer;
+  }
+
+  /** Answers a request that was refused, in the place of the app. A flood of handshakes is answered in its own time. */
+  #refuseAhead(
+    answer: Answer,
+    request: Request,
+    handle: (request: Request) => unknown,
+    isUpgrade: boolean,
+  ): Response | Promise<Response> {
+    const response = this.answers.answer(answer, request, handle);
+    if (!isUpgrade) return response;
+    return response instanceof Promise
+      ? response.then((refused) => this.#pacer.pace(refused))
+      : this.#pacer.pace(response);
   }
 
   /**
@@ -386,7 +409,12 @@ class ElysiaAdapter {
    * Runs `run` for a request with a valid token, and answers the others.
    * @param handle serves the request by the app
    */
-  #withToken(request: Request, handle: (request: Request) => unknown, run: () => unknown): unknown {
+  #withToken(
+    request: Request,
+    handle: (request: Request) => unknown,
+    isUpgrade: boolean,
+    run: () => unknown,
+  ): unknown {
     const judged = this.#guard.judgeToken(
       this.#peerOf(request),
       headerOf(request),
@@ -397,7 +425,7 @@ class ElysiaAdapter {
       const { answer } = judgement;
       if (answer !== undefined) {
         unwatch(request);
-        return this.answers.answer(answer, request, handle);
+        return this.#refuseAhead(answer, request, handle, isUpgrade);
       }
       this.#guard.hasToken(request, judgement);
       return run();
@@ -422,21 +450,26 @@ class ElysiaAdapter {
           request,
           () => this.#clientOf(request),
           run,
-          (answer) => this.answers.answer(answer, request, handle),
+          (answer) => this.#refuseAhead(answer, request, handle, isUpgrade),
           passingOf(request, isUpgrade),
         );
   }
 
   /** The server of the app; `undefined` before it listens. */
   get #server(): RawServer | undefined {
+    if (this.#listening !== undefined) return this.#listening;
     // The first request of a test server comes before any hook has shown the server.
     const running = (this.#app as Partial<ListeningElysia> | undefined)?.server ?? undefined;
-    return this.#listening ?? (running as RawServer | undefined);
+    return running as RawServer | undefined;
   }
 
-  #peerOf(request: Request): string {
-    const server = this.#server;
-    return server === undefined ? '' : bunPeer(server, request);
+  #peerOf(request: Request, server = this.#server): string {
+    if (this.#asked === request) return this.#askedPeer;
+    const peer = server === undefined ? '' : bunPeer(server, request);
+    // Another server of the app may know it.
+    if (peer === '') return peer;
+    this.#asked = request;
+    return (this.#askedPeer = peer);
   }
 
   #clientOf(request: Request): string {
@@ -453,39 +486,43 @@ class ElysiaAdapter {
     // On Node the socket opens after its answer: `elysia-node.ts` gives the seat back.
     if (upgradeSocketOf(request) !== undefined) return handle(request);
     const refusal = this.#refusesEarly(request);
-    if (refusal !== undefined) return refusal;
-    const pending = this.#pendingOf(request);
-    const early = pending[this.#key];
-    const abandon = (): void => {
-      pending[this.#key]?.end('reset');
-      pending[this.#routeKey]?.end('reset');
-    };
+    if (refusal !== undefined) return this.#pacer.pace(refusal);
+    const early = this.#pendingOf(request)[this.#key];
     let result: unknown;
     try {
       result = handle(request);
     } catch (error) {
-      abandon();
+      this.#abandon(request);
       throw error;
     }
-    if (!(result instanceof Promise)) {
-      abandon();
-      return this.#statusOf(request, early) ?? result;
-    }
-    // A handler that never settles keeps no seat of a client that has left. A socket that has opened took it along.
-    const isOpen = this.#pendingOf(request)[this.#key] === undefined;
-    const forget = isOpen ? () => undefined : waitingOn(request).onGone(abandon);
+    if (!(result instanceof Promise)) return this.#handled(request, early, result);
+    // A handler that never settles keeps no seat of a client that has left.
+    const forget = waitingOn(request).onGone(() => this.#abandon(request));
     return result.then(
       (answer: unknown) => {
         forget();
-        abandon();
-        return this.#statusOf(request, early) ?? answer;
+        return this.#handled(request, early, answer);
       },
       (error: unknown) => {
         forget();
-        abandon();
+        this.#abandon(request);
         throw error;
       },
     );
+  }
+
+  /** Gives the seats of a handshake back. A socket that has opened took them along. */
+  #abandon(request: Request): void {
+    const pending = this.#pendingOf(request);
+    pending[this.#key]?.end('reset');
+    pending[this.#routeKey]?.end('reset');
+  }
+
+  /** Returns the answer to a handshake that the app has handled. Bun ignores that of an open socket. */
+  #handled(request: OpenedRequest, early: Admission | undefined, answer: unknown): unknown {
+    if (request[OPENED] === true) return answer;
+    this.#abandon(request);
+    return this.#pacer.answer(this.#statusOf(request, early) ?? answer);
   }
 
   /**
@@ -494,9 +531,7 @@ class ElysiaAdapter {
    * @param early the admission of a plain route
    */
   #statusOf(request: Request, early: Admission | undefined): Response | undefined {
-    // A socket that has opened took its admission along.
-    const isOpen = this.#pendingOf(request)[this.#key] !== early;
-    if (early?.denial === undefined || isOpen) return undefined;
+    if (early?.denial === undefined) return undefined;
     this.#meter?.drop(request);
     unwatch(request);
     return responseOf(lastOf(this.#guard.statusAnswerOf(early, request)));
@@ -510,7 +545,12 @@ class ElysiaAdapter {
     if (server === undefined || app === undefined || guard.isAsync || !this.#scope.isGlobal)
       return undefined;
     if (this.answers.passesHooks || !this.plainRoutes.has(app, request)) return undefined;
-    const pending = guard.admit(bunPeer(server, request), headerOf(request), request.url, request);
+    const pending = guard.admit(
+      this.#peerOf(request, server),
+      headerOf(request),
+      request.url,
+      request,
+    );
     const { answer } = pending;
     if (answer === undefined) {
       this.#pendingOf(request)[this.#key] = pending;
@@ -551,7 +591,7 @@ class ElysiaAdapter {
       context.user ??= early.userId;
       return undefined;
     }
-    const peer = bunPeer(server, request);
+    const peer = this.#peerOf(request, server);
     const header = headerOf(request);
     if (!guard.isAsync)
       return this.#answer(guard.admit(peer, header, request.url, request), request, context, route);
@@ -751,6 +791,7 @@ class ElysiaAdapter {
         // Elysia keeps the request as long as the socket.
         this.#pendingOf(request)[this.#key] = undefined;
         this.#pendingOf(request)[this.#routeKey] = undefined;
+        (request as OpenedRequest)[OPENED] = true;
         unwatch(request);
       }
       return isUpgraded;

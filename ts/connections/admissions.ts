@@ -11,7 +11,7 @@ import type { LazyTrace, RequestTrace } from '../base/trace.js';
 import type { Membership } from '../cluster/membership.js';
 import { STATES } from '../cluster/stats.js';
 import { parseIpv4 } from '../native/strings.js';
-import type { ManagedConnection, ManagedSocket } from './connection.js';
+import type { GivenId, ManagedConnection, ManagedSocket } from './connection.js';
 import { isExempt } from './exempt-clients.js';
 import { hashOf } from './id-index.js';
 import { type AdmissionResult, HeldLease } from './lease.js';
@@ -207,11 +207,11 @@ export class Admissions<S extends ManagedSocket> {
 
   /**
    * Opens a leased connection.
-   * @param id checked; `undefined` for one that is made when it is first read
+   * @param id checked, if it is a string
    */
   commit(
     lease: HeldLease,
-    id: string | undefined,
+    id: GivenId<S>,
     socket: S,
     metadata: MetadataInput | undefined,
   ): AdmissionResult<S> {
@@ -272,7 +272,7 @@ export class Admissions<S extends ManagedSocket> {
   #openOrUndo(
     slot: number,
     isOver: boolean,
-    id: string | undefined,
+    id: GivenId<S>,
     socket: S,
     ip: string,
     v4: number,
@@ -281,16 +281,18 @@ export class Admissions<S extends ManagedSocket> {
     trace?: LazyTrace,
   ): AdmissionResult<S> {
     const closes = this.#closes;
-    const hash = id === undefined ? 0 : hashOf(id);
+    const given = typeof id === 'string' ? id : undefined;
+    const hash = given === undefined ? 0 : hashOf(given);
     let code: RefusalCode | undefined;
     if (this.#isClosed) code = 'closed';
-    else if (id !== undefined && !this.#makeRoom(id, hash)) code = 'duplicate_id';
+    else if (given !== undefined && !this.#makeRoom(given, hash)) code = 'duplicate_id';
     // Asked again: the connection of that id may have been the one too many. If the user has none here
     // any more, another manager's connection has taken the place.
     else if (isOver && this.#seats.isOver(slot) && !this.#closeOldest(userId)) code = 'user_limit';
     else if (closes !== this.#closes) {
       if (this.#isClosed) code = 'closed';
-      else if (id !== undefined && this.#live.find(id, hash) !== undefined) code = 'duplicate_id';
+      else if (given !== undefined && this.#live.find(given, hash) !== undefined)
+        code = 'duplicate_id';
     }
     if (code === undefined) return this.#open(slot, id, hash, socket, ip, v4, userId, metadata);
     this.#seats.undo(slot);
@@ -317,7 +319,7 @@ export class Admissions<S extends ManagedSocket> {
 
   #open(
     slot: number,
-    id: string | undefined,
+    id: GivenId<S>,
     hash: number,
     socket: S,
     ip: string,

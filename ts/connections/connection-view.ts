@@ -1,18 +1,21 @@
 /** A read-only view of the live connections. */
 import { ID_MAX } from './arguments.js';
-import { hashOf, type IdIndex } from './id-index.js';
+import { hashOf } from './id-index.js';
 import type { Segment } from './segment.js';
+
+/** The live connections, and their search by id. */
+interface LiveById<C> {
+  readonly size: number;
+  find(id: string, hash: number): C | undefined;
+}
 
 /** The live connections by id, as a `ReadonlyMap`. It is no `Map`, so nobody can write to it. @internal */
 export class ConnectionView<C extends { readonly id: string }> implements ReadonlyMap<string, C> {
-  readonly #live: { readonly size: number };
-  readonly #ids: IdIndex<C>;
+  readonly #live: LiveById<C>;
   readonly #segments: readonly Segment<C>[];
 
-  /** @param live knows the number of connections, of which only some are in `ids` */
-  constructor(live: { readonly size: number }, ids: IdIndex<C>, segments: readonly Segment<C>[]) {
+  constructor(live: LiveById<C>, segments: readonly Segment<C>[]) {
     this.#live = live;
-    this.#ids = ids;
     this.#segments = segments;
   }
   get size(): number {
@@ -21,7 +24,7 @@ export class ConnectionView<C extends { readonly id: string }> implements Readon
   get(id: string): C | undefined {
     // A longer id has no keys to be hashed with.
     return typeof id === 'string' && id.length <= ID_MAX
-      ? this.#ids.find(id, hashOf(id))
+      ? this.#live.find(id, hashOf(id))
       : undefined;
   }
   has(id: string): boolean {

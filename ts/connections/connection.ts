@@ -33,6 +33,13 @@ export interface ManagedSocket {
  */
 export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 
+/**
+ * Id of a connection that opens: as it was given, or a function that reads the id of the host's socket. The function
+ * is called when the id is first read; where both are missing, and where it returns `undefined`, the id is a UUID.
+ * @internal
+ */
+export type GivenId<S> = string | ((socket: S) => string | undefined) | undefined;
+
 /** Returns what is kept of given metadata: of an adapter's the text alone. */
 function keptOf(given: MetadataInput | undefined): MetadataInput | string | undefined {
   if (given === undefined || typeof given.userAgent !== 'string') return given;
@@ -74,8 +81,8 @@ export class ManagedConnection<
   readonly socket: S;
   /** The address as it was given; a dotted IPv4 address as its bits, which take no string. */
   readonly #ip: string | number;
-  /** `undefined` until the id of a connection that was opened without one is first read. */
-  #id: string | undefined;
+  /** No string until the id of a connection that was opened without one is first read. */
+  #id: GivenId<S>;
   #userId: string | undefined;
   /** As it was given, until it is first read; a user agent alone as its text, which takes no object. */
   #metadata: ConnectionMetadata | MetadataInput | string | undefined;
@@ -84,7 +91,7 @@ export class ManagedConnection<
 
   /** @internal */
   constructor(
-    id: string | undefined,
+    id: GivenId<S>,
     socket: S,
     ip: string | number,
     userId: string | undefined,
@@ -248,15 +255,16 @@ export class ManagedConnection<
   }
 
   /**
-   * The id that the connection was added with, or a UUID. Adapters give no id: the UUID is made when it is
-   * first read, and the connection is found by it from then on.
+   * The id that the connection was added with, or a UUID. Adapters give no id: it is made when it is first read, or
+   * read from the host's socket then (Elysia's `ws.id`, on Bun), and the connection is found by it from then on.
    */
   get id(): string {
-    if (this.#id === undefined) {
-      this.#id = crypto.randomUUID();
-      this.#home.owner.idMade(this, this.#slot);
-    }
-    return this.#id;
+    const id = this.#id;
+    if (typeof id === 'string') return id;
+    const made = id?.(this.socket) ?? crypto.randomUUID();
+    this.#id = made;
+    this.#home.owner.idMade(this, this.#slot);
+    return made;
   }
   /** Address of the client, as it was given. */
   get ip(): string {
@@ -347,7 +355,7 @@ export class ManagedConnection<
 
   /** True if the connection has an id already. @internal */
   get hasId(): boolean {
-    return this.#id !== undefined;
+    return typeof this.#id === 'string';
   }
 
   /** @internal */

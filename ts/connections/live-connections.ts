@@ -2,11 +2,13 @@
  * The live connections of a manager, by slot, by id and by user: the three change together.
  *
  * The index of ids holds the ids that were given, and those that were read. A connection of an adapter has no id,
- * and costs the index nothing, until its id is first read: before that, no caller can look for it.
+ * and costs the index nothing, until its id is first read: before that, no caller can look for it. Ids that a host
+ * makes can be looked for earlier: the first search that finds nothing reads them all, and from then on they are
+ * read as the connections open.
  */
 import { isDottedQuad } from '../native/strings.js';
 import { ByUser } from './by-user.js';
-import { ManagedConnection, type ManagedSocket } from './connection.js';
+import { type GivenId, ManagedConnection, type ManagedSocket } from './connection.js';
 import { hashOf, IdIndex } from './id-index.js';
 import type { MetadataInput } from './metadata.js';
 import type { Seats } from './seats.js';
@@ -17,6 +19,8 @@ import { ConnectionView } from './connection-view.js';
 export class LiveConnections<S extends ManagedSocket> {
   readonly #seats: Seats<ManagedConnection<S>>;
   readonly #ids: IdIndex<ManagedConnection<S>>;
+  /** Whether connections have ids that their host knows, and whether these are in the index at once. */
+  #hostIds: 'none' | 'unread' | 'read' = 'none';
   #size = 0;
   #byUser: ByUser<ManagedConnection<S>> | undefined;
   /** The live connections by id, read-only. */
@@ -27,7 +31,7 @@ export class LiveConnections<S extends ManagedSocket> {
     this.#seats = seats;
     this.#ids = new IdIndex(seats.segments);
     this.#byUser = findsOldest ? new ByUser() : undefined;
-    this.view = new ConnectionView(this, this.#ids, seats.segments);
+    this.view = new ConnectionView(this, seats.segments);
   }
 
   /** Live connections. */
@@ -37,7 +41,18 @@ export class LiveConnections<S extends ManagedSocket> {
 
   /** @param hash `hashOf(id)` */
   find(id: string, hash: number): ManagedConnection<S> | undefined {
+    const found = this.#ids.find(id, hash);
+    if (found !== undefined || this.#hostIds !== 'unread') return found;
+    // The caller may know the id from the host.
+    this.#hostIds = 'read';
+    for (const connection of this.view.values()) void connection.id;
     return this.#ids.find(id, hash);
+  }
+
+  /** Notes a connection whose id the host knows. */
+  #hosts(connection: ManagedConnection<S>): void {
+    if (this.#hostIds === 'read') void connection.id;
+    else this.#hostIds = 'unread';
   }
 
   /** Returns the oldest connection of `userId`, if the order is kept. */
@@ -62,13 +77,13 @@ export class LiveConnections<S extends ManagedSocket> {
 
   /**
    * Adds the connection of a slot that was taken.
-   * @param id that no live connection has; `undefined` for one that is made when it is first read
+   * @param id that no live connection has, if it is a string
    * @param hash of the id
    * @param v4 bits of `ip` as an IPv4 address, or -1
    */
   add(
     slot: number,
-    id: string | undefined,
+    id: GivenId<S>,
     hash: number,
     socket: S,
     ip: string,
@@ -82,10 +97,10 @@ export class LiveConnections<S extends ManagedSocket> {
     const place = slot & PLACE_MASK;
     segment.connections[place] = connection;
     this.#size++;
-    if (id !== undefined) {
+    if (typeof id === 'string') {
       segment.hashes[place] = hash;
       this.#ids.add(hash, slot);
-    }
+    } else if (id !== undefined) this.#hosts(connection);
     if (this.#byUser !== undefined && userId !== undefined) this.#byUser.add(userId, connection);
     return connection;
   }

@@ -19,7 +19,7 @@ import { Bans } from './bans.js';
 import { checkConnection, checkedClient, checkedOptionalUser, checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
 import { CLUSTER_PLACES, inForceNumbers, withClusterLimits } from './cluster-limits.js';
-import { ManagedConnection, type ManagedSocket } from './connection.js';
+import { type GivenId, ManagedConnection, type ManagedSocket } from './connection.js';
 import type { CheckedBans } from './ban-options.js';
 import {
   checkedLimits,
@@ -510,16 +510,22 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /**
-   * Opens a leased connection as `commit` does, without an id: one is made when it is first read.
+   * Opens a leased connection as `commit` does, without an id.
+   * @param idOf reads the id of the host's socket when the connection's is first read; without it one is made then
    * @internal
    */
-  commitUnnamed(lease: Lease, socket: S, metadata: MetadataInput): AdmissionResult<S> {
-    return this.#commit(lease, undefined, socket, metadata);
+  commitUnnamed(
+    lease: Lease,
+    socket: S,
+    metadata: MetadataInput,
+    idOf?: Exclude<GivenId<S>, string>,
+  ): AdmissionResult<S> {
+    return this.#commit(lease, idOf, socket, metadata);
   }
 
   #commit(
     lease: Lease,
-    id: string | undefined,
+    id: GivenId<S>,
     socket: S,
     metadata: MetadataInput | undefined,
   ): AdmissionResult<S> {

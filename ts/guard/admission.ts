@@ -11,7 +11,7 @@
  * process are taken, and the cluster has still to answer.
  */
 import type { LazyTrace } from '../base/trace.js';
-import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
+import type { GivenId, ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { Lease } from '../connections/lease.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { Answer } from '../http/answer.js';
@@ -377,10 +377,10 @@ export class Admission {
   /**
    * Commits the seat to a socket that has opened; closes the socket of any admission that is not
    * granted.
-   * @param id of the connection, if its host has given it one
+   * @param id of the connection, or a function that reads it from the socket, if its host has given it one
    * @returns the connection, or `undefined` if the socket was closed
    */
-  open(id: string | undefined, socket: ManagedSocket): ManagedConnection | undefined {
+  open(id: GivenId<ManagedSocket>, socket: ManagedSocket): ManagedConnection | undefined {
     const lease = this.#lease;
     if (actionOf(this.#state, 'open') !== 'commit' || lease === undefined)
       return this.reject(socket);
@@ -388,9 +388,9 @@ export class Admission {
     const manager = this.#manager;
     const metadata = { userAgent: this.#userAgent };
     const result =
-      id === undefined
-        ? manager.commitUnnamed(lease, socket, metadata)
-        : manager.commit(lease, id, socket, metadata);
+      typeof id === 'string'
+        ? manager.commit(lease, id, socket, metadata)
+        : manager.commitUnnamed(lease, socket, metadata, id);
     if (!result.success) {
       // A manager that was closed in between leaves the lease to its holder.
       manager.abort(lease);

@@ -7,10 +7,12 @@ import { isHandshake, lengthOf, type WaitingClient } from './handshake.js';
 import type { RatedOutcome, RatedRequest } from './request-rates.js';
 import {
   codeOfRefusal,
+  InFlightRequest,
   isFailure,
   type RequestLimiter,
   type RequestRefusal,
-  InFlightRequest,
+  type RequestRefusalCode,
+  type RequestWaiter,
 } from './limiter.js';
 
 const http = lazily(() => process.getBuiltinModule('node:http'));
@@ -149,17 +151,47 @@ const SIGNAL = {
   },
 };
 
+const { setImmediate } = globalThis;
+/** Handshakes that began to wait in this turn of the event loop. Most are answered within it. */
+let young: WaitingRequest[] = [];
+
+function watchYoung(): void {
+  const waiting = young;
+  young = [];
+  for (const client of waiting) client.watch();
+}
+
+/** The client of a handshake that waits. Its signal is made once the turn is over, since the host makes it lazily. */
+class WaitingRequest implements WaitingClient {
+  private signal: AbortSignal | undefined;
+  private listener: (() => void) | undefined;
+
+  constructor(private readonly request: Request) {}
+
+  onGone(listener: () => void): () => void {
+    this.listener = listener;
+    if (young.push(this) === 1) setImmediate(watchYoung);
+    return () => this.forget();
+  }
+
+  watch(): void {
+    const { listener } = this;
+    if (listener === undefined) return;
+    this.signal = ownSignal(this.request);
+    // An aborted signal does not fire again.
+    if (this.signal.aborted) listener();
+    this.signal.addEventListener('abort', listener);
+  }
+
+  private forget(): void {
+    if (this.listener !== undefined) this.signal?.removeEventListener('abort', this.listener);
+    this.listener = undefined;
+  }
+}
+
 /** Returns the client behind a handshake that waits: the host aborts the request once it has left. @internal */
 export function waitingOn(request: Request): WaitingClient {
-  return {
-    onGone(listener) {
-      const signal = ownSignal(request);
-      // An aborted signal does not fire again.
-      if (signal.aborted) listener();
-      signal.addEventListener('abort', listener);
-      return () => signal.removeEventListener('abort', listener);
-    },
-  };
+  return new WaitingRequest(request);
 }
 
 /** A reader of the host, whose types differ between the hosts. */
@@ -289,14 +321,107 @@ function headerBytes(request: Request, maxBytes: number): number {
   return bytes;
 }
 
-/** Rates a handshake whose answer has shown that it was a request: a socket has rates of its own. */
-function ratedLate(
-  limiter: RequestLimiter,
-  request: WatchedRequest,
-  inFlight: InFlightRequest,
-  asked: RatedRequest | undefined,
-): RatedOutcome | undefined {
-  return request[IN_FLIGHT] === inFlight ? limiter.rateLate(asked) : undefined;
+/**
+ * A request that is served within limits, up to its answer. Its methods are private to this file: `#private` ones
+ * would be set up for each request.
+ */
+class ServedRequest<T> implements RequestWaiter {
+  private isAnswered = false;
+  private resolve: ((answer: Response | Awaited<T> | Promise<Response>) => void) | undefined;
+  private reject: ((error: unknown) => void) | undefined;
+
+  constructor(
+    private readonly limiter: RequestLimiter,
+    private readonly request: WatchedRequest,
+    private readonly inFlight: InFlightRequest,
+    private readonly asked: RatedRequest | undefined,
+    private readonly respond: Respond,
+    private readonly isHandshake: boolean,
+  ) {}
+
+  /** Answers in the place of the handler, where the request was refused meanwhile. */
+  private refusal(): Response | Promise<Response> | undefined {
+    const { limiter, inFlight, request, respond } = this;
+    return inFlight.refusal === undefined
+      ? undefined
+      : refusalOf(limiter, inFlight.refusal, request, respond);
+  }
+
+  /** The rates that have admitted the request. A handshake is rated when its answer has shown that it was none. */
+  private rated(): RatedOutcome | undefined {
+    const { limiter, inFlight, request, asked } = this;
+    if (!this.isHandshake) return inFlight.rated;
+    return request[IN_FLIGHT] === inFlight ? limiter.rateLate(asked) : undefined;
+  }
+
+  /** Returns the answer to the client, once the handler has answered. */
+  answered<V>(value: V): V | Response | Promise<Response> {
+    this.inFlight.end();
+    const response = this.refusal();
+    if (response !== undefined) {
+      drop(value);
+      return response;
+    }
+    const outcome = this.rated();
+    if (outcome === undefined) return value;
+    if (outcome.refusal !== undefined) {
+      drop(value);
+      return refusalOf(this.limiter, outcome.refusal, this.request, this.respond);
+    }
+    return outcome.finish(value);
+  }
+
+  /** Returns the answer to the client, once the handler has thrown; throws its error if there is none. */
+  threw(error: unknown): Response | Promise<Response> {
+    this.inFlight.end();
+    this.rated()?.settle(500);
+    const response = this.refusal();
+    if (response === undefined) throw error;
+    return response;
+  }
+
+  /** Returns a promise of the answer to the client, for a handler that answers later. */
+  later(result: Promise<Awaited<T>>): Promise<Response | Awaited<T>> {
+    return new Promise<Response | Awaited<T>>((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+      this.inFlight.waitsFor(this);
+      result.then(
+        (value) => (this.isAnswered ? drop(value) : this.answer(() => this.answered(value))),
+        (error: unknown) => void (this.isAnswered || this.answer(() => this.threw(error))),
+      );
+    });
+  }
+
+  private answer(given: () => Response | Promise<Response> | Awaited<T>): void {
+    this.isAnswered = true;
+    try {
+      this.resolve?.(given());
+    } catch (error) {
+      this.reject?.(error);
+    }
+  }
+
+  refused(code: RequestRefusalCode): void {
+    this.answer(() => {
+      // Frees the seat now: a handler that never ends would keep it.
+      this.inFlight.end();
+      this.inFlight.rated?.settle(503);
+      return refusalOf(this.limiter, code, this.request, this.respond);
+    });
+  }
+
+  isGone(): boolean {
+    return ownSignal(this.request).aborted;
+  }
+
+  /** Its cost stays spent, since no status has decided about it: a client could get each of them back. */
+  left(): void {
+    this.answer(() => {
+      this.inFlight.end();
+      return markRefused(new Response(null, { status: 503 }));
+    });
+  }
 }
 
 /**
@@ -304,8 +429,6 @@ function ratedLate(
  * @param clientOf returns the address of the client
  * @param respond answers a refused request
  * @param passing what the host knows of the request
- *
- * Beyond forty lines, since a synchronous and an asynchronous handler share the refusal and the seat.
  * @internal
  */
 export function withinLimits<T>(
@@ -316,12 +439,13 @@ export function withinLimits<T>(
   respond: Respond = responseOf,
   passing: Passing = asksForWebSocket(request) ? HANDSHAKE : PLAIN,
 ): T | Response | Promise<Response | Awaited<T>> {
-  const mayHaveBody = request.method !== 'GET' && request.method !== 'HEAD';
+  const { method } = request;
+  const mayHaveBody = method !== 'GET' && method !== 'HEAD';
   const contentLength = mayHaveBody ? request.headers.get('content-length') : null;
   const length = lengthOf(contentLength);
   const asked = limiter.rates && {
     request,
-    method: request.method,
+    method,
     url: request.url,
     routedUrl: passing.routedUrl,
     clientOf,
@@ -337,32 +461,19 @@ export function withinLimits<T>(
     request,
   );
   if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted, request, respond);
-  const inFlight = admitted;
-  const rated = (): RatedOutcome | undefined =>
-    passing.isHandshake ? ratedLate(limiter, request, inFlight, asked) : inFlight.rated;
-  const refused = (): Response | Promise<Response> | undefined =>
-    inFlight.refusal === undefined
-      ? undefined
-      : refusalOf(limiter, inFlight.refusal, request, respond);
-  const finished = <V>(value: V): V | Response | Promise<Response> => {
-    const response = refused();
-    if (response !== undefined) {
-      drop(value);
-      return response;
-    }
-    const outcome = rated();
-    if (outcome === undefined) return value;
-    if (outcome.refusal !== undefined) {
-      drop(value);
-      return refusalOf(limiter, outcome.refusal, request, respond);
-    }
-    return outcome.finish(value);
-  };
+  const served = new ServedRequest<T>(
+    limiter,
+    request,
+    admitted,
+    asked,
+    respond,
+    passing.isHandshake,
+  );
   let result: T;
   try {
     watch(
       request,
-      inFlight,
+      admitted,
       // HTTP/2 has neither header where the client does not know the length.
       mayHaveBody &&
         (contentLength !== null ||
@@ -373,49 +484,9 @@ export function withinLimits<T>(
     );
     result = handle();
   } catch (error) {
-    inFlight.end();
-    rated()?.settle(500);
-    const response = refused();
-    if (response !== undefined) return response;
-    throw error;
+    return served.threw(error);
   }
-  if (!(result instanceof Promise)) {
-    inFlight.end();
-    return finished(result);
-  }
-  return new Promise<Response | Awaited<T>>((resolve, reject) => {
-    let isAnswered = false;
-    // Frees the seat now: a handler that never ends would keep it.
-    const answer = (given: () => Response | Promise<Response> | Awaited<T>): void => {
-      isAnswered = true;
-      inFlight.end();
-      try {
-        resolve(given());
-      } catch (error) {
-        reject(error);
-      }
-    };
-    inFlight.onRefused = (code) =>
-      answer(() => {
-        inFlight.rated?.settle(503);
-        return refusalOf(limiter, code, request, respond);
-      });
-    inFlight.watchClient(
-      () => ownSignal(request).aborted,
-      // Its cost stays spent, since no status has decided about it: a client could get each of them back.
-      () => answer(() => markRefused(new Response(null, { status: 503 }))),
-    );
-    (result as Promise<Awaited<T>>).then(
-      (value) => (isAnswered ? drop(value) : answer(() => finished(value))),
-      (error: unknown) => {
-        if (isAnswered) return;
-        answer(() => {
-          rated()?.settle(500);
-          const response = refused();
-          if (response === undefined) throw error;
-          return response;
-        });
-      },
-    );
-  });
+  return result instanceof Promise
+    ? served.later(result as Promise<Awaited<T>>)
+    : served.answered(result);
 }

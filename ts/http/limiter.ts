@@ -72,6 +72,8 @@ const REFUSALS: Readonly<
 const no = (): boolean => false;
 /** Interval at which a request under way asks its host whether the client is gone. */
 const CLIENT_CHECK_MS = 1000;
+/** Most requests are answered within this time, and need no timer of their own. */
+const YOUNG_MS = 50;
 
 /** Refusals after which a client may use its connection further. */
 const KEEPS_CONNECTION: ReadonlySet<RequestRefusalCode> = new Set([
@@ -83,6 +85,16 @@ const KEEPS_CONNECTION: ReadonlySet<RequestRefusalCode> = new Set([
 /** True for an error of the handler; all other codes refuse a request before the handler runs. @internal */
 export function isFailure(code: RequestRefusalCode): boolean {
   return code === 'handler_timeout';
+}
+
+/** What waits for the answer to a request: the adapter of its host. @internal */
+export interface RequestWaiter {
+  /** Called once, when the request has to end before its handler does. */
+  refused(code: RequestRefusalCode): void;
+  /** True if the client is gone, on hosts that tell only on demand. */
+  isGone(): boolean;
+  /** Called once after that: no client waits for an answer. */
+  left(): void;
 }
 
 /** One request in flight. @internal */
@@ -106,10 +118,7 @@ export class InFlightRequest extends RunningRequest {
   waitsForBody: () => boolean = no;
   /** True once the client has the beginning of the response: the timeout is over. */
   hasBegun: () => boolean = no;
-  #isGone: () => boolean = no;
-  #onGone: (() => void) | undefined;
-  /** Called once, when the request has to end before its handler does. */
-  onRefused: ((code: RequestRefusalCode) => void) | undefined;
+  #waiter: RequestWaiter | undefined;
   /** Costs that its rates admitted; `undefined` without rates. */
   rated: RatedOutcome | undefined;
   /** Request of the adapter. */
@@ -132,27 +141,32 @@ export class InFlightRequest extends RunningRequest {
     this.#admittedMs = limits.timeoutMs === Infinity ? 0 : timers.driver.now();
   }
 
-  /** Starts the timeout, which counts from the admission. A request that is answered in the same turn needs none. */
-  startTimeout(): void {
-    if (this.#leftMs === Infinity || this.#timer !== undefined || this.#isOver) return;
-    this.#leftMs = Math.max(0, this.#leftMs - (this.#timers.driver.now() - this.#admittedMs));
-    this.#arm();
-  }
-
   /**
-   * Ends the request within a second after its client is gone, on hosts that tell only on demand.
-   * @param isGone returns true if the client is gone
-   * @param onGone called once then: no client waits for an answer
+   * Begins to wait for the handler. The timeout counts from the admission; a client that is gone ends the request
+   * within a second.
    */
-  watchClient(isGone: () => boolean, onGone: () => void): void {
-    this.#isGone = isGone;
-    this.#onGone = onGone;
-    this.startTimeout();
-    if (this.#timer === undefined && !this.#isOver) this.#arm();
+  waitsFor(waiter: RequestWaiter): void {
+    if (this.#isOver) return;
+    this.#waiter = waiter;
+    this.#limiter.waits(this);
   }
 
-  #arm(): void {
-    const delayMs = Math.min(this.#leftMs, CLIENT_CHECK_MS);
+  /** Time until the timeout of a request without a timer, ms: at least 0. */
+  get leftMs(): number {
+    if (this.#leftMs === Infinity) return Infinity;
+    return Math.max(0, this.#leftMs - (this.#timers.driver.now() - this.#admittedMs));
+  }
+
+  /** Sets the timer of a request that has waited for a while. */
+  watch(): void {
+    if (this.#isOver || this.#timer !== undefined) return;
+    this.#leftMs = this.leftMs;
+    if (this.#leftMs === 0) this.#onTimer();
+    else this.#arm(CLIENT_CHECK_MS - YOUNG_MS);
+  }
+
+  #arm(checkMs: number): void {
+    const delayMs = Math.min(this.#leftMs, checkMs);
     this.#leftMs -= delayMs;
     try {
       this.#timer = this.#timers.setTimeout(() => this.#onTimer(), {
@@ -198,10 +212,11 @@ export class InFlightRequest extends RunningRequest {
   }
 
   #onTimer(): void {
-    if (this.#isGone()) {
+    const waiter = this.#waiter;
+    if (waiter?.isGone() === true) {
       this.abort('The client is gone');
-      this.#onGone?.();
-    } else if (this.#leftMs > 0) this.#arm();
+      waiter.left();
+    } else if (this.#leftMs > 0) this.#arm(CLIENT_CHECK_MS);
     else if (!this.hasBegun())
       this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
   }
@@ -212,7 +227,7 @@ export class InFlightRequest extends RunningRequest {
     this.#refusal = code;
     this.#limiter.count(code);
     this.abort(REFUSALS[code][1]);
-    this.onRefused?.(code);
+    this.#waiter?.refused(code);
   }
 
   /** Aborts the signal; `message` is that of its reason. */
@@ -240,6 +255,8 @@ export class RequestLimiter {
   readonly #byClient = new Map<string, number>();
   readonly #refused: Partial<Record<RequestRefusalCode, number>> = {};
   readonly #idle: (() => void)[] = [];
+  /** Requests that wait since a moment ago: one timer for all of them. */
+  #young: InFlightRequest[] = [];
   readonly #retry = new RetryEstimate();
   #served = 0;
   readonly #monitor: ResourceMonitor | undefined;
@@ -323,6 +340,29 @@ export class RequestLimiter {
     if (client !== undefined) this.#byClient.set(client, this.#of(client) + 1);
     this.#monitor?.requestStarted(0, inFlight);
     return inFlight;
+  }
+
+  /** Watches a request that waits, once it has waited for a while. */
+  waits(inFlight: InFlightRequest): void {
+    // Without timers, requests are served without a timeout.
+    if (!this.#timers.isOpen() || this.#young.push(inFlight) > 1) return;
+    try {
+      this.#timers.setTimeout(() => this.#watchYoung(), {
+        // Those that join it are admitted after this moment: no deadline comes before.
+        delayMs: Math.min(inFlight.leftMs, YOUNG_MS),
+        ref: false,
+        name: 'requests.timeout',
+      });
+    } catch {
+      // There are too many timers.
+      this.#young = [];
+    }
+  }
+
+  #watchYoung(): void {
+    const young = this.#young;
+    this.#young = [];
+    for (const inFlight of young) inFlight.watch();
   }
 
   /** Judges the rates of a handshake that was answered in the place of a socket, and counts a refusal. */

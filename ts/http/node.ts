@@ -218,12 +218,16 @@ export function guardHandler(
     if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
     const inFlight = admitted;
     inFlight.hasBegun = () => hasBegun(response);
-    inFlight.startTimeout();
     IN_FLIGHT.set(request, inFlight);
-    inFlight.onRefused = (code) => {
-      answer(limiter, code, request, response);
-      inFlight.end();
-    };
+    inFlight.waitsFor({
+      refused(code) {
+        answer(limiter, code, request, response);
+        inFlight.end();
+      },
+      // The host tells it, and `over` ends the request.
+      isGone: () => false,
+      left: () => undefined,
+    });
     const over = (): void => {
       forget();
       // The answer to a HEAD is its head.
