@@ -8,6 +8,7 @@ mod event_count;
 mod fixed_window;
 mod gcra;
 mod key;
+mod packed_window;
 mod rate_limiter;
 mod refused_keys;
 mod sliding_window;

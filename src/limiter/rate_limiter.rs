@@ -5,6 +5,7 @@ use super::algorithm::{Answer, Quota, Reading};
 use super::fixed_window::FixedWindow;
 use super::gcra::Gcra;
 use super::key::{KeyHash, Secret};
+use super::packed_window::PackedWindow;
 use super::refused_keys::{Noted, RefusedKey, RefusedKeys};
 use super::sliding_window::SlidingWindow;
 use super::table::Table;
@@ -75,6 +76,7 @@ pub struct Counts {
 enum Tables {
     Gcra(Table<Gcra>),
     SlidingWindow(Table<SlidingWindow>),
+    PackedWindow(Table<PackedWindow>),
     FixedWindow(Table<FixedWindow>),
 }
 
@@ -83,6 +85,7 @@ macro_rules! each {
         match $tables {
             Tables::Gcra($table) => $body,
             Tables::SlidingWindow($table) => $body,
+            Tables::PackedWindow($table) => $body,
             Tables::FixedWindow($table) => $body,
         }
     };
@@ -93,6 +96,9 @@ impl Tables {
         let quota = settings.quota;
         match settings.kind {
             Kind::Gcra => Self::Gcra(Table::new(Gcra::new(quota), most)),
+            Kind::SlidingWindow if PackedWindow::holds(quota) => {
+                Self::PackedWindow(Table::new(PackedWindow::new(quota), most))
+            }
             Kind::SlidingWindow => Self::SlidingWindow(Table::new(SlidingWindow::new(quota), most)),
             Kind::FixedWindow => Self::FixedWindow(Table::new(FixedWindow::new(quota), most)),
         }

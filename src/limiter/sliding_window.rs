@@ -6,9 +6,9 @@
 use super::algorithm::{Algorithm, Quota, Reading, blocked};
 
 /// Parts of a window.
-const PARTS: u64 = 7;
+pub(super) const PARTS: u64 = 7;
 /// Parts that a window touches, one of them at each end in part.
-const KEPT: u64 = PARTS + 1;
+pub(super) const KEPT: u64 = PARTS + 1;
 /// Number of the part of a blocked key.
 const BLOCKED: u64 = u64::MAX;
 
@@ -22,13 +22,25 @@ pub(super) struct SlidingWindow {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parts {
     /// Number of the newest part, or [`BLOCKED`].
-    newest: u64,
+    pub(super) newest: u64,
     /// Cost in each part, by its number; of a blocked key, the bits of the end of the block.
-    used: [u32; KEPT as usize],
+    pub(super) used: [u32; KEPT as usize],
 }
 
 impl Parts {
-    fn blocked_until(&self) -> Option<f64> {
+    /// Returns the state of a key that is blocked until a time, ms.
+    pub(super) fn blocked(until: f64) -> Self {
+        let bits = until.to_bits();
+        let mut used = [0; KEPT as usize];
+        used[0] = (bits >> 32) as u32;
+        used[1] = bits as u32;
+        Self {
+            newest: BLOCKED,
+            used,
+        }
+    }
+
+    pub(super) fn blocked_until(&self) -> Option<f64> {
         let [high, low, ..] = self.used;
         (self.newest == BLOCKED).then(|| f64::from_bits(u64::from(high) << 32 | u64::from(low)))
     }
@@ -53,7 +65,7 @@ impl Parts {
 }
 
 impl SlidingWindow {
-    fn part_of(&self, now: f64) -> u64 {
+    pub(super) fn part_of(&self, now: f64) -> u64 {
         (now * PARTS as f64 / self.window_ms) as u64
     }
 
@@ -158,14 +170,7 @@ impl Algorithm for SlidingWindow {
     }
 
     fn block(&self, until: f64) -> Parts {
-        let bits = until.to_bits();
-        let mut used = [0; KEPT as usize];
-        used[0] = (bits >> 32) as u32;
-        used[1] = bits as u32;
-        Parts {
-            newest: BLOCKED,
-            used,
-        }
+        Parts::blocked(until)
     }
 
     fn reading(&self, state: &Parts, now: f64) -> Reading {

@@ -365,6 +365,7 @@ impl<A: Algorithm> Table<A> {
 mod tests {
     use super::super::algorithm::Quota;
     use super::super::gcra::Gcra;
+    use super::super::packed_window::PackedParts;
     use super::super::sliding_window::Parts;
     use super::*;
     use proptest::prelude::*;
@@ -407,6 +408,7 @@ mod tests {
     fn cells_are_small() {
         assert_eq!(size_of::<Cell<<Gcra as Algorithm>::State>>(), 24);
         assert_eq!(size_of::<Cell<super::super::fixed_window::Window>>(), 32);
+        assert_eq!(size_of::<Cell<PackedParts>>(), 32);
         assert_eq!(size_of::<Cell<Parts>>(), 56);
     }
 
