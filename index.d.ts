@@ -497,8 +497,8 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket, C exten
      */
     close(code?: number, reason?: string): void;
     /**
-     * The id that the connection was added with, or a UUID. Adapters give no id: it is made when it is first read, or
-     * read from the host's socket then (Elysia's `ws.id`, on Bun), and the connection is found by it from then on.
+     * The id that the connection was added with. Adapters give none: with Elysia on Bun it is that of `ws.id`, elsewhere a
+     * UUID that is made when it is first read. `connections.get(id)` finds both.
      */
     get id(): string;
     /** Address of the client, as it was given. */
@@ -2308,7 +2308,8 @@ declare class RateLimiter {
      */
     peek(key: string, cost?: number): RateLimitResult;
     /**
-     * Spends points of a key, also beyond its limit: later costs wait until they are made good.
+     * Spends points of a key, also beyond its limit: later costs wait until they are made good. With `sliding-window`
+     * they are gone with their window, however many they are, and each part of it may keep no more than 1,022.
      * @param key as in `take()`
      * @param points 1 to 2^30
      * @returns the state of the key; `success` tells whether a cost of 1 would be admitted

@@ -80,11 +80,7 @@ describe('requests in flight', () => {
                 : undefined;
           if (answer instanceof InFlightRequest) {
             expect(expected).toBeUndefined();
-            answer.waitsFor({
-              refused: () => answer.end(),
-              isGone: () => false,
-              left: () => expect.unreachable(),
-            });
+            answer.awaitedBy({ refused: () => answer.end() });
             all.push({ request: answer, client, end: clock.now() + timeoutMs });
           } else expect(answer).toBe(expected);
         } else if (choice < 9) {
@@ -127,7 +123,7 @@ describe('requests in flight', () => {
       const limiter = new RequestLimiter(requests, timers);
       const request = limiter.admit(0, undefined, () => '192.0.2.1') as InFlightRequest;
       let isGone = false;
-      request.waitsFor({
+      request.awaitedBy({
         refused: () => expect.unreachable(),
         isGone: () => isGone,
         left: () => request.end(),

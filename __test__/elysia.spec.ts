@@ -433,6 +433,23 @@ describe('a route that upgrades by hand', () => {
     },
   );
 
+  it('gives its sockets their ids, each once, where it makes data for each', async () => {
+    const server = await app('routes that upgrade by hand', { limits: {} });
+    const named = await server.open('/hand/named');
+    await server.becomes(1);
+    expect(await server.get('/ids')).toBe('["mine"]');
+    // `onDuplicateId` is `reject`.
+    expect(await closeCode(await server.open('/hand/named'))).toBe(1013);
+    const numbered = await server.open('/hand/numbered');
+    await server.becomes(2);
+    expect(JSON.parse(await server.get('/ids'))).toEqual([
+      'mine',
+      expect.stringMatching(/^[\da-f-]{36}$/),
+    ]);
+    for (const client of [named, numbered]) client.close();
+    await server.becomes(0);
+  });
+
   it.each(['shared', 'frozen'])(
     'and is judged when it upgrades, does so, too: %s',
     async (data) => {

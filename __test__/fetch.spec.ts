@@ -13,6 +13,12 @@ import { until } from './fixtures/until.js';
 // Internal, so it has no declarations.
 interface Gate {
   readonly active: number;
+  close(): void;
+  admit(
+    headerBytes: number,
+    bodyBytes: number | undefined,
+    clientOf: () => string,
+  ): { awaitedBy(waiter: { refused(): void }): void };
   snapshot(): { readonly refused: Readonly<Record<string, number>> };
 }
 const { RequestLimiter } = (await import('../dist/http/limiter.js' as string)) as {
@@ -33,6 +39,8 @@ const { lastAnswer, signalOf, unwatch, waitingOn, withinLimits } = (await import
     request: Request,
     clientOf: () => string,
     handle: () => unknown,
+    respond?: undefined,
+    passing?: object,
   ): unknown;
 };
 
@@ -123,11 +131,55 @@ describe('the signal of a request', () => {
     expect(ended()).toEqual([true, false]);
     clock.advance(1);
     expect([ended(), timers.snapshot().active]).toEqual([[true, true], 0]);
-    // Without timers, a request is served without a timeout, and nothing is kept of it.
+    // One that was admitted before the shared timer was set, and waits after it: a handler called the app itself.
+    const outer = begin(() => {
+      clock.advance(990);
+      begin(forever);
+      clock.advance(5);
+      return forever();
+    });
+    clock.advance(4);
+    expect(signalOf(outer).aborted).toBe(false);
+    clock.advance(1);
+    expect(signalOf(outer).aborted).toBe(true);
+    clock.advance(1000);
+    // A guard that is closed leaves no timer.
+    begin(forever);
+    gate.close();
+    expect(timers.snapshot().active).toBe(0);
+    // Without timers, a request is served without a timeout.
     timers.close();
     const late = begin(forever);
     clock.advance(5000);
-    expect([signalOf(late).aborted, gate.active]).toEqual([false, 1]);
+    expect([signalOf(late).aborted, gate.active]).toEqual([false, 2]);
+  });
+
+  it('sets no timer without a timeout, where the host itself tells that a client is gone', () => {
+    const timers = new TimerManager({ clock: new ManualClock() });
+    const { requests } = resourceLimits({ requests: { timeoutMs: Infinity } });
+    const gate = new RequestLimiter(requests, timers);
+    const request = gate.admit(0, undefined, address);
+    request.awaitedBy({ refused: () => expect.unreachable() });
+    expect(timers.snapshot().active).toBe(0);
+  });
+
+  it('has given its seat back before its answer is delayed', async () => {
+    const { gate } = setUp();
+    const answers: (() => void)[] = [];
+    const pace = (_request: Request, answer: unknown) =>
+      new Promise((resolve) => void answers.push(() => resolve(answer)));
+    const passing = { isHandshake: true, pace };
+    const handlers = [() => new Response('at once'), () => Promise.resolve(new Response('later'))];
+    const given = handlers.map((handle) =>
+      withinLimits(gate, new Request('http://localhost/ws'), address, handle, undefined, passing),
+    ) as Promise<Response>[];
+    await Promise.resolve().then(() => undefined);
+    expect([gate.active, answers.length]).toEqual([0, 2]);
+    for (const answer of answers) answer();
+    expect(await Promise.all(given.map(async (answer) => (await answer).text()))).toEqual([
+      'at once',
+      'later',
+    ]);
   });
 
   it('aborts when the client leaves', () => {

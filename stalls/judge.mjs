@@ -50,7 +50,7 @@ export function judge(host, one, { failure, blocks, stalls, pauses, stolenMs }) 
       addBlock(row, at, block, found, causeOf(one, at, block));
     else if (!isOptional) for (const stall of found) claimed.delete(stall);
   }
-  // A thread whose CPU is taken from it in a callback of a moment is blocked, though its code does not know.
+  // The machine's host may take the CPU away during a short callback: a stall that no block has timed.
   const isStolen = ({ durationMs }) => durationMs - stolenMs < THRESHOLD_MS;
   const extra = stalls.filter(
     (stall) => !claimed.has(stall) && !isMachines(stall) && !isStolen(stall),

@@ -54,7 +54,7 @@ function spin(ms) {
  */
 const shells = [];
 function prepareShell(script) {
-  const shell = spawn('sh', ['-c', `read line; ${script}`], {
+  const shell = spawn('sh', ['-c', `read line && { ${script}; }`], {
     stdio: ['pipe', 'ignore', 'ignore'],
   });
   shells.push(shell);
@@ -77,11 +77,12 @@ function prepareStop(ms, afterMs) {
   prepareShell(`sleep ${seconds(afterMs)}; ${stop}`);
 }
 
-/** Returns the time that the machine's CPUs were taken from it by its host, ms: the "steal" of `/proc/stat`. */
-function stolenMs() {
-  const [, ...ticks] = readFileSync('/proc/stat', 'utf8').split('\n')[0].split(/\s+/);
-  return Number(ticks[7]) * 10;
-}
+/** Returns the time that each CPU was taken from the machine by its host so far, ms: the "steal" of `/proc/stat`. */
+const stolenMs = () =>
+  readFileSync('/proc/stat', 'utf8')
+    .split('\n')
+    .filter((line) => /^cpu\d/.test(line))
+    .map((line) => Number(line.split(/\s+/)[8]) * 10);
 
 /** Objects that make each collection take a while. */
 const garbage = [];
@@ -134,7 +135,7 @@ const PREPARE = {
 };
 
 const blocks = [];
-let stolenBefore = 0;
+let stolenBefore = [];
 /** Runs the blocks of one step in one callback, and times them as one. */
 async function block(parts) {
   const cpu = process.cpuUsage();
@@ -225,7 +226,8 @@ async function finish(monitor) {
     stalls: monitor.stalls(),
     watch: loop.watch,
     pauses: loop.pauses,
-    stolenMs: stolenMs() - stolenBefore,
+    // A thread runs on one CPU at a time.
+    stolenMs: Math.max(0, ...stolenMs().map((ms, cpu) => ms - stolenBefore[cpu])),
   };
   monitor.close();
   client.destroy();

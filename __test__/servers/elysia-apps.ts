@@ -52,6 +52,11 @@ const byHand = (more: object = {}): object => ({
   message: (ws: HandSocket, text: string) =>
     void ws.send(`${text} of ${ws.data.user} in ${ws.data.room}`),
 });
+/** Data of one socket, as Elysia's own, with an id of the application. */
+const OWN: Record<string, (request: Request) => object> = {
+  named: (request) => byHand({ request, id: 'mine' }),
+  numbered: (request) => byHand({ request, id: 42 }),
+};
 /** Data that several sockets get; the handlers of a string and of nothing are those of Elysia, which find none. */
 const GIVEN: Record<string, unknown> = {
   shared: byHand(),
@@ -94,7 +99,9 @@ const APPS: Record<string, () => AnyElysia> = {
       Object.values(GIVEN).map((data) => Reflect.ownKeys(Object(data))),
     );
     const upgrade = ({ request, server, params }: HandContext): string | undefined =>
-      server?.upgrade(request, { data: GIVEN[params.data] } as never) === true
+      server?.upgrade(request, {
+        data: OWN[params.data]?.(request) ?? GIVEN[params.data],
+      } as never) === true
         ? undefined
         : 'no WebSocket';
     const guard = portcullis({ ...(options as { limits: object }), ...whoAmI, timers });

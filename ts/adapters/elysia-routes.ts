@@ -1,5 +1,6 @@
 /** The guard between Bun and the WebSocket handlers of an Elysia route. */
-import type { GivenId, ManagedConnection } from '../connections/connection.js';
+import type { HostId, ManagedConnection } from '../connections/connection.js';
+import { ID_MAX } from '../connections/arguments.js';
 import type { OpenSocket } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
 import type { Admission } from '../guard/admission.js';
@@ -75,10 +76,19 @@ function isOwnData(given: RouteData | undefined, request: Request): given is Rou
   return given?.request === request && Object.isExtensible(given);
 }
 
-/** Returns Elysia's id of a socket; it stands in Elysia's own data, which is new for each socket. */
-function idOf(socket: object): string | undefined {
-  const data = (socket as RawSocket).data as RouteData;
-  return Object.hasOwn(data, 'request') ? data.id : undefined;
+/** Reads the id that Elysia makes for a socket when it is first asked for. */
+const elysiaId = (socket: object): string | undefined =>
+  ((socket as RawSocket).data as RouteData).id;
+
+/**
+ * Returns the id of a socket, or the function that reads it, from data that is new for each socket. An id that is no
+ * getter is not Elysia's but an application's; one that no connection can have is none.
+ */
+function idOf(data: RouteData): string | HostId<object> | undefined {
+  if (!Object.hasOwn(data, 'request')) return undefined;
+  const { get, value } = Object.getOwnPropertyDescriptor(data, 'id') ?? {};
+  if (get !== undefined) return elysiaId;
+  return typeof value === 'string' && value !== '' && value.length <= ID_MAX ? value : undefined;
 }
 
 /** Returns data for one socket that inherits from the application's, which stays as it is. */
@@ -129,7 +139,7 @@ export function guardRoutes(
       const routeSocket = data[SOCKET];
       const { pending, further } = routeSocket;
       routeSocket.pending = undefined;
-      const connection = openBoth(pending, further, idOf, socket);
+      const connection = openBoth(pending, further, idOf(data), socket);
       if (connection === undefined) {
         // Refused by close code: the route never hears of it.
         data.message = data.drain = data.ping = data.pong = data.close = ignore;
@@ -198,18 +208,19 @@ export function guardRoutes(
 
 /**
  * Opens the connection of a socket, and before it the further seat of its route.
- * @param idOf reads the host's id of the socket, if it has one
+ * @param hostId id of the socket, or a function that reads it, if its host has given it one
  * @returns the connection; `undefined` if one of the two has closed the socket
  * @internal
  */
 export function openBoth<S extends Parameters<Admission['open']>[1]>(
   pending: Admission | undefined,
   further: Admission | undefined,
-  idOf: Exclude<GivenId<object>, string>,
+  hostId: string | HostId<object> | undefined,
   socket: S,
 ): ManagedConnection | undefined {
   // The connection has one id in both managers.
-  const id = further === undefined ? idOf : (idOf?.(socket) ?? crypto.randomUUID());
+  const given = typeof hostId === 'function' && further !== undefined ? hostId(socket) : hostId;
+  const id = further === undefined ? given : (given ?? crypto.randomUUID());
   // Refused by close code: the manager of the guard counts the closing sockets.
   if (further?.denial !== undefined) pending?.deny(further.denial);
   else if (further !== undefined && further.open(id, socket) === undefined) {

@@ -12,10 +12,8 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import {
   asksForWebSocket,
-  HANDSHAKE,
   lastAnswer,
   type Passing,
-  PLAIN,
   type Respond,
   responseOf,
   unwatch,
@@ -185,7 +183,11 @@ interface CompiledPlugin {
 /** Hands Elysia's events to the guard; its methods are named after them. */
 class ElysiaAdapter {
   readonly #guard: Guard<Request>;
-  readonly #around: Around | undefined;
+  /** Runs every request within its limits; `undefined` without limits. */
+  readonly #limits: Around | undefined;
+  /** What is known of the requests that Elysia's router reads as everybody does. */
+  readonly #plain: Passing;
+  readonly #handshake: Passing;
   readonly #meter: FetchMeter | undefined;
   /** True if the monitor knows of requests in flight. */
   readonly #isCounted: boolean;
@@ -193,9 +195,9 @@ class ElysiaAdapter {
   readonly #pacer = new RefusalPacer();
   readonly #wrapped = new WeakSet<object>();
   #listening: RawServer | undefined;
-  /** The request under way whose peer was asked for last, and that peer. */
-  #asked: Request | undefined;
-  #askedPeer = '';
+  /** The request that comes in at this moment, and its peer once that is known. */
+  #arriving: Request | undefined;
+  #arrivingPeer = '';
   /** Routes whose descriptions are complete. */
   #described = 0;
   /** Options of single routes, by the hook that enforces them. */
@@ -232,16 +234,13 @@ class ElysiaAdapter {
         : new FetchMeter(guard.metrics, guard.tracer, guard.monitor === undefined);
     this.#meter = meter;
     this.#isCounted = limits !== undefined;
-    this.#around =
-      meter === undefined
-        ? limits
-        : (request, clientOf, handle, respond, passing) =>
-            meter.around(
-              request,
-              limits === undefined
-                ? () => this.#metered(request, handle())
-                : () => limits(request, clientOf, handle, respond, passing),
-            );
+    this.#limits = limits;
+    this.#plain = { isHandshake: false, meter };
+    this.#handshake = {
+      isHandshake: true,
+      meter,
+      pace: (request, answer) => this.#paced(request, answer),
+    };
   }
 
   /** Leaves a request out of the metrics whose route another guard has, or none. */
@@ -332,9 +331,14 @@ class ElysiaAdapter {
 
   /** A request, which may ask for a WebSocket. */
   request(request: Request, handle: (request: Request) => unknown): unknown {
-    const answer = this.#served(request, handle);
-    this.#asked = undefined;
-    return this.#guard.isLeaving ? lastAnswer(answer) : answer;
+    this.#arriving = request;
+    this.#arrivingPeer = '';
+    try {
+      const answer = this.#served(request, handle);
+      return this.#guard.isLeaving ? lastAnswer(answer) : answer;
+    } finally {
+      this.#arriving = undefined;
+    }
   }
 
   #served(request: Request, handle: (request: Request) => unknown): unknown {
@@ -352,24 +356,18 @@ class ElysiaAdapter {
       request,
       handle,
       isUpgrade,
-      this.#needsToken(request, isUpgrade)
-        ? () => this.#withToken(request, handle, isUpgrade, run)
-        : run,
+      this.#needsToken(request, isUpgrade) ? () => this.#withToken(request, handle, run) : run,
     );
   }
 
-  /** Answers a request that was refused, in the place of the app. A flood of handshakes is answered in its own time. */
-  #refuseAhead(
-    answer: Answer,
-    request: Request,
-    handle: (request: Request) => unknown,
-    isUpgrade: boolean,
-  ): Response | Promise<Response> {
-    const response = this.answers.answer(answer, request, handle);
-    if (!isUpgrade) return response;
-    return response instanceof Promise
-      ? response.then((refused) => this.#pacer.pace(refused))
-      : this.#pacer.pace(response);
+  /**
+   * Delays the answer to a handshake, where a turn of the loop has many of them: a refusal, or a response in the place
+   * of a socket. The host ignores that of an open socket.
+   */
+  #paced(request: OpenedRequest, answer: unknown): unknown {
+    if (answer instanceof Promise)
+      return answer.then((given: unknown) => this.#paced(request, given));
+    return request[OPENED] === true ? answer : this.#pacer.answer(answer);
   }
 
   /**
@@ -409,12 +407,7 @@ class ElysiaAdapter {
    * Runs `run` for a request with a valid token, and answers the others.
    * @param handle serves the request by the app
    */
-  #withToken(
-    request: Request,
-    handle: (request: Request) => unknown,
-    isUpgrade: boolean,
-    run: () => unknown,
-  ): unknown {
+  #withToken(request: Request, handle: (request: Request) => unknown, run: () => unknown): unknown {
     const judged = this.#guard.judgeToken(
       this.#peerOf(request),
       headerOf(request),
@@ -425,7 +418,7 @@ class ElysiaAdapter {
       const { answer } = judgement;
       if (answer !== undefined) {
         unwatch(request);
-        return this.#refuseAhead(answer, request, handle, isUpgrade);
+        return this.answers.answer(answer, request, handle);
       }
       this.#guard.hasToken(request, judgement);
       return run();
@@ -443,16 +436,30 @@ class ElysiaAdapter {
     isUpgrade: boolean,
     run: () => unknown,
   ): unknown {
-    const around = this.#around;
-    return around === undefined || this.#isExempt(request)
-      ? run()
-      : around(
-          request,
-          () => this.#clientOf(request),
-          run,
-          (answer) => this.#refuseAhead(answer, request, handle, isUpgrade),
-          passingOf(request, isUpgrade),
-        );
+    const limits = this.#limits;
+    const isExempt = this.#isExempt(request);
+    if (limits === undefined || isExempt) {
+      const answer = isExempt ? run() : this.#measured(request, run);
+      return isUpgrade ? this.#paced(request, answer) : answer;
+    }
+    return limits(
+      request,
+      () => this.#clientOf(request),
+      run,
+      (answer) => this.answers.answer(answer, request, handle),
+      this.#passingOf(request, isUpgrade),
+    );
+  }
+
+  /** Runs `run` for a request without limits. */
+  #measured(request: Request, run: () => unknown): unknown {
+    const meter = this.#meter;
+    return meter === undefined ? run() : meter.around(request, () => this.#metered(request, run()));
+  }
+
+  #passingOf({ url }: Request, isHandshake: boolean): Passing {
+    const passing = isHandshake ? this.#handshake : this.#plain;
+    return isMisread(url) ? { ...passing, routedUrl: routedTarget(url) ?? url } : passing;
   }
 
   /** The server of the app; `undefined` before it listens. */
@@ -464,12 +471,11 @@ class ElysiaAdapter {
   }
 
   #peerOf(request: Request, server = this.#server): string {
-    if (this.#asked === request) return this.#askedPeer;
+    const isArriving = this.#arriving === request;
+    if (isArriving && this.#arrivingPeer !== '') return this.#arrivingPeer;
     const peer = server === undefined ? '' : bunPeer(server, request);
-    // Another server of the app may know it.
-    if (peer === '') return peer;
-    this.#asked = request;
-    return (this.#askedPeer = peer);
+    if (isArriving) this.#arrivingPeer = peer;
+    return peer;
   }
 
   #clientOf(request: Request): string {
@@ -486,7 +492,7 @@ class ElysiaAdapter {
     // On Node the socket opens after its answer: `elysia-node.ts` gives the seat back.
     if (upgradeSocketOf(request) !== undefined) return handle(request);
     const refusal = this.#refusesEarly(request);
-    if (refusal !== undefined) return this.#pacer.pace(refusal);
+    if (refusal !== undefined) return refusal;
     const early = this.#pendingOf(request)[this.#key];
     let result: unknown;
     try {
@@ -518,11 +524,11 @@ class ElysiaAdapter {
     pending[this.#routeKey]?.end('reset');
   }
 
-  /** Returns the answer to a handshake that the app has handled. Bun ignores that of an open socket. */
+  /** Returns the answer to a handshake that the app has handled. */
   #handled(request: OpenedRequest, early: Admission | undefined, answer: unknown): unknown {
     if (request[OPENED] === true) return answer;
     this.#abandon(request);
-    return this.#pacer.answer(this.#statusOf(request, early) ?? answer);
+    return this.#statusOf(request, early) ?? answer;
   }
 
   /**
@@ -860,11 +866,6 @@ export function portcullis<C extends TokenClaims = TokenClaims>(options: ElysiaG
 }
 
 const isBun = process.versions['bun'] !== undefined;
-
-function passingOf({ url }: Request, isHandshake: boolean): Passing {
-  if (!isMisread(url)) return isHandshake ? HANDSHAKE : PLAIN;
-  return { isHandshake, routedUrl: routedTarget(url) ?? url };
-}
 
 /** True for a request that can become a WebSocket: on Node only one whose upgrade the host has seen. */
 const isForGuard = (request: Request, server: object | null): server is object =>

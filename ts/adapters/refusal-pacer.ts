@@ -13,17 +13,13 @@ export class RefusalPacer {
   #answered = 0;
   readonly #waiting: (() => void)[] = [];
 
-  /** Paces the result of a handler, or that of its promise; what is no response passes through. */
+  /** Passes admitted upgrades through; delays refusals beyond `REFUSALS_PER_TURN` to the end of the turn. */
   answer(result: unknown): unknown {
     if (result instanceof Promise) return result.then((value: unknown) => this.answer(value));
-    return result instanceof Response ? this.pace(result) : result;
-  }
-
-  /** Delays a response beyond `REFUSALS_PER_TURN` to the end of the turn. */
-  pace(response: Response): Response | Promise<Response> {
+    if (!(result instanceof Response)) return result;
     if (this.#answered++ === 0) setImmediate(() => this.#end());
-    if (this.#answered <= REFUSALS_PER_TURN) return response;
-    return new Promise((resolve) => void this.#waiting.push(() => resolve(response)));
+    if (this.#answered <= REFUSALS_PER_TURN) return result;
+    return new Promise((resolve) => void this.#waiting.push(() => resolve(result)));
   }
 
   #end(): void {

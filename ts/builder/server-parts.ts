@@ -149,9 +149,8 @@ export class ServerParts {
   ): unknown {
     const { requests: gate } = this.guard;
     const run = (): unknown => this.#layers(request, handle);
-    return gate === undefined
-      ? handle()
-      : withinLimits(gate, request, clientOf, run, respond, passing);
+    if (gate !== undefined) return withinLimits(gate, request, clientOf, run, respond, passing);
+    return passing.meter === undefined ? handle() : passing.meter.around(request, handle);
   }
 
   #layers(request: Request, handle: () => unknown): unknown {

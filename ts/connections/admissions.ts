@@ -11,7 +11,7 @@ import type { LazyTrace, RequestTrace } from '../base/trace.js';
 import type { Membership } from '../cluster/membership.js';
 import { STATES } from '../cluster/stats.js';
 import { parseIpv4 } from '../native/strings.js';
-import type { GivenId, ManagedConnection, ManagedSocket } from './connection.js';
+import type { HostId, ManagedConnection, ManagedSocket } from './connection.js';
 import { isExempt } from './exempt-clients.js';
 import { hashOf } from './id-index.js';
 import { type AdmissionResult, HeldLease } from './lease.js';
@@ -211,7 +211,7 @@ export class Admissions<S extends ManagedSocket> {
    */
   commit(
     lease: HeldLease,
-    id: GivenId<S>,
+    id: string | HostId<S> | undefined,
     socket: S,
     metadata: MetadataInput | undefined,
   ): AdmissionResult<S> {
@@ -272,7 +272,7 @@ export class Admissions<S extends ManagedSocket> {
   #openOrUndo(
     slot: number,
     isOver: boolean,
-    id: GivenId<S>,
+    id: string | HostId<S> | undefined,
     socket: S,
     ip: string,
     v4: number,
@@ -319,7 +319,7 @@ export class Admissions<S extends ManagedSocket> {
 
   #open(
     slot: number,
-    id: GivenId<S>,
+    id: string | HostId<S> | undefined,
     hash: number,
     socket: S,
     ip: string,

@@ -33,12 +33,8 @@ export interface ManagedSocket {
  */
 export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 
-/**
- * Id of a connection that opens: as it was given, or a function that reads the id of the host's socket. The function
- * is called when the id is first read; where both are missing, and where it returns `undefined`, the id is a UUID.
- * @internal
- */
-export type GivenId<S> = string | ((socket: S) => string | undefined) | undefined;
+/** Reads the id that a host has given to its socket; `undefined` if it has none. @internal */
+export type HostId<S> = (socket: S) => string | undefined;
 
 /** Returns what is kept of given metadata: of an adapter's the text alone. */
 function keptOf(given: MetadataInput | undefined): MetadataInput | string | undefined {
@@ -82,7 +78,7 @@ export class ManagedConnection<
   /** The address as it was given; a dotted IPv4 address as its bits, which take no string. */
   readonly #ip: string | number;
   /** No string until the id of a connection that was opened without one is first read. */
-  #id: GivenId<S>;
+  #id: string | HostId<S> | undefined;
   #userId: string | undefined;
   /** As it was given, until it is first read; a user agent alone as its text, which takes no object. */
   #metadata: ConnectionMetadata | MetadataInput | string | undefined;
@@ -91,7 +87,7 @@ export class ManagedConnection<
 
   /** @internal */
   constructor(
-    id: GivenId<S>,
+    id: string | HostId<S> | undefined,
     socket: S,
     ip: string | number,
     userId: string | undefined,
@@ -255,8 +251,8 @@ export class ManagedConnection<
   }
 
   /**
-   * The id that the connection was added with, or a UUID. Adapters give no id: it is made when it is first read, or
-   * read from the host's socket then (Elysia's `ws.id`, on Bun), and the connection is found by it from then on.
+   * The id that the connection was added with. Adapters give none: with Elysia on Bun it is that of `ws.id`, elsewhere a
+   * UUID that is made when it is first read. `connections.get(id)` finds both.
    */
   get id(): string {
     const id = this.#id;

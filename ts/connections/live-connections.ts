@@ -8,7 +8,7 @@
  */
 import { isDottedQuad } from '../native/strings.js';
 import { ByUser } from './by-user.js';
-import { type GivenId, ManagedConnection, type ManagedSocket } from './connection.js';
+import { type HostId, ManagedConnection, type ManagedSocket } from './connection.js';
 import { hashOf, IdIndex } from './id-index.js';
 import type { MetadataInput } from './metadata.js';
 import type { Seats } from './seats.js';
@@ -50,7 +50,7 @@ export class LiveConnections<S extends ManagedSocket> {
   }
 
   /** Notes a connection whose id the host knows. */
-  #hosts(connection: ManagedConnection<S>): void {
+  #noteHostId(connection: ManagedConnection<S>): void {
     if (this.#hostIds === 'read') void connection.id;
     else this.#hostIds = 'unread';
   }
@@ -83,7 +83,7 @@ export class LiveConnections<S extends ManagedSocket> {
    */
   add(
     slot: number,
-    id: GivenId<S>,
+    id: string | HostId<S> | undefined,
     hash: number,
     socket: S,
     ip: string,
@@ -100,7 +100,7 @@ export class LiveConnections<S extends ManagedSocket> {
     if (typeof id === 'string') {
       segment.hashes[place] = hash;
       this.#ids.add(hash, slot);
-    } else if (id !== undefined) this.#hosts(connection);
+    } else if (id !== undefined) this.#noteHostId(connection);
     if (this.#byUser !== undefined && userId !== undefined) this.#byUser.add(userId, connection);
     return connection;
   }

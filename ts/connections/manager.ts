@@ -19,7 +19,7 @@ import { Bans } from './bans.js';
 import { checkConnection, checkedClient, checkedOptionalUser, checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
 import { CLUSTER_PLACES, inForceNumbers, withClusterLimits } from './cluster-limits.js';
-import { type GivenId, ManagedConnection, type ManagedSocket } from './connection.js';
+import { type HostId, ManagedConnection, type ManagedSocket } from './connection.js';
 import type { CheckedBans } from './ban-options.js';
 import {
   checkedLimits,
@@ -518,14 +518,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     lease: Lease,
     socket: S,
     metadata: MetadataInput,
-    idOf?: Exclude<GivenId<S>, string>,
+    idOf?: HostId<S>,
   ): AdmissionResult<S> {
     return this.#commit(lease, idOf, socket, metadata);
   }
 
   #commit(
     lease: Lease,
-    id: GivenId<S>,
+    id: string | HostId<S> | undefined,
     socket: S,
     metadata: MetadataInput | undefined,
   ): AdmissionResult<S> {

@@ -18,7 +18,7 @@ import { type ClusterNode, clusterNodesOf } from '../cluster/presence.js';
 import type { ClusterManagerStats } from '../cluster/stats.js';
 import type { Admissions } from './admissions.js';
 import { clusterNumbers, withClusterLimits } from './cluster-limits.js';
-import type { GivenId, ManagedConnection, ManagedSocket } from './connection.js';
+import type { HostId, ManagedConnection, ManagedSocket } from './connection.js';
 import type { AdmissionResult, HeldLease } from './lease.js';
 import { checkedLimits, type ConnectionLimits, frozenLimits } from './limits.js';
 import type { LiveConnections } from './live-connections.js';
@@ -197,7 +197,7 @@ export class SharedSeats<S extends ManagedSocket> {
   /** Opens a leased connection, which may end once the cluster has answered. */
   commit(
     lease: HeldLease,
-    id: GivenId<S>,
+    id: string | HostId<S> | undefined,
     socket: S,
     metadata: MetadataInput | undefined,
   ): AdmissionResult<S> {

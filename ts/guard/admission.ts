@@ -11,7 +11,7 @@
  * process are taken, and the cluster has still to answer.
  */
 import type { LazyTrace } from '../base/trace.js';
-import type { GivenId, ManagedConnection, ManagedSocket } from '../connections/connection.js';
+import type { HostId, ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { Lease } from '../connections/lease.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { Answer } from '../http/answer.js';
@@ -380,7 +380,10 @@ export class Admission {
    * @param id of the connection, or a function that reads it from the socket, if its host has given it one
    * @returns the connection, or `undefined` if the socket was closed
    */
-  open(id: GivenId<ManagedSocket>, socket: ManagedSocket): ManagedConnection | undefined {
+  open(
+    id: string | HostId<ManagedSocket> | undefined,
+    socket: ManagedSocket,
+  ): ManagedConnection | undefined {
     const lease = this.#lease;
     if (actionOf(this.#state, 'open') !== 'commit' || lease === undefined)
       return this.reject(socket);

@@ -370,6 +370,7 @@ export class Guard<R extends object> {
   close(): void {
     this.#isClosed = true;
     this.page?.close();
+    this.requests?.close();
     if (this.#ownsManager) {
       if (this.manager.isOpen) this.manager.close();
       this.metrics?.detach(this.manager);

@@ -1,7 +1,7 @@
 /** Limits of requests on hosts with `Request` and `Response`: Bun and Elysia. */
 import { lazily } from '../base/builtin.js';
 import { ArgumentRangeError } from '../base/errors.js';
-import { markRefused } from '../metrics/meters.js';
+import { type FetchedRequest, type FetchMeter, markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
 import { isHandshake, lengthOf, type WaitingClient } from './handshake.js';
 import type { RatedOutcome, RatedRequest } from './request-rates.js';
@@ -28,6 +28,10 @@ export interface Passing {
   readonly isHandshake: boolean;
   /** URL of the request as the host's router reads it, where a server could read it otherwise. */
   readonly routedUrl?: string | undefined;
+  /** Meter of requests, if there are metrics. */
+  readonly meter?: FetchMeter | undefined;
+  /** Delays the answer to one of many requests, which has given its seat back. */
+  readonly pace?: ((request: Request, answer: unknown) => unknown) | undefined;
 }
 
 /** A request that cannot become a WebSocket. @internal */
@@ -153,15 +157,25 @@ const SIGNAL = {
 
 const { setImmediate } = globalThis;
 /** Handshakes that began to wait in this turn of the event loop. Most are answered within it. */
-let young: WaitingRequest[] = [];
+let unwatched: WaitingRequest[] = [];
 
-function watchYoung(): void {
-  const waiting = young;
-  young = [];
-  for (const client of waiting) client.watch();
+function watchAll(): void {
+  const waiting = unwatched;
+  unwatched = [];
+  let watched = 0;
+  try {
+    for (const client of waiting) {
+      watched++;
+      client.watch();
+    }
+  } finally {
+    // A listener that throws keeps its error for itself.
+    unwatched.push(...waiting.slice(watched));
+    if (watched < waiting.length) setImmediate(watchAll);
+  }
 }
 
-/** The client of a handshake that waits. Its signal is made once the turn is over, since the host makes it lazily. */
+/** The client of a handshake that waits. Its signal is made once the turn is over, since it costs much. */
 class WaitingRequest implements WaitingClient {
   private signal: AbortSignal | undefined;
   private listener: (() => void) | undefined;
@@ -170,7 +184,7 @@ class WaitingRequest implements WaitingClient {
 
   onGone(listener: () => void): () => void {
     this.listener = listener;
-    if (young.push(this) === 1) setImmediate(watchYoung);
+    if (unwatched.push(this) === 1) setImmediate(watchAll);
     return () => this.forget();
   }
 
@@ -189,7 +203,11 @@ class WaitingRequest implements WaitingClient {
   }
 }
 
-/** Returns the client behind a handshake that waits: the host aborts the request once it has left. @internal */
+/**
+ * Returns the client behind a handshake that waits: the host aborts the request once it has left. A listener hears of a
+ * client that has left already at the end of the turn.
+ * @internal
+ */
 export function waitingOn(request: Request): WaitingClient {
   return new WaitingRequest(request);
 }
@@ -272,21 +290,23 @@ function drop(answer: unknown): void {
   if (answer instanceof Response) answer.body?.cancel().catch(() => undefined);
 }
 
+/** True for a request that may have a body. */
+const mayHaveBody = ({ method }: Request): boolean => method !== 'GET' && method !== 'HEAD';
+
 /** Puts our signal and our counting body readers in front of the request's own. */
-function watch(
-  request: WatchedRequest,
-  inFlight: InFlightRequest,
-  hasBody: boolean,
-  isCounted: boolean,
-  { isHandshake }: Passing,
-): void {
+function watch(request: WatchedRequest, inFlight: InFlightRequest, isHandshake: boolean): void {
   request[IN_FLIGHT] = inFlight;
   // Upgrades keep the host's signal (refusals come in floods, sockets live long); `signalOf` returns the combined one.
   if (isHandshake) return;
   Object.defineProperty(request, 'signal', SIGNAL);
+  if (!mayHaveBody(request)) return;
+  const length = request.headers.get('content-length');
+  // HTTP/2 has neither header where the client does not know the length.
+  const hasBody =
+    length !== null || request.headers.has('transfer-encoding') || request.body !== null;
   if (!hasBody) return;
   const body: Body = { isAwaited: false, counted: undefined, stream: undefined };
-  const own = isCounted ? request.body : null;
+  const own = lengthOf(length) === undefined ? request.body : null;
   if (own !== null) {
     const type = request.headers.get('content-type');
     // Locks the host's body at once: no copy of the request reads it uncounted.
@@ -322,8 +342,8 @@ function headerBytes(request: Request, maxBytes: number): number {
 }
 
 /**
- * A request that is served within limits, up to its answer. Its methods are private to this file: `#private` ones
- * would be set up for each request.
+ * A request that is served within limits, up to its answer. Its methods are no `#private` ones, which engines set up for
+ * each object.
  */
 class ServedRequest<T> implements RequestWaiter {
   private isAnswered = false;
@@ -336,8 +356,14 @@ class ServedRequest<T> implements RequestWaiter {
     private readonly inFlight: InFlightRequest,
     private readonly asked: RatedRequest | undefined,
     private readonly respond: Respond,
-    private readonly isHandshake: boolean,
+    private readonly passing: Passing,
+    private readonly metered: FetchedRequest | undefined,
   ) {}
+
+  /** True from the moment on at which the client waits for a promise. */
+  get isLate(): boolean {
+    return this.resolve !== undefined;
+  }
 
   /** Answers in the place of the handler, where the request was refused meanwhile. */
   private refusal(): Response | Promise<Response> | undefined {
@@ -350,12 +376,26 @@ class ServedRequest<T> implements RequestWaiter {
   /** The rates that have admitted the request. A handshake is rated when its answer has shown that it was none. */
   private rated(): RatedOutcome | undefined {
     const { limiter, inFlight, request, asked } = this;
-    if (!this.isHandshake) return inFlight.rated;
+    if (!this.passing.isHandshake) return inFlight.rated;
     return request[IN_FLIGHT] === inFlight ? limiter.rateLate(asked) : undefined;
   }
 
+  /** Runs the handler; returns the answer to the client, or a promise of it. */
+  run(handle: () => T): T | Response | Promise<Response | Awaited<T>> {
+    let result: T;
+    try {
+      watch(this.request, this.inFlight, this.passing.isHandshake);
+      result = handle();
+    } catch (error) {
+      return this.threw(error);
+    }
+    return result instanceof Promise
+      ? this.later(result as Promise<Awaited<T>>)
+      : this.answered(result);
+  }
+
   /** Returns the answer to the client, once the handler has answered. */
-  answered<V>(value: V): V | Response | Promise<Response> {
+  private answered<V>(value: V): V | Response | Promise<Response> {
     this.inFlight.end();
     const response = this.refusal();
     if (response !== undefined) {
@@ -372,7 +412,7 @@ class ServedRequest<T> implements RequestWaiter {
   }
 
   /** Returns the answer to the client, once the handler has thrown; throws its error if there is none. */
-  threw(error: unknown): Response | Promise<Response> {
+  private threw(error: unknown): Response | Promise<Response> {
     this.inFlight.end();
     this.rated()?.settle(500);
     const response = this.refusal();
@@ -381,11 +421,11 @@ class ServedRequest<T> implements RequestWaiter {
   }
 
   /** Returns a promise of the answer to the client, for a handler that answers later. */
-  later(result: Promise<Awaited<T>>): Promise<Response | Awaited<T>> {
+  private later(result: Promise<Awaited<T>>): Promise<Response | Awaited<T>> {
     return new Promise<Response | Awaited<T>>((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
-      this.inFlight.waitsFor(this);
+      this.inFlight.awaitedBy(this);
       result.then(
         (value) => (this.isAnswered ? drop(value) : this.answer(() => this.answered(value))),
         (error: unknown) => void (this.isAnswered || this.answer(() => this.threw(error))),
@@ -396,8 +436,11 @@ class ServedRequest<T> implements RequestWaiter {
   private answer(given: () => Response | Promise<Response> | Awaited<T>): void {
     this.isAnswered = true;
     try {
-      this.resolve?.(given());
+      const answer = given();
+      this.metered?.answered(answer);
+      this.resolve?.(paced(answer, this.request, this.passing));
     } catch (error) {
+      this.metered?.failed();
       this.reject?.(error);
     }
   }
@@ -424,6 +467,35 @@ class ServedRequest<T> implements RequestWaiter {
   }
 }
 
+/** Returns an answer, or a promise of it where it is delayed. */
+const paced = <V>(answer: V, request: Request, { pace }: Passing): V =>
+  pace === undefined ? answer : (pace(request, answer) as V);
+
+/** Admits a request, or returns its refusal. */
+function admit<T>(
+  limiter: RequestLimiter,
+  request: Request,
+  clientOf: () => string,
+  respond: Respond,
+  passing: Passing,
+  metered: FetchedRequest | undefined,
+): ServedRequest<T> | Response | Promise<Response> {
+  const length = mayHaveBody(request) ? lengthOf(request.headers.get('content-length')) : undefined;
+  const asked = limiter.rates && {
+    request,
+    method: request.method,
+    url: request.url,
+    routedUrl: passing.routedUrl,
+    clientOf,
+    traced: request,
+  };
+  const bytes = headerBytes(request, limiter.limits.maxHeaderSize);
+  // Shedding an upgrade is the manager's decision; it may refuse by close code.
+  const admitted = limiter.admit(bytes, length, clientOf, asked, passing.isHandshake, request);
+  if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted, request, respond);
+  return new ServedRequest<T>(limiter, request, admitted, asked, respond, passing, metered);
+}
+
 /**
  * Runs `handle` within the limits. Answers after the timeout are dropped.
  * @param clientOf returns the address of the client
@@ -439,54 +511,17 @@ export function withinLimits<T>(
   respond: Respond = responseOf,
   passing: Passing = asksForWebSocket(request) ? HANDSHAKE : PLAIN,
 ): T | Response | Promise<Response | Awaited<T>> {
-  const { method } = request;
-  const mayHaveBody = method !== 'GET' && method !== 'HEAD';
-  const contentLength = mayHaveBody ? request.headers.get('content-length') : null;
-  const length = lengthOf(contentLength);
-  const asked = limiter.rates && {
-    request,
-    method,
-    url: request.url,
-    routedUrl: passing.routedUrl,
-    clientOf,
-    traced: request,
-  };
-  // Shedding an upgrade is the manager's decision; it may refuse by close code.
-  const admitted = limiter.admit(
-    headerBytes(request, limiter.limits.maxHeaderSize),
-    length,
-    clientOf,
-    asked,
-    passing.isHandshake,
-    request,
-  );
-  if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted, request, respond);
-  const served = new ServedRequest<T>(
-    limiter,
-    request,
-    admitted,
-    asked,
-    respond,
-    passing.isHandshake,
-  );
-  let result: T;
+  const metered = passing.meter?.begin(request);
   try {
-    watch(
-      request,
-      admitted,
-      // HTTP/2 has neither header where the client does not know the length.
-      mayHaveBody &&
-        (contentLength !== null ||
-          request.headers.has('transfer-encoding') ||
-          request.body !== null),
-      length === undefined,
-      passing,
-    );
-    result = handle();
+    const served = admit<T>(limiter, request, clientOf, respond, passing, metered);
+    const isServed = served instanceof ServedRequest;
+    const answer = isServed ? served.run(handle) : served;
+    // A late answer is recorded and paced when it is there.
+    if (isServed && served.isLate) return answer;
+    metered?.answered(answer);
+    return paced(answer, request, passing);
   } catch (error) {
-    return served.threw(error);
+    metered?.failed();
+    throw error;
   }
-  return result instanceof Promise
-    ? served.later(result as Promise<Awaited<T>>)
-    : served.answered(result);
 }

@@ -73,7 +73,7 @@ const no = (): boolean => false;
 /** Interval at which a request under way asks its host whether the client is gone. */
 const CLIENT_CHECK_MS = 1000;
 /** Most requests are answered within this time, and need no timer of their own. */
-const YOUNG_MS = 50;
+const WATCH_AFTER_MS = 50;
 
 /** Refusals after which a client may use its connection further. */
 const KEEPS_CONNECTION: ReadonlySet<RequestRefusalCode> = new Set([
@@ -91,10 +91,10 @@ export function isFailure(code: RequestRefusalCode): boolean {
 export interface RequestWaiter {
   /** Called once, when the request has to end before its handler does. */
   refused(code: RequestRefusalCode): void;
-  /** True if the client is gone, on hosts that tell only on demand. */
-  isGone(): boolean;
-  /** Called once after that: no client waits for an answer. */
-  left(): void;
+  /** True if the client is gone, on hosts that tell only on demand. Asked once a second. */
+  isGone?(): boolean;
+  /** Called once, after `isGone` has returned `true`: no client waits for an answer. */
+  left?(): void;
 }
 
 /** One request in flight. @internal */
@@ -142,17 +142,22 @@ export class InFlightRequest extends RunningRequest {
   }
 
   /**
-   * Begins to wait for the handler. The timeout counts from the admission; a client that is gone ends the request
-   * within a second.
+   * Notes who waits for the answer. The timeout counts from the admission. Where the waiter can tell that the client is
+   * gone, it ends the request within a second.
    */
-  waitsFor(waiter: RequestWaiter): void {
+  awaitedBy(waiter: RequestWaiter): void {
     if (this.#isOver) return;
     this.#waiter = waiter;
-    this.#limiter.waits(this);
+    if (this.#leftMs < Infinity || waiter.isGone !== undefined) this.#limiter.watchLater(this);
   }
 
-  /** Time until the timeout of a request without a timer, ms: at least 0. */
-  get leftMs(): number {
+  /** Time of the admission, ms; 0 without a timeout. */
+  get admittedMs(): number {
+    return this.#admittedMs;
+  }
+
+  /** Returns the time until the timeout of a request without a timer, ms: at least 0. */
+  remainingMs(): number {
     if (this.#leftMs === Infinity) return Infinity;
     return Math.max(0, this.#leftMs - (this.#timers.driver.now() - this.#admittedMs));
   }
@@ -160,9 +165,9 @@ export class InFlightRequest extends RunningRequest {
   /** Sets the timer of a request that has waited for a while. */
   watch(): void {
     if (this.#isOver || this.#timer !== undefined) return;
-    this.#leftMs = this.leftMs;
+    this.#leftMs = this.remainingMs();
     if (this.#leftMs === 0) this.#onTimer();
-    else this.#arm(CLIENT_CHECK_MS - YOUNG_MS);
+    else this.#arm(CLIENT_CHECK_MS - WATCH_AFTER_MS);
   }
 
   #arm(checkMs: number): void {
@@ -175,7 +180,7 @@ export class InFlightRequest extends RunningRequest {
         name: 'requests.timeout',
       });
     } catch {
-      // The timers are closed, and strict: the request is served without a timeout.
+      // ERR_CLOSED or ERR_TOO_MANY_TIMERS: the request is served without a timeout.
       this.#leftMs = Infinity;
     }
   }
@@ -213,9 +218,9 @@ export class InFlightRequest extends RunningRequest {
 
   #onTimer(): void {
     const waiter = this.#waiter;
-    if (waiter?.isGone() === true) {
+    if (waiter?.isGone?.() === true) {
       this.abort('The client is gone');
-      waiter.left();
+      waiter.left?.();
     } else if (this.#leftMs > 0) this.#arm(CLIENT_CHECK_MS);
     else if (!this.hasBegun())
       this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
@@ -241,6 +246,7 @@ export class InFlightRequest extends RunningRequest {
   end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#waiter = undefined;
     this.#timer?.close();
     this.#limiter.ended(this);
   }
@@ -255,8 +261,11 @@ export class RequestLimiter {
   readonly #byClient = new Map<string, number>();
   readonly #refused: Partial<Record<RequestRefusalCode, number>> = {};
   readonly #idle: (() => void)[] = [];
-  /** Requests that wait since a moment ago: one timer for all of them. */
-  #young: InFlightRequest[] = [];
+  /** Requests that wait since a moment ago, and the timer that they share. */
+  #unwatched: InFlightRequest[] = [];
+  #watching: TimerHandle | undefined;
+  /** Time at which that timer was set, ms. */
+  #watchingSinceMs = 0;
   readonly #retry = new RetryEstimate();
   #served = 0;
   readonly #monitor: ResourceMonitor | undefined;
@@ -342,27 +351,48 @@ export class RequestLimiter {
     return inFlight;
   }
 
-  /** Watches a request that waits, once it has waited for a while. */
-  waits(inFlight: InFlightRequest): void {
+  /** Watches a request that waits, once it has waited for a while: its timer is set then. */
+  watchLater(inFlight: InFlightRequest): void {
     // Without timers, requests are served without a timeout.
-    if (!this.#timers.isOpen() || this.#young.push(inFlight) > 1) return;
+    if (!this.#timers.isOpen()) return;
+    // One that was admitted before the shared timer was set may have to end before that.
+    if (this.#watching !== undefined && inFlight.admittedMs < this.#watchingSinceMs)
+      return inFlight.watch();
+    this.#unwatched.push(inFlight);
+    if (this.#watching !== undefined) return;
     try {
-      this.#timers.setTimeout(() => this.#watchYoung(), {
-        // Those that join it are admitted after this moment: no deadline comes before.
-        delayMs: Math.min(inFlight.leftMs, YOUNG_MS),
+      this.#watching = this.#timers.setTimeout(() => this.#watchAll(), {
+        delayMs: Math.min(inFlight.remainingMs(), WATCH_AFTER_MS),
         ref: false,
         name: 'requests.timeout',
       });
+      this.#watchingSinceMs = this.#timers.driver.now();
     } catch {
-      // There are too many timers.
-      this.#young = [];
+      // ERR_TOO_MANY_TIMERS: the request is served without a timeout.
+      this.#unwatched = [];
     }
   }
 
-  #watchYoung(): void {
-    const young = this.#young;
-    this.#young = [];
-    for (const inFlight of young) inFlight.watch();
+  #watchAll(): void {
+    const waiting = this.#unwatched;
+    this.close();
+    let watched = 0;
+    try {
+      for (const inFlight of waiting) {
+        watched++;
+        inFlight.watch();
+      }
+    } finally {
+      // A host that throws for one of them keeps its error for itself.
+      for (const inFlight of waiting.slice(watched)) this.watchLater(inFlight);
+    }
+  }
+
+  /** Ends the shared timer. Requests under way end with their handlers. */
+  close(): void {
+    this.#watching?.close();
+    this.#watching = undefined;
+    this.#unwatched = [];
   }
 
   /** Judges the rates of a handshake that was answered in the place of a socket, and counts a refusal. */

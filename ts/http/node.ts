@@ -219,14 +219,11 @@ export function guardHandler(
     const inFlight = admitted;
     inFlight.hasBegun = () => hasBegun(response);
     IN_FLIGHT.set(request, inFlight);
-    inFlight.waitsFor({
+    inFlight.awaitedBy({
       refused(code) {
         answer(limiter, code, request, response);
         inFlight.end();
       },
-      // The host tells it, and `over` ends the request.
-      isGone: () => false,
-      left: () => undefined,
     });
     const over = (): void => {
       forget();

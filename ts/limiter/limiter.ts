@@ -177,7 +177,8 @@ export class RateLimiter {
   }
 
   /**
-   * Spends points of a key, also beyond its limit: later costs wait until they are made good.
+   * Spends points of a key, also beyond its limit: later costs wait until they are made good. With `sliding-window`
+   * they are gone with their window, however many they are, and each part of it may keep no more than 1,022.
    * @param key as in `take()`
    * @param points 1 to 2^30
    * @returns the state of the key; `success` tells whether a cost of 1 would be admitted

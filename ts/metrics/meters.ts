@@ -25,21 +25,44 @@ class MeteredRequest extends RunningRequest {
   startMs = 0;
   isDropped = false;
   readonly #tracer: Tracer;
-  readonly #request: object;
 
   constructor(
     /** Row of its route in the ledger. */
     public row: number,
     tracer: Tracer,
-    request: object,
+    readonly request: object,
   ) {
     super();
     this.#tracer = tracer;
-    this.#request = request;
   }
 
   get trace(): RequestTrace {
-    return this.#tracer.of(this.#request);
+    return this.#tracer.of(this.request);
+  }
+}
+
+/** A request of `FetchMeter`, which is told its answer. @internal */
+export class FetchedRequest extends MeteredRequest {
+  readonly #meter: FetchMeter;
+
+  constructor(row: number, tracer: Tracer, request: Request, meter: FetchMeter) {
+    super(row, tracer, request);
+    this.#meter = meter;
+  }
+
+  /** Records the answer, or that of its promise; a request that became a WebSocket is none. */
+  answered(answer: unknown): void {
+    if (answer instanceof Promise)
+      answer.then(
+        (given: unknown) => this.#meter.answered(this, given),
+        () => this.failed(),
+      );
+    else this.#meter.answered(this, answer);
+  }
+
+  /** Records that the handler has thrown. */
+  failed(): void {
+    this.#meter.failed(this);
   }
 }
 
@@ -61,8 +84,8 @@ export class FetchMeter {
     this.#notifiesMonitor = notifiesMonitor;
   }
 
-  #properties(request: Request): { [key: symbol]: MeteredRequest | undefined } {
-    return request as unknown as { [key: symbol]: MeteredRequest | undefined };
+  #properties(request: object): { [key: symbol]: FetchedRequest | undefined } {
+    return request as { [key: symbol]: FetchedRequest | undefined };
   }
 
   /** Notes the pattern that the router found for a request in flight. */
@@ -78,45 +101,41 @@ export class FetchMeter {
     if (metered !== undefined) metered.isDropped = true;
   }
 
-  /** Runs `handle`, and records the request unless it became a WebSocket. */
-  around<T>(request: Request, handle: () => T): T {
+  /** Begins to measure a request, which is then told its answer. */
+  begin(request: Request): FetchedRequest {
     const row = this.#metrics.routeFound('', request.method, false);
-    const metered = new MeteredRequest(row, this.#tracer, request);
+    const metered = new FetchedRequest(row, this.#tracer, request, this);
     metered.startMs = this.#metrics.begin(0, this.#notifiesMonitor, metered);
     this.#properties(request)[this.#key] = metered;
+    return metered;
+  }
+
+  /** Runs `handle`, and records the request unless it became a WebSocket. */
+  around<T>(request: Request, handle: () => T): T {
+    const metered = this.begin(request);
     let result: T;
     try {
       result = handle();
     } catch (error) {
-      this.#failed(request, metered);
+      metered.failed();
       throw error;
     }
-    if (result instanceof Promise) {
-      return result.then(
-        (answer: unknown) => {
-          this.#answered(request, metered, answer);
-          return answer;
-        },
-        (error: unknown) => {
-          this.#failed(request, metered);
-          throw error;
-        },
-      ) as T;
-    }
-    this.#answered(request, metered, result);
+    metered.answered(result);
     return result;
   }
 
-  #answered(request: Request, metered: MeteredRequest, answer: unknown): void {
-    this.#properties(request)[this.#key] = undefined;
+  /** Called by a request. */
+  answered(metered: FetchedRequest, answer: unknown): void {
+    this.#properties(metered.request)[this.#key] = undefined;
     if (answer instanceof Response && !metered.isDropped)
       record(this.#metrics, metered, answer, answer.status, false, this.#notifiesMonitor);
     else this.#metrics.leave(this.#notifiesMonitor, metered);
   }
 
-  #failed(request: Request, metered: MeteredRequest): void {
+  /** Called by a request. */
+  failed(metered: FetchedRequest): void {
     const { startMs, row } = metered;
-    this.#properties(request)[this.#key] = undefined;
+    this.#properties(metered.request)[this.#key] = undefined;
     this.#metrics.finish(startMs, row, 500, false, this.#notifiesMonitor, metered);
   }
 }
