@@ -75,6 +75,52 @@ const OPTIONS = [
 ] as const;
 const NAME = 'portcullis';
 
+/** Returns whether the requests of a route need a token. */
+function requiresToken(guard: Guard<Request>, options: RouteGuardOptions): boolean {
+  const { requireToken = false } = options;
+  if (typeof requireToken !== 'boolean')
+    throw wrongType(`${NAME}.requireToken`, requireToken, 'true or false');
+  if (requireToken && !guard.verifiesTokens)
+    throw wrongType(
+      `${NAME}.requireToken`,
+      requireToken,
+      'absent without the option auth of the guard, whose verifier judges the tokens',
+    );
+  return requireToken;
+}
+
+/** Returns the rights that the tokens of a route must have. */
+function rightsOfRoute(options: RouteGuardOptions, hasToken: boolean): TokenRights {
+  const rights = rightsOf(`${NAME}.`, options);
+  for (const name of ['scope', 'roles'] as const) {
+    if (options[name] !== undefined && !hasToken)
+      throw wrongType(`${NAME}.${name}`, options[name], 'absent without requireToken');
+  }
+  return rights;
+}
+
+/** Returns whether the rate of a route counts users, not clients. */
+function ratesUsers(rate: RouteRate, hasToken: boolean): boolean {
+  checkedRateLimit(`${NAME}.rate`, rate);
+  const { by = 'ip' } = rate;
+  if (by !== 'ip' && by !== 'user') throw outOfRange(`${NAME}.rate.by`, by, "'ip' or 'user'");
+  if (by === 'user' && !hasToken)
+    throw wrongType(`${NAME}.rate.by`, by, "'ip' without requireToken, which tells the user");
+  return by === 'user';
+}
+
+/** Returns the limiter of a route's rate, which is given the user of a request in the place of the request. */
+function ratesOf(guard: Guard<Request>, rate: RouteRate, byUser: boolean): RequestRateLimiter {
+  const { ratesOfRoutes, tracer, showsClients, manager } = guard;
+  const { by: _, ...limit } = rate;
+  const rates = byUser
+    ? { ...ratesOfRoutes, perUser: limit, user: (user: string | undefined) => user }
+    : { ...ratesOfRoutes, perRoute: { '/*': limit } };
+  const limiter = new RequestRateLimiter(rates, manager.timers.driver.clock, tracer, showsClients);
+  limiter.observes = () => manager.mode === 'observe';
+  return limiter;
+}
+
 /** The limits of one route. Made where the route is registered, so that wrong options fail there. @internal */
 export class RouteGuard {
   readonly requiresToken: boolean;
@@ -92,39 +138,15 @@ export class RouteGuard {
   constructor(guard: Guard<Request>, options: RouteGuardOptions) {
     optionsObject(NAME, options, 'an object { maxConnections, connectRate, requireToken, rate }');
     knownOptions(`${NAME} of a route`, options, OPTIONS, `${NAME}.`);
-    const { maxConnections, connectRate, requireToken = false, rate } = options;
+    const { maxConnections, connectRate, rate } = options;
     const most = wholeNumber(`${NAME}.maxConnections`, maxConnections, 0, SEATS_MAX, Infinity);
     checkedConnectRate(`${NAME}.connectRate`, connectRate);
-    if (typeof requireToken !== 'boolean')
-      throw wrongType(`${NAME}.requireToken`, requireToken, 'true or false');
-    if (requireToken && !guard.verifiesTokens)
-      throw wrongType(
-        `${NAME}.requireToken`,
-        requireToken,
-        'absent without the option auth of the guard, whose verifier judges the tokens',
-      );
-    this.rights = rightsOf(`${NAME}.`, options);
-    for (const name of ['scope', 'roles'] as const) {
-      if (options[name] !== undefined && !requireToken)
-        throw wrongType(`${NAME}.${name}`, options[name], 'absent without requireToken');
-    }
     this.#guard = guard;
-    this.requiresToken = requireToken;
+    this.requiresToken = requiresToken(guard, options);
+    this.rights = rightsOfRoute(options, this.requiresToken);
     if (rate !== undefined) {
-      checkedRateLimit(`${NAME}.rate`, rate);
-      const { by = 'ip', ...limit } = rate;
-      if (by !== 'ip' && by !== 'user') throw outOfRange(`${NAME}.rate.by`, by, "'ip' or 'user'");
-      this.ratesUsers = by === 'user';
-      if (this.ratesUsers && !requireToken)
-        throw wrongType(`${NAME}.rate.by`, by, "'ip' without requireToken, which tells the user");
-      const { ratesOfRoutes, tracer, showsClients, manager } = guard;
-      // The request of these rates is its user.
-      const rates = this.ratesUsers
-        ? { ...ratesOfRoutes, perUser: limit, user: (user: string | undefined) => user }
-        : { ...ratesOfRoutes, perRoute: { '/*': limit } };
-      const { clock } = manager.timers.driver;
-      this.#rates = new RequestRateLimiter(rates, clock, tracer, showsClients);
-      this.#rates.observes = () => manager.mode === 'observe';
+      this.ratesUsers = ratesUsers(rate, this.requiresToken);
+      this.#rates = ratesOf(guard, rate, this.ratesUsers);
     }
     if (most === Infinity && connectRate === undefined) return;
     this.#manager = guard.routeManager({

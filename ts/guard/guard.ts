@@ -321,8 +321,10 @@ export class Guard<R extends object> {
 
   /** Returns the rates that a request of a client would meet. */
   explainRates(client: RateQuestion): RateExplanation[] {
+    const rates = this.requests?.rates;
+    if (rates !== undefined) return rates.explain(client);
     checkQuestion(client);
-    return this.requests?.rates?.explain(client) ?? [];
+    return [];
   }
 
   /** From now on each answer tells its client that the connection ends, where the adapter answers. */

@@ -198,64 +198,79 @@ export function guardHandler(
   handler: (request: IncomingMessage, response: ServerResponse) => unknown,
 ) {
   return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
-    const length = request.headers['content-length'];
-    const client = (): string => clientOf(request);
-    const rated = limiter.rates && {
-      request,
-      method: request.method ?? '',
-      url: request.url ?? '',
-      clientOf: client,
-      traced: request,
-    };
-    const admitted = limiter.admit(
-      headerBytes(request),
-      lengthOf(length),
-      client,
-      rated,
-      undefined,
-      request,
-    );
+    const admitted = admit(limiter, clientOf, request);
     if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
-    const inFlight = admitted;
-    inFlight.hasBegun = () => hasBegun(response);
-    IN_FLIGHT.set(request, inFlight);
-    inFlight.awaitedBy({
-      refused(code) {
-        answer(limiter, code, request, response);
-        inFlight.end();
-      },
-    });
-    const over = (): void => {
-      forget();
-      // The answer to a HEAD is its head.
-      const isAnswered = request.method === 'HEAD' && response.headersSent;
-      if (!response.writableFinished && !isAnswered) inFlight.abort('The client is gone');
-      // Before the answer, the status is none: a client that leaves could get each of its costs back.
-      if (response.headersSent) inFlight.rated?.settle(response.statusCode);
-      inFlight.rated = undefined;
-      inFlight.end();
-    };
-    writeFields(response, inFlight.rated?.headers);
-    const forget = onClientGone(request, over);
-    response.once('close', over);
-    if (mayHaveBody(request)) {
-      // A handler that has not begun to read the body does not wait for it.
-      inFlight.waitsForBody = () => !request.complete && request.readableFlowing !== null;
-      const push = request.push.bind(request);
-      request.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-        // Bytes beyond the limit are dropped: keeping them would take the memory that the limit protects.
-        if (chunk !== null && !inFlight.countBody((chunk as Buffer).length)) return true;
-        return push(chunk, encoding);
-      };
-    }
+    const forget = watch(limiter, admitted, request, response);
+    if (mayHaveBody(request)) countBody(admitted, request);
     try {
       return handler.call(this, request, response);
     } catch (error) {
       // The host turns it into an uncaught exception, and sends no response.
       forget();
-      inFlight.end();
+      admitted.end();
       throw error;
     }
+  };
+}
+
+/** Admits a request, or returns its refusal. */
+function admit(
+  limiter: RequestLimiter,
+  clientOf: (request: IncomingMessage) => string,
+  request: IncomingMessage,
+): InFlightRequest | RequestRefusal {
+  const client = (): string => clientOf(request);
+  const rated = limiter.rates && {
+    request,
+    method: request.method ?? '',
+    url: request.url ?? '',
+    clientOf: client,
+    traced: request,
+  };
+  const length = lengthOf(request.headers['content-length']);
+  return limiter.admit(headerBytes(request), length, client, rated, undefined, request);
+}
+
+/** Ends a request with its response, or with its client. Returns a function that ends this. */
+function watch(
+  limiter: RequestLimiter,
+  inFlight: InFlightRequest,
+  request: IncomingMessage,
+  response: ServerResponse,
+): () => void {
+  inFlight.hasBegun = () => hasBegun(response);
+  IN_FLIGHT.set(request, inFlight);
+  inFlight.awaitedBy({
+    refused(code) {
+      answer(limiter, code, request, response);
+      inFlight.end();
+    },
+  });
+  const over = (): void => {
+    forget();
+    // The answer to a HEAD is its head.
+    const isAnswered = request.method === 'HEAD' && response.headersSent;
+    if (!response.writableFinished && !isAnswered) inFlight.abort('The client is gone');
+    // Before the answer, the status is none: a client that leaves could get each of its costs back.
+    if (response.headersSent) inFlight.rated?.settle(response.statusCode);
+    inFlight.rated = undefined;
+    inFlight.end();
+  };
+  writeFields(response, inFlight.rated?.headers);
+  const forget = onClientGone(request, over);
+  response.once('close', over);
+  return forget;
+}
+
+/** Counts the bytes of a body as they arrive. */
+function countBody(inFlight: InFlightRequest, request: IncomingMessage): void {
+  // A handler that has not begun to read the body does not wait for it.
+  inFlight.waitsForBody = () => !request.complete && request.readableFlowing !== null;
+  const push = request.push.bind(request);
+  request.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+    // Bytes beyond the limit are dropped: keeping them would take the memory that the limit protects.
+    if (chunk !== null && !inFlight.countBody((chunk as Buffer).length)) return true;
+    return push(chunk, encoding);
   };
 }
 
