@@ -14,7 +14,7 @@ import {
 } from '../dist/index.js';
 import { type ClientNames, masked, SHOWN } from '../dist/page/mask.js';
 import { Recorder } from '../dist/page/recorder.js';
-import { InFlightRequest } from '../dist/http/limiter.js';
+import { InFlightRequest } from '../dist/http/request-limiter.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { SECRET, token } from './fixtures/sign.js';
 import { cleanUp, SERVERS, start } from './servers/start.js';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { clientKeyOf, parseAddress } from '../dist/base/address.js';
-import { InFlightRequest, RequestLimiter } from '../dist/http/limiter.js';
+import { InFlightRequest, RequestLimiter } from '../dist/http/request-limiter.js';
 import { resourceLimits, TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
 

@@ -21,7 +21,7 @@ interface Gate {
   ): { awaitedBy(waiter: { refused(): void }): void };
   snapshot(): { readonly refused: Readonly<Record<string, number>> };
 }
-const { RequestLimiter } = (await import('../dist/http/limiter.js' as string)) as {
+const { RequestLimiter } = (await import('../dist/http/request-limiter.js' as string)) as {
   RequestLimiter: new (limits: unknown, timers: TimerManager, ...rest: unknown[]) => Gate;
 };
 const { RequestRateLimiter } = (await import('../dist/http/request-rates.js' as string)) as {

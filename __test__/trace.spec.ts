@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { Tracer } from '../dist/base/trace.js';
-import { InFlightRequest, RequestLimiter } from '../dist/http/limiter.js';
+import { InFlightRequest, RequestLimiter } from '../dist/http/request-limiter.js';
 import {
   ProductionMetrics,
   type RequestTrace,

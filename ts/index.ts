@@ -76,7 +76,7 @@ export type {
   StrayError,
 } from './middleware/contract.js';
 export type { MiddlewareTrace } from './middleware/observe.js';
-export { resourceLimits } from './resources/limits.js';
+export { resourceLimits } from './resources/resource-limits.js';
 export type {
   ConnectionCaps,
   MemoryLimits,
@@ -86,7 +86,7 @@ export type {
   ResourceLimitsInput,
   WebSocketLimits,
   WebSocketLimitsInput,
-} from './resources/limits.js';
+} from './resources/resource-limits.js';
 export { clientAddress } from './guard/client-address.js';
 export type { RequestHeaders } from './guard/client-address.js';
 export { LivePage } from './page/live-page.js';

@@ -15,7 +15,7 @@ import {
   resourceLimits,
   type ResourceLimits,
   type ResourceLimitsInput,
-} from '../resources/limits.js';
+} from '../resources/resource-limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import type { ShutdownResult } from '../shutdown/result.js';

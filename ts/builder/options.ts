@@ -25,7 +25,7 @@ import type { TypedWebSocketHandler } from '../messages/types.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
 import { checkedPage, type PageOptions } from '../page/live-page.js';
-import { resourceLimits, type ResourceLimitsInput } from '../resources/limits.js';
+import { resourceLimits, type ResourceLimitsInput } from '../resources/resource-limits.js';
 import { ResourceMonitor } from '../resources/monitor.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';

@@ -12,7 +12,7 @@ import { type Passing, type Respond, withinLimits } from '../http/fetch.js';
 import { REFUSAL_OPTIONS } from '../http/refusal-shape.js';
 import type { MessageRouter, MessageStats } from '../messages/router.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
-import type { resourceLimits } from '../resources/limits.js';
+import type { resourceLimits } from '../resources/resource-limits.js';
 import { ResourceMonitor } from '../resources/monitor.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
 import { TimerManager } from '../timers/manager.js';

@@ -2,7 +2,7 @@
  * The open sockets of a guard. Pings them, and closes those whose client does not answer, does not
  * read, or sends messages that are too large. Adapters report events; this module decides.
  */
-import type { Checked } from '../resources/limits.js';
+import type { Checked } from '../resources/resource-limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { SocketWatcher } from '../shutdown/drainable.js';
 import type { TimerHandle } from '../timers/handle.js';

@@ -20,7 +20,7 @@ import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
 import { type Answer, answerWith, targetOf } from '../http/answer.js';
 import { isHandshake, isMalformed, type WaitingClient } from '../http/handshake.js';
-import { RequestLimiter, type RequestStats } from '../http/limiter.js';
+import { RequestLimiter, type RequestStats } from '../http/request-limiter.js';
 import { isReadAs } from '../http/path-readings.js';
 import {
   checkQuestion,
@@ -34,7 +34,7 @@ import type { RequestRates } from '../http/rate-options.js';
 import { REFUSAL_OPTIONS, RefusalShape } from '../http/refusal-shape.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { checkedPage, LivePage } from '../page/live-page.js';
-import { checkedSection } from '../resources/limits.js';
+import { checkedSection } from '../resources/resource-limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
 import type { TokenClaims, TokenResult } from '../tokens/result.js';

@@ -8,7 +8,7 @@ import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PageOptions } from '../page/live-page.js';
-import type { WebSocketLimitsInput } from '../resources/limits.js';
+import type { WebSocketLimitsInput } from '../resources/resource-limits.js';
 import { TimerManager } from '../timers/manager.js';
 import type { TokenClaims } from '../tokens/result.js';
 import type { TokenVerifier } from '../tokens/verifier.js';

@@ -13,7 +13,7 @@ import {
   type RequestRefusal,
   type RequestRefusalCode,
   type RequestWaiter,
-} from './limiter.js';
+} from './request-limiter.js';
 
 const http = lazily(() => process.getBuiltinModule('node:http'));
 

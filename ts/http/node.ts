@@ -12,7 +12,7 @@ import {
   type RequestLimiter,
   type RequestRefusal,
   InFlightRequest,
-} from './limiter.js';
+} from './request-limiter.js';
 
 const IN_FLIGHT = new WeakMap<IncomingMessage, InFlightRequest>();
 

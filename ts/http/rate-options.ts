@@ -11,7 +11,7 @@ import {
   refuseLimiter,
 } from '../limiter/options.js';
 import type { RateLimitResult } from '../limiter/result.js';
-import type { RequestLimits } from '../resources/limits.js';
+import type { RequestLimits } from '../resources/resource-limits.js';
 
 /** A rate of requests, or a limiter of your own that other servers may share. */
 export interface RequestRate extends RateLimit {

@@ -1,7 +1,7 @@
 /** Sections of a page snapshot, each built from the figures of one source. */
 import type { ConnectionStats } from '../connections/stats.js';
 import type { WebSocketStats } from '../connections/open-sockets.js';
-import type { RequestStats } from '../http/limiter.js';
+import type { RequestStats } from '../http/request-limiter.js';
 import type { ChainSnapshot } from '../middleware/contract.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';

@@ -19,7 +19,7 @@ import type {
   Stall,
 } from './figures.js';
 import { garbageCollector, GcPacer, heapFigures } from './heap.js';
-import { type MemoryLimits, resourceLimits, type ResourceLimitsInput } from './limits.js';
+import { type MemoryLimits, resourceLimits, type ResourceLimitsInput } from './resource-limits.js';
 import { MonitorLog } from './log.js';
 import { utilizationOf } from './utilization.js';
 import {

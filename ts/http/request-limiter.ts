@@ -7,7 +7,7 @@ import { wholeMs } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
-import type { Checked } from '../resources/limits.js';
+import type { Checked } from '../resources/resource-limits.js';
 import { RetryEstimate } from '../connections/retry.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { PressureCause } from '../resources/pressure.js';
