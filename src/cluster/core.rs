@@ -234,7 +234,8 @@ impl Core {
             self.send_names(now);
             self.send_chore(now);
         }
-        if self.closing.is_some_and(|until| now >= until) {
+        let is_over = |until| now >= until || !self.may_have_place();
+        if self.closing.is_some_and(is_over) {
             self.finish();
         }
         self.note_state(now);
@@ -354,13 +355,18 @@ impl Core {
         self.note_state(now);
     }
 
+    /// True if the member has a place on the server, or may get one by the join that is under way.
+    fn may_have_place(&self) -> bool {
+        self.member.is_some() || self.joining.is_some()
+    }
+
     /// Leaves the cluster: seats are told as free, then the place is given up, at the latest at
     /// `until`.
     pub fn close(&mut self, until: f64) {
         if self.closing.is_none() && !self.is_closed {
             self.closing = Some(until);
             self.answer_all();
-            if self.link.is_none() || self.trouble || self.member.is_none() {
+            if self.link.is_none() || self.trouble || !self.may_have_place() {
                 self.finish();
             }
         }

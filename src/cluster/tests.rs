@@ -228,6 +228,27 @@ fn a_request_waits_for_the_first_place_on_the_server() {
 }
 
 #[test]
+fn a_member_that_is_closed_while_it_joins_leaves_no_place_behind() {
+    for patience in [1000.0, 5.0] {
+        let mut world = World::new();
+        world.delay = 20.0;
+        world.wait(10);
+        assert!(world.nodes[0].is_linked && world.server.places.is_empty());
+        world.nodes[0].core.close(world.now + patience);
+        world.nodes[0].is_woken = true;
+        world.wait(200);
+        assert!(world.nodes[0].core.is_closed());
+        // The reply to the join comes too late for the impatient one: its place is free after the lease.
+        let left = if patience > 100.0 {
+            MEMBERS - 1
+        } else {
+            MEMBERS
+        };
+        assert_eq!(world.server.places.len(), left);
+    }
+}
+
+#[test]
 fn takes_go_together_and_each_has_its_own_answer() {
     let mut world = World::new();
     world.wait(1500);
