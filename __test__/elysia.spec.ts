@@ -4,6 +4,7 @@ import { checkedScoping } from '../dist/adapters/elysia-scope.js';
 import { portcullis } from '../dist/elysia.js';
 import type { PageSnapshot, PortcullisError, RateRefusal } from '../dist/index.js';
 import { SECRET, token } from './fixtures/sign.js';
+import { until } from './fixtures/until.js';
 import { ask, cleanUp, closeCode, type Server, start, startAlone } from './servers/start.js';
 
 // The plugin in apps as Elysia's users build them: real servers on Bun.
@@ -470,6 +471,36 @@ describe('a route that upgrades by hand', () => {
     expect((await server.handshake({}, '/bad')).body).toContain('0 after the error');
     expect(await server.total()).toBe(0);
   });
+});
+
+describe('a socket in an unusual way', () => {
+  const held = (server: Server, expected: string) =>
+    until(async () => (await server.get('/held')) === expected);
+
+  it('has one seat, and gives it back, if it opened before the hook of the guard', async () => {
+    const server = await app('sockets in unusual ways', { limits: {} });
+    const client = await server.open('/early');
+    expect(await server.get('/held')).toBe('1');
+    client.close();
+    await held(server, '0');
+  });
+
+  it('gives the seat back of a handshake that was answered by its timeout', async () => {
+    const server = await app('sockets in unusual ways', { limits: {} });
+    expect((await server.handshake({}, '/never')).status).toBe(503);
+    await held(server, '0');
+  });
+
+  it.each(['first', 'second'])(
+    'leaves no seat in the other one of two guards: refused by the %s',
+    async (first) => {
+      const server = await app('two guards, of which one refuses by close', { limits: {}, first });
+      // A server without any seat ends refused sockets at once.
+      for (let round = 0; round < 3; round++)
+        expect(await closeCode(await server.open())).toBe(1006);
+      await held(server, '0,0');
+    },
+  );
 });
 
 describe('a document of OpenAPI', () => {

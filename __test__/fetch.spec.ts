@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { once } from 'node:events';
 import { connect } from 'node:http2';
 import { describe, expect, it } from 'vitest';
@@ -236,6 +237,77 @@ describe('the timeout of a request', () => {
     answer(new Response(new ReadableStream({ cancel: () => void (isCancelled = true) })));
     await until(() => isCancelled);
     expect(gate.snapshot().refused).toEqual({ handler_timeout: 1 });
+  });
+});
+
+describe('requests that share a timer', () => {
+  it('have their timeouts in their own contexts of AsyncLocalStorage', async () => {
+    const { clock, gate } = setUp();
+    const store = new AsyncLocalStorage<string>();
+    const seen: string[] = [];
+    const answers = ['a', 'b', 'c'].map((name) =>
+      store.run(name, () => {
+        const request = new Request('http://localhost/');
+        const answer = withinLimits(gate, request, address, forever) as Promise<Response>;
+        signalOf(request).addEventListener('abort', () =>
+          seen.push(`${name} in ${store.getStore()}`),
+        );
+        return answer;
+      }),
+    );
+    clock.advance(1000);
+    await Promise.all(answers);
+    expect(seen).toEqual(['a in a', 'b in b', 'c in c']);
+  });
+
+  it('end in time though the host throws for one of them', () => {
+    const clock = new ManualClock();
+    const { requests } = resourceLimits({ requests: { timeoutMs: 40 } });
+    const gate = new RequestLimiter(requests, new TimerManager({ clock }));
+    const ended: number[] = [];
+    for (const at of [0, 1, 2])
+      gate.admit(0, undefined, address).awaitedBy({
+        refused() {
+          ended.push(at);
+          if (at === 0) throw new Error('of the host');
+        },
+      });
+    expect(() => clock.advance(40)).toThrow('of the host');
+    clock.advance(40);
+    expect(ended.toSorted()).toEqual([0, 1, 2]);
+  });
+});
+
+describe('a handshake that was a request', () => {
+  const rates: RequestRates = { perIp: { limit: 2, windowMs: 60_000 } };
+  const passing = { isHandshake: true };
+  const run = (gate: Gate, handle: () => unknown) =>
+    withinLimits(
+      gate,
+      new Request('http://localhost/ws'),
+      address,
+      handle,
+      undefined,
+      passing,
+    ) as Promise<Response>;
+
+  it('spends the rates of requests at its timeout', async () => {
+    const { clock, gate } = setUp(rates);
+    const answers = [1, 2, 3].map(() => run(gate, forever));
+    clock.advance(1000);
+    const statuses = await Promise.all(answers.map(async (answer) => (await answer).status));
+    expect(statuses).toEqual([503, 503, 429]);
+  });
+
+  it('spends them when its handler throws, which is told to nobody over the rate', async () => {
+    const { gate } = setUp(rates);
+    const fail = (): never => {
+      throw new Error('of the application');
+    };
+    for (const handle of [fail, () => Promise.reject(new Error('of the application'))])
+      await expect((async () => run(gate, handle))()).rejects.toThrow('of the application');
+    expect((await run(gate, fail)).status).toBe(429);
+    expect((await run(gate, async () => fail())).status).toBe(429);
   });
 });
 

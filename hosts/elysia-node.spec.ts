@@ -75,6 +75,38 @@ describe('elysia on Node: what its adapter hides', () => {
     expect(statuses).toEqual([200, 200, 429, 429]);
   });
 
+  it('spends no rate of requests on sockets that open', async () => {
+    const server = await on('refusing', {
+      limits: {},
+      requests: { rate: { perIp: { limit: 2, windowMs: 60_000 } } },
+      exemptPaths: ['/guard', '/stats'],
+    });
+    for (let i = 0; i < 4; i++) expect(await ask(await server.open(), 'hello')).toBe('hello');
+    const statuses = [];
+    for (let i = 0; i < 3; i++)
+      statuses.push((await fetch(`http://127.0.0.1:${server.port}/address`)).status);
+    expect(statuses).toEqual([200, 200, 429]);
+  });
+
+  it('ends the request of a client that has left, though its handler asks for no signal', async () => {
+    const server = await on('refusing', { limits: {}, requests: {}, exemptPaths: ['/guard'] });
+    const client = new AbortController();
+    const asked = fetch(`http://127.0.0.1:${server.port}/sleep`, { signal: client.signal });
+    await server.until(({ requests }) => requests?.active === 1);
+    client.abort();
+    await expect(asked).rejects.toThrow();
+    await server.until(({ requests }) => requests?.active === 0);
+  });
+
+  it('leaves clone() of a request as it is', async () => {
+    const server = await on('refusing', { limits: {}, requests: {} });
+    const answer = await fetch(`http://127.0.0.1:${server.port}/clone`, {
+      method: 'POST',
+      body: 'a body',
+    });
+    expect(await answer.text()).toBe('a body, a body, 6');
+  });
+
   it('gives the seat of a waiting client back that ends its side, whatever it has sent before', async () => {
     const server = await on('plain', { limits: {}, whoAmI: 'header', identifyTimeoutMs: 600_000 });
     for (const early of [PING, Buffer.alloc(70_000, PING)]) {

@@ -148,6 +148,40 @@ const APPS: Record<string, () => AnyElysia> = {
       .get('/seen', () => seen)
       .get('/stats', ({ portcullis: { manager } }) => manager.snapshot()) as AnyElysia;
   },
+  'sockets in unusual ways': () => {
+    const one = portcullis({
+      limits: { maxConnectionsPerIp: 5 },
+      timers,
+      requests: { timeoutMs: 300 },
+    });
+    const { manager } = one.decorator.portcullis;
+    const forever = new Promise<undefined>(() => undefined);
+    return new Elysia()
+      .derive(({ request, server }) => {
+        if (request.url.endsWith('/early')) server?.upgrade(request);
+        return {};
+      })
+      .use(one)
+      .get('/early', () => 'not a socket')
+      .ws('/never', { ...echo, beforeHandle: () => forever })
+      .get('/stats', () => manager.snapshot())
+      .get('/held', () => String(manager.total)) as AnyElysia;
+  },
+  'two guards, of which one refuses by close': () => {
+    const guards = (['first', 'second'] as const).map((name) =>
+      portcullis({
+        limits: { maxTotalConnections: name === first ? 0 : 5 },
+        refuseWith: name === first ? 'close' : 'http',
+        timers,
+      }),
+    );
+    const managers = guards.map((guard) => guard.decorator.portcullis.manager);
+    const app = new Elysia() as AnyElysia;
+    for (const guard of guards) app.use(guard);
+    return app
+      .ws('/ws', echo)
+      .get('/held', () => managers.map(({ total }) => total).join()) as AnyElysia;
+  },
   'a plain route': () =>
     new Elysia()
       .use(portcullis(rest))

@@ -86,6 +86,16 @@ const APPS = {
       .post('/length', async ({ request }) => String((await request.text()).length), {
         parse: 'none',
       })
+      .post(
+        '/clone',
+        async ({ request }) => {
+          const [first, second] = [request.clone(), request.clone()];
+          let bytes = 0;
+          for await (const chunk of second.body) bytes += chunk.length;
+          return `${await first.text()}, ${await request.text()}, ${bytes}`;
+        },
+        { parse: 'none' },
+      )
       .get('/sleep', () => sleep(60_000))
       .get('/address', ({ request, server }) => server.requestIP(request).address)
       .get('/heap', async () => {

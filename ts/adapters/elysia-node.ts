@@ -3,7 +3,7 @@
  * sockets of `ws`. The adapter shows neither. A plugin of the server reaches both, so that a socket is
  * seated when it opens, whichever route has let it in.
  */
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { PortcullisError, wrongType } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
@@ -27,6 +27,7 @@ interface NodeRequest {
   readonly runtime?: {
     readonly node?: {
       readonly req: IncomingMessage;
+      readonly res?: ServerResponse;
       /** Absent on a request that is no upgrade. */
       readonly upgrade?: { readonly socket: Duplex };
     };
@@ -85,6 +86,28 @@ const GUARDS = new WeakMap<object, Set<ElysiaOnNode>>();
 /** Returns the socket of a request to upgrade, on Node. @internal */
 export function upgradeSocketOf(request: Request): Duplex | undefined {
   return (request as NodeRequest).runtime?.node?.upgrade?.socket;
+}
+
+/**
+ * True if the client of a request on Node has left. The signal of the request tells it only to those who have asked for
+ * it before.
+ * @internal
+ */
+export function hasLeft(request: Request): boolean {
+  const { res, upgrade } = (request as NodeRequest).runtime?.node ?? {};
+  return res?.closed === true || upgrade?.socket.destroyed === true;
+}
+
+/** Key of the object on a handshake in which the adapter keeps the contexts of all handshakes by their ids. */
+const CONTEXTS = Symbol('portcullis.contexts');
+type Handshake = Request & {
+  readonly wsId?: string;
+  [CONTEXTS]?: Readonly<Record<string, unknown>>;
+};
+
+/** True for a handshake that a route has answered by a socket, which opens later. @internal */
+export function opensSocket({ wsId, [CONTEXTS]: contexts }: Handshake): boolean {
+  return wsId !== undefined && contexts?.[wsId] !== undefined;
 }
 
 function isNodeAdapter(adapter: unknown): adapter is NodeAdapter {
@@ -224,11 +247,9 @@ class ListeningApp {
   }
 
   /** A handshake. One that the app does not let in gives its seats back. */
-  async upgrade(
-    request: Request & { wsId?: string },
-    handle: () => Promise<unknown>,
-  ): Promise<unknown> {
+  async upgrade(request: Handshake, handle: () => Promise<unknown>): Promise<unknown> {
     let isUpgraded = false;
+    if (this.#contexts !== undefined) request[CONTEXTS] = this.#contexts;
     try {
       const result = await handle();
       if (typeof result !== 'object' || result === null || !('context' in result)) return result;

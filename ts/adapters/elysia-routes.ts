@@ -34,7 +34,11 @@ class RouteSocket {
   pending: Admission | undefined;
   /** The seat of a route with limits of its own. */
   readonly further: Admission | undefined;
+  /** The state of another guard of the socket. */
+  readonly former: RouteSocket | undefined;
   openSocket: OpenSocket | undefined;
+  /** True for a socket that the guard has closed as it opened. */
+  isRefused = false;
   readonly open: Handlers['open'];
   readonly ping: Handlers['ping'];
   readonly pong: Handlers['pong'];
@@ -43,18 +47,29 @@ class RouteSocket {
   constructor(
     pending: Admission,
     further: Admission | undefined,
+    former: RouteSocket | undefined,
     { open, ping, pong, close }: Handlers,
   ) {
     this.pending = pending;
     this.further = further;
+    this.former = former;
     this.open = open;
     this.ping = ping;
     this.pong = pong;
     this.close = close;
   }
+
+  /** Gives the seats of a socket back that this guard has not opened. */
+  abandon(): void {
+    this.pending?.end('reset');
+    if (this.further?.connection === undefined) this.further?.end('reset');
+  }
 }
 
 const ignore = (): undefined => undefined;
+
+/** Key of the state of the guard that has wrapped the data of a socket last. */
+const LATEST = Symbol('portcullis.latestGuard');
 
 /** Names that the guard writes on the data of a socket. */
 const WRITTEN = [
@@ -129,6 +144,7 @@ export function guardRoutes(
   const MESSAGE = Symbol('portcullis.message');
   type Data = RouteData & {
     [SOCKET]: RouteSocket;
+    [LATEST]: RouteSocket | undefined;
     [OWN]: ManagedConnection | undefined;
     [MESSAGE]: RouteData['message'];
   };
@@ -141,8 +157,10 @@ export function guardRoutes(
       routeSocket.pending = undefined;
       const connection = openBoth(pending, further, idOf(data), socket);
       if (connection === undefined) {
-        // Refused by close code: the route never hears of it.
-        data.message = data.drain = data.ping = data.pong = data.close = ignore;
+        // Refused by close code: the route never hears of it, and no further guard opens it.
+        routeSocket.isRefused = true;
+        data.drain = ignore;
+        for (let other = data[LATEST]; other !== undefined; other = other.former) other.abandon();
         return undefined;
       }
       data[OWN] = connection;
@@ -183,6 +201,7 @@ export function guardRoutes(
     close(socket, code, reason) {
       const data = dataOf(socket);
       const routeSocket = data[SOCKET];
+      if (routeSocket.isRefused) return undefined;
       data[OWN]?.ended();
       routeSocket.further?.connection?.ended();
       if (isTooLarge(code, reason)) routeSocket.openSocket?.wasTooLarge();
@@ -193,7 +212,8 @@ export function guardRoutes(
   return (pending, further, given, request) => {
     const data = (isOwnData(given, request) ? given : inheritedData(given)) as Data;
     data.user ??= pending.userId;
-    data[SOCKET] = new RouteSocket(pending, further, data);
+    data[SOCKET] = new RouteSocket(pending, further, data[LATEST], data);
+    data[LATEST] = data[SOCKET];
     data[OWN] = undefined;
     data[MESSAGE] = data.message;
     // One by one: `Object.assign` takes three times as long on Bun.

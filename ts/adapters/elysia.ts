@@ -26,7 +26,7 @@ import type { Drainable } from '../shutdown/drainable.js';
 import type { TokenClaims } from '../tokens/result.js';
 import { bunDrainable, type BunServer } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
-import { ElysiaOnNode, upgradeSocketOf } from './elysia-node.js';
+import { ElysiaOnNode, hasLeft, opensSocket, upgradeSocketOf } from './elysia-node.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
 import { waitingOn as waitingOnSocket } from './node-handshake.js';
 import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
@@ -123,7 +123,9 @@ type GuardedUpgrade = RawServer['upgrade'] & {
 
 /** Key of a request that has become a WebSocket. */
 const OPENED = Symbol('portcullis.opened');
-type OpenedRequest = Request & { [OPENED]?: true };
+/** Key of a handshake whose client has left. */
+const LEFT = Symbol('portcullis.left');
+type OpenedRequest = Request & { [OPENED]?: true; [LEFT]?: true };
 
 /** Interval of the look for the server of an app that has taken the plugin's routes only, ms. */
 const LOOK_MS = 1;
@@ -235,10 +237,12 @@ class ElysiaAdapter {
     this.#meter = meter;
     this.#isCounted = limits !== undefined;
     this.#limits = limits;
-    this.#plain = { isHandshake: false, meter };
+    const isGone = isBun ? undefined : hasLeft;
+    this.#plain = { isHandshake: false, meter, isGone };
     this.#handshake = {
       isHandshake: true,
       meter,
+      isGone,
       pace: (request, answer) => this.#paced(request, answer),
     };
   }
@@ -367,7 +371,10 @@ class ElysiaAdapter {
   #paced(request: OpenedRequest, answer: unknown): unknown {
     if (answer instanceof Promise)
       return answer.then((given: unknown) => this.#paced(request, given));
-    return request[OPENED] === true ? answer : this.#pacer.answer(answer);
+    if (request[OPENED] === true || opensSocket(request)) return answer;
+    // Answered before its handler: by its timeout. On Node `elysia-node.ts` gives the seat back.
+    if (isBun) this.#abandon(request);
+    return this.#pacer.answer(answer);
   }
 
   /**
@@ -490,7 +497,7 @@ class ElysiaAdapter {
   /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
   upgrade(request: Request, handle: (request: Request) => unknown): unknown {
     // On Node the socket opens after its answer: `elysia-node.ts` gives the seat back.
-    if (upgradeSocketOf(request) !== undefined) return handle(request);
+    if (upgradeSocketOf(request) !== undefined) return this.#upgradeOnNode(request, handle);
     const refusal = this.#refusesEarly(request);
     if (refusal !== undefined) return refusal;
     const early = this.#pendingOf(request)[this.#key];
@@ -503,7 +510,10 @@ class ElysiaAdapter {
     }
     if (!(result instanceof Promise)) return this.#handled(request, early, result);
     // A handler that never settles keeps no seat of a client that has left.
-    const forget = waitingOn(request).onGone(() => this.#abandon(request));
+    const forget = waitingOn(request).onGone(() => {
+      (request as OpenedRequest)[LEFT] = true;
+      this.#abandon(request);
+    });
     return result.then(
       (answer: unknown) => {
         forget();
@@ -517,6 +527,13 @@ class ElysiaAdapter {
     );
   }
 
+  /** A handshake on Node. One that opens a socket is no request, and spends no rate of requests. */
+  async #upgradeOnNode(request: Request, handle: (request: Request) => unknown): Promise<unknown> {
+    const answer = await handle(request);
+    if (opensSocket(request)) unwatch(request);
+    return answer;
+  }
+
   /** Gives the seats of a handshake back. A socket that has opened took them along. */
   #abandon(request: Request): void {
     const pending = this.#pendingOf(request);
@@ -526,8 +543,8 @@ class ElysiaAdapter {
 
   /** Returns the answer to a handshake that the app has handled. */
   #handled(request: OpenedRequest, early: Admission | undefined, answer: unknown): unknown {
-    if (request[OPENED] === true) return answer;
     this.#abandon(request);
+    if (request[OPENED] === true) return answer;
     return this.#statusOf(request, early) ?? answer;
   }
 
@@ -732,6 +749,7 @@ class ElysiaAdapter {
 
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
   #answer(pending: Admission, request: Request, context: RouteContext, route: string): undefined {
+    if ((request as OpenedRequest)[LEFT] === true) pending.end('reset');
     if (pending.isRefused) return this.#refuse(pending, request, context, route);
     this.#pendingOf(request)[this.#key] = pending;
     // On Node a handshake that fails closes its socket.

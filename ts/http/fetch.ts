@@ -32,6 +32,8 @@ export interface Passing {
   readonly meter?: FetchMeter | undefined;
   /** Delays the answer to one of many requests, which has given its seat back. */
   readonly pace?: ((request: Request, answer: unknown) => unknown) | undefined;
+  /** True if the client is gone, where the request's own signal tells it only to those who have asked for it before. */
+  readonly isGone?: ((request: Request) => boolean) | undefined;
 }
 
 /** A request that cannot become a WebSocket. @internal */
@@ -285,6 +287,19 @@ function cloneCounted(this: WatchedRequest): Request {
   return new Request(url, { ...init, duplex: 'half' } as RequestInit);
 }
 
+/** `clone()` of a request whose body has a known length: a host that reads `this.body` for it must find its own. */
+function cloneOwn(this: WatchedRequest): unknown {
+  const { clone } = Object.getPrototypeOf(this) as Request;
+  Reflect.deleteProperty(this, 'body');
+  try {
+    return Reflect.apply(clone, this, []);
+  } finally {
+    Object.defineProperty(this, 'body', STREAM);
+  }
+}
+
+const CLONE = { configurable: true, value: cloneOwn };
+
 /** Ends the stream of an answer that no client gets: it would stay open. */
 function drop(answer: unknown): void {
   if (answer instanceof Response) answer.body?.cancel().catch(() => undefined);
@@ -318,6 +333,7 @@ function watch(request: WatchedRequest, inFlight: InFlightRequest, isHandshake: 
     Object.defineProperty(request, 'bodyUsed', BODY_USED);
     Object.defineProperty(request, 'clone', { configurable: true, value: cloneCounted });
   }
+  if (own === null) Object.defineProperty(request, 'clone', CLONE);
   request[BODY] = body;
   inFlight.waitsForBody = () => body.isAwaited;
   Object.defineProperty(request, 'body', STREAM);
@@ -404,20 +420,27 @@ class ServedRequest<T> implements RequestWaiter {
     }
     const outcome = this.rated();
     if (outcome === undefined) return value;
-    if (outcome.refusal !== undefined) {
-      drop(value);
-      return refusalOf(this.limiter, outcome.refusal, this.request, this.respond);
-    }
-    return outcome.finish(value);
+    const refusal = this.rateRefusal(outcome);
+    if (refusal === undefined) return outcome.finish(value);
+    drop(value);
+    return refusal;
   }
 
   /** Returns the answer to the client, once the handler has thrown; throws its error if there is none. */
   private threw(error: unknown): Response | Promise<Response> {
     this.inFlight.end();
-    this.rated()?.settle(500);
-    const response = this.refusal();
+    const outcome = this.rated();
+    outcome?.settle(500);
+    const response = this.refusal() ?? this.rateRefusal(outcome);
     if (response === undefined) throw error;
     return response;
+  }
+
+  /** Returns the answer to a handshake that was a request, and is over its rate. */
+  private rateRefusal(outcome: RatedOutcome | undefined): Response | Promise<Response> | undefined {
+    return outcome?.refusal === undefined
+      ? undefined
+      : refusalOf(this.limiter, outcome.refusal, this.request, this.respond);
   }
 
   /** Returns a promise of the answer to the client, for a handler that answers later. */
@@ -449,19 +472,23 @@ class ServedRequest<T> implements RequestWaiter {
     this.answer(() => {
       // Frees the seat now: a handler that never ends would keep it.
       this.inFlight.end();
-      this.inFlight.rated?.settle(503);
-      return refusalOf(this.limiter, code, this.request, this.respond);
+      const outcome = this.rated();
+      outcome?.settle(503);
+      return this.rateRefusal(outcome) ?? refusalOf(this.limiter, code, this.request, this.respond);
     });
   }
 
   isGone(): boolean {
-    return ownSignal(this.request).aborted;
+    const { isGone } = this.passing;
+    return isGone === undefined ? ownSignal(this.request).aborted : isGone(this.request);
   }
 
   /** Its cost stays spent, since no status has decided about it: a client could get each of them back. */
   left(): void {
     this.answer(() => {
       this.inFlight.end();
+      // A handshake spends it now.
+      if (this.passing.isHandshake) this.rated();
       return markRefused(new Response(null, { status: 503 }));
     });
   }
@@ -470,6 +497,11 @@ class ServedRequest<T> implements RequestWaiter {
 /** Returns an answer, or a promise of it where it is delayed. */
 const paced = <V>(answer: V, request: Request, { pace }: Passing): V =>
   pace === undefined ? answer : (pace(request, answer) as V);
+
+const always =
+  <V>(value: V) =>
+  (): V =>
+    value;
 
 /** Admits a request, or returns its refusal. */
 function admit<T>(
@@ -486,7 +518,8 @@ function admit<T>(
     method: request.method,
     url: request.url,
     routedUrl: passing.routedUrl,
-    clientOf,
+    // A handshake is rated after its answer, and the host may know no address of a client that has left.
+    clientOf: passing.isHandshake ? always(clientOf()) : clientOf,
     traced: request,
   };
   const bytes = headerBytes(request, limiter.limits.maxHeaderSize);

@@ -41,7 +41,8 @@ const isBun = 'bun' in process.versions;
 
 /** True once a response is on its way to the client. Bun's `_headerSent` is always false. */
 const hasBegun = (response: ServerResponse & Internals): boolean =>
-  response.headersSent && (isBun || response._headerSent !== false);
+  // One that waits behind another response of its connection is complete, and has sent nothing.
+  response.writableEnded || (response.headersSent && (isBun || response._headerSent !== false));
 
 /**
  * Sets header fields of our own. Node writes a list of `writeHead()` field by field then, each over the one before of

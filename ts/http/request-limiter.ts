@@ -2,6 +2,7 @@
  * Limits of HTTP requests, decided in one place; `fetch.ts` and `node.ts` translate for the two kinds of
  * hosts. A request in flight holds its seat, its deadline and its signal.
  */
+import type { AsyncResource } from 'node:async_hooks';
 import { clientKeyOf } from '../base/address.js';
 import { wholeMs } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
@@ -12,6 +13,7 @@ import { RetryEstimate } from '../connections/retry.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { PressureCause } from '../resources/pressure.js';
 import { RunningRequest } from '../resources/running.js';
+import { captureContext } from '../timers/driver.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { type Answer, answerWith } from './answer.js';
@@ -119,6 +121,7 @@ export class InFlightRequest extends RunningRequest {
   /** True once the client has the beginning of the response: the timeout is over. */
   hasBegun: () => boolean = no;
   #waiter: RequestWaiter | undefined;
+  #context: AsyncResource | undefined;
   /** Costs that its rates admitted; `undefined` without rates. */
   rated: RatedOutcome | undefined;
   /** Request of the adapter. */
@@ -148,7 +151,10 @@ export class InFlightRequest extends RunningRequest {
   awaitedBy(waiter: RequestWaiter): void {
     if (this.#isOver) return;
     this.#waiter = waiter;
-    if (this.#leftMs < Infinity || waiter.isGone !== undefined) this.#limiter.watchLater(this);
+    if (this.#leftMs === Infinity && waiter.isGone === undefined) return;
+    // Its timeout runs in the AsyncLocalStorage context of its handler, not in that of another request.
+    this.#context = captureContext();
+    this.#limiter.watchLater(this);
   }
 
   /** Time of the admission, ms; 0 without a timeout. */
@@ -166,8 +172,10 @@ export class InFlightRequest extends RunningRequest {
   watch(): void {
     if (this.#isOver || this.#timer !== undefined) return;
     this.#leftMs = this.remainingMs();
-    if (this.#leftMs === 0) this.#onTimer();
-    else this.#arm(CLIENT_CHECK_MS - WATCH_AFTER_MS);
+    this.#context?.runInAsyncScope(() => {
+      if (this.#leftMs === 0) this.#onTimer();
+      else this.#arm(CLIENT_CHECK_MS - WATCH_AFTER_MS);
+    });
   }
 
   #arm(checkMs: number): void {
@@ -247,6 +255,7 @@ export class InFlightRequest extends RunningRequest {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#waiter = undefined;
+    this.#context = undefined;
     this.#timer?.close();
     this.#limiter.ended(this);
   }
@@ -492,8 +501,9 @@ export class RequestLimiter {
     }
     this.#served++;
     this.#monitor?.requestEnded(inFlight);
-    if (this.#inFlight.size === 0 && this.#idle.length > 0)
-      for (const resolve of this.#idle.splice(0)) resolve();
+    if (this.#inFlight.size > 0) return;
+    this.#unwatched.length = 0;
+    if (this.#idle.length > 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
   /** Refuses new requests from now on. */

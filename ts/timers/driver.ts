@@ -339,11 +339,12 @@ export class Driver {
         if (!this.#isDue(slot, generation)) continue;
         try {
           this.#fire(slot, generation, dueMs);
+          // A tick of the process may throw here.
+          this.clock.checkpoint();
         } catch (error) {
           this.#armRest(batch, at, count);
           throw error;
         }
-        this.clock.checkpoint();
       }
     } finally {
       this.#depth--;
