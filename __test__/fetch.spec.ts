@@ -167,9 +167,9 @@ describe('the signal of a request', () => {
   it('has given its seat back before its answer is delayed', async () => {
     const { gate } = setUp();
     const answers: (() => void)[] = [];
-    const pace = (_request: Request, answer: unknown) =>
+    const answered = (_request: Request, answer: unknown) =>
       new Promise((resolve) => void answers.push(() => resolve(answer)));
-    const passing = { isHandshake: true, pace };
+    const passing = { isHandshake: true, answered };
     const handlers = [() => new Response('at once'), () => Promise.resolve(new Response('later'))];
     const given = handlers.map((handle) =>
       withinLimits(gate, new Request('http://localhost/ws'), address, handle, undefined, passing),

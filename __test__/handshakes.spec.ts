@@ -237,6 +237,21 @@ describe.each(HOSTS)('raw bytes at the adapter for %s', (_name, command) => {
   });
 });
 
+describe('a handshake whose handler does not answer in time', () => {
+  afterAll(cleanUp);
+
+  it.each(['elysia', 'bun'] as const)('gives its seat back with the answer: %s', async (host) => {
+    const server = await startAlone(SERVERS[host], {
+      limits: {},
+      leaseTimeoutMs: 3_600_000,
+      requests: { timeoutMs: 100 },
+      exemptPaths: ['/guard', '/stats'],
+    });
+    expect((await server.handshake({}, '/held')).status).toBe(503);
+    await isIdle(server);
+  });
+});
+
 interface Counts {
   readonly isLoaded: boolean;
   readonly opened: number;

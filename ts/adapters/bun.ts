@@ -11,8 +11,8 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';
 import {
   asksForWebSocket,
-  HANDSHAKE,
   lastAnswer,
+  type Passing,
   PLAIN,
   responseOf,
   unwatch,
@@ -114,6 +114,14 @@ class BunAdapter {
   readonly #meter: FetchMeter | undefined;
   readonly #pacer = new RefusalPacer();
   readonly #pending = new WeakMap<Request, Admission>();
+  /** A handshake gives its seat back with its answer, which may be that of its timeout. A socket that has opened has it. */
+  readonly #handshake: Passing = {
+    isHandshake: true,
+    answered: (request, answer) => {
+      this.#pending.get(request)?.end('reset');
+      return answer;
+    },
+  };
   readonly #wrapped = new WeakSet<RawServer>();
   /** The admission of the upgrade under way, or its judge: Bun opens the socket within `server.upgrade()`. */
   #upgrading: Admission | (() => Admission) | undefined;
@@ -172,7 +180,7 @@ class BunAdapter {
         : handle;
     if (requests === undefined || this.#isExempt(request)) return run();
     const clientOf = (): string => this.#clientOf(request, server);
-    const passing = isHandshake ? HANDSHAKE : PLAIN;
+    const passing = isHandshake ? this.#handshake : PLAIN;
     return withinLimits(requests, request, clientOf, run, responseOf, passing);
   }
 

@@ -243,7 +243,7 @@ class ElysiaAdapter {
       isHandshake: true,
       meter,
       isGone,
-      pace: (request, answer) => this.#paced(request, answer),
+      answered: (request, answer) => this.#paced(request, answer),
     };
   }
 

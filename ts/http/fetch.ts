@@ -30,8 +30,11 @@ export interface Passing {
   readonly routedUrl?: string | undefined;
   /** Meter of requests, if there are metrics. */
   readonly meter?: FetchMeter | undefined;
-  /** Delays the answer to one of many requests, which has given its seat back. */
-  readonly pace?: ((request: Request, answer: unknown) => unknown) | undefined;
+  /**
+   * Called with the answer, or a promise of it, once the request has given its seat back. Returns it, or a promise of it
+   * where it is delayed.
+   */
+  readonly answered?: ((request: Request, answer: unknown) => unknown) | undefined;
   /** True if the client is gone, where the request's own signal tells it only to those who have asked for it before. */
   readonly isGone?: ((request: Request) => boolean) | undefined;
 }
@@ -461,7 +464,7 @@ class ServedRequest<T> implements RequestWaiter {
     try {
       const answer = given();
       this.metered?.answered(answer);
-      this.resolve?.(paced(answer, this.request, this.passing));
+      this.resolve?.(told(answer, this.request, this.passing));
     } catch (error) {
       this.metered?.failed();
       this.reject?.(error);
@@ -494,9 +497,9 @@ class ServedRequest<T> implements RequestWaiter {
   }
 }
 
-/** Returns an answer, or a promise of it where it is delayed. */
-const paced = <V>(answer: V, request: Request, { pace }: Passing): V =>
-  pace === undefined ? answer : (pace(request, answer) as V);
+/** Tells the host the answer; returns it, or a promise of it where it is delayed. */
+const told = <V>(answer: V, request: Request, { answered }: Passing): V =>
+  answered === undefined ? answer : (answered(request, answer) as V);
 
 const always =
   <V>(value: V) =>
@@ -549,10 +552,10 @@ export function withinLimits<T>(
     const served = admit<T>(limiter, request, clientOf, respond, passing, metered);
     const isServed = served instanceof ServedRequest;
     const answer = isServed ? served.run(handle) : served;
-    // A late answer is recorded and paced when it is there.
+    // A late answer is recorded and told when it is there.
     if (isServed && served.isLate) return answer;
     metered?.answered(answer);
-    return paced(answer, request, passing);
+    return told(answer, request, passing);
   } catch (error) {
     metered?.failed();
     throw error;
