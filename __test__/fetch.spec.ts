@@ -299,6 +299,39 @@ describe('a handshake that was a request', () => {
     expect(statuses).toEqual([503, 503, 429]);
   });
 
+  it('spends them when its client leaves, though the host knows its address no longer', async () => {
+    const { clock, gate } = setUp(rates);
+    const answers = [1, 2, 3].map(() => {
+      let isGone = false;
+      const answer = withinLimits(
+        gate,
+        new Request('http://localhost/ws'),
+        () => (isGone ? '' : address()),
+        forever,
+        undefined,
+        { isHandshake: true, isGone: () => isGone },
+      ) as Promise<Response>;
+      isGone = true;
+      return answer;
+    });
+    clock.advance(1000);
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([503, 503, 503]);
+    expect(gate.snapshot().refused).toEqual({ ip_request_rate: 1 });
+  });
+
+  it('spends those of the outer one of two guards', async () => {
+    const [outer, inner] = [setUp(rates).gate, setUp().gate];
+    const statuses = [];
+    for (let at = 0; at < 3; at++) {
+      const request = new Request('http://localhost/ws');
+      const within = (gate: Gate, handle: () => unknown) =>
+        withinLimits(gate, request, address, handle, undefined, passing) as Promise<Response>;
+      const answer = within(outer, () => within(inner, async () => new Response('no socket')));
+      statuses.push((await answer).status);
+    }
+    expect(statuses).toEqual([200, 200, 429]);
+  });
+
   it('spends them when its handler throws, which is told to nobody over the rate', async () => {
     const { gate } = setUp(rates);
     const fail = (): never => {

@@ -111,31 +111,34 @@ describe.each(Object.entries(HOSTS))('a request of node:%s', (host, make) => {
     expect(server.requests()?.refused).toEqual({});
   });
 
-  it('has no timeout once it is complete, though it waits behind another one of its connection', async () => {
-    if (host !== 'http') return;
-    let first: ServerResponse | undefined;
-    const server = await start(make, { timeoutMs: 1000 }, ({ url }, response) => {
-      if (url === '/first') {
-        first = response;
-        response.write('a');
-      } else response.end('second');
-    });
-    const socket = connect(server.port, '127.0.0.1');
-    let text = '';
-    socket.on('data', (data) => (text += String(data)));
-    socket.write(
-      ['/first', '/second'].map((path) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`).join(''),
-    );
-    await until(() => text.includes('\r\na\r\n') && first !== undefined);
-    for (let step = 0; step < 4; step++) {
-      server.clock.advance(500);
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-    first?.end('b');
-    await until(() => text.endsWith('second'));
-    expect(server.requests()?.refused).toEqual({});
-    socket.destroy();
-  });
+  // Without pipelines HTTP/2 has no such response. On Node the head of one counts as sent.
+  it.skipIf(host !== 'http')(
+    'has no timeout once it is complete, though it waits for another one',
+    async () => {
+      let first: ServerResponse | undefined;
+      const server = await start(make, { timeoutMs: 1000 }, ({ url }, response) => {
+        if (url === '/first') {
+          first = response;
+          response.write('a');
+        } else response.end('second');
+      });
+      const socket = connect(server.port, '127.0.0.1');
+      let text = '';
+      socket.on('data', (data) => (text += String(data)));
+      socket.write(
+        ['/first', '/second'].map((path) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`).join(''),
+      );
+      await until(() => text.includes('\r\na\r\n') && first !== undefined);
+      for (let step = 0; step < 4; step++) {
+        server.clock.advance(500);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      first?.end('b');
+      await until(() => text.endsWith('second'));
+      expect(server.requests()?.refused).toEqual({});
+      socket.destroy();
+    },
+  );
 
   it('has its timeout while only its status is set', async () => {
     let isCalled = false;

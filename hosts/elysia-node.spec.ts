@@ -86,6 +86,11 @@ describe('elysia on Node: what its adapter hides', () => {
     for (let i = 0; i < 3; i++)
       statuses.push((await fetch(`http://127.0.0.1:${server.port}/address`)).status);
     expect(statuses).toEqual([200, 200, 429]);
+    // Such handshakes run the route, and open none.
+    const malformed = [];
+    for (let i = 0; i < 2; i++)
+      malformed.push((await server.handshake({ 'Sec-WebSocket-Protocol': 'a, a' })).status);
+    expect(malformed).toEqual([429, 429]);
   });
 
   it('ends the request of a client that has left, though its handler asks for no signal', async () => {

@@ -150,7 +150,9 @@ const APPS: Record<string, () => AnyElysia> = {
   },
   'sockets in unusual ways': () => {
     const one = portcullis({
-      limits: { maxConnectionsPerIp: 5 },
+      // A seat that is left behind stays.
+      leaseTimeoutMs: 3_600_000,
+      limits: { maxConnectionsPerIp: 1 },
       timers,
       requests: { timeoutMs: 300 },
     });
@@ -172,6 +174,7 @@ const APPS: Record<string, () => AnyElysia> = {
       portcullis({
         limits: { maxTotalConnections: name === first ? 0 : 5 },
         refuseWith: name === first ? 'close' : 'http',
+        leaseTimeoutMs: 3_600_000,
         timers,
       }),
     );

@@ -11,6 +11,7 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';
 import {
   asksForWebSocket,
+  isOver,
   lastAnswer,
   type Passing,
   PLAIN,
@@ -114,7 +115,10 @@ class BunAdapter {
   readonly #meter: FetchMeter | undefined;
   readonly #pacer = new RefusalPacer();
   readonly #pending = new WeakMap<Request, Admission>();
-  /** A handshake gives its seat back with its answer, which may be that of its timeout. A socket that has opened has it. */
+  /**
+   * A handshake gives its seat back with its answer, which may be that of its timeout. The seat of a socket that has
+   * opened stays with the socket.
+   */
   readonly #handshake: Passing = {
     isHandshake: true,
     answered: (request, answer) => {
@@ -230,6 +234,8 @@ class BunAdapter {
   }
 
   #judged(pending: Admission, request: Request, server: RawServer, handle: () => unknown): unknown {
+    // Answered already, by its timeout.
+    if (isOver(request)) pending.end('reset');
     return pending.isRefused
       ? this.#refuse(pending, request, server)
       : this.#admitted(pending, request, handle);

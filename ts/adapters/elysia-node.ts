@@ -10,6 +10,7 @@ import type { ManagedConnection } from '../connections/connection.js';
 import type { OpenSocket } from '../connections/open-socket.js';
 import type { Admission } from '../guard/admission.js';
 import type { Guard } from '../guard/guard.js';
+import { isMalformed } from '../http/handshake.js';
 import { httpDrainable } from '../http/node.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import { followParents } from './elysia-parents.js';
@@ -89,25 +90,47 @@ export function upgradeSocketOf(request: Request): Duplex | undefined {
 }
 
 /**
- * True if the client of a request on Node has left. The signal of the request tells it only to those who have asked for
- * it before.
+ * True if the client of a request on Node has left; `undefined` for a request of another host. The signal of the request
+ * tells it only to those who have asked for it before.
  * @internal
  */
-export function hasLeft(request: Request): boolean {
-  const { res, upgrade } = (request as NodeRequest).runtime?.node ?? {};
-  return res?.closed === true || upgrade?.socket.destroyed === true;
+export function hasLeft(request: Request): boolean | undefined {
+  const { node } = (request as NodeRequest).runtime ?? {};
+  if (node === undefined) return undefined;
+  const { req, res, upgrade } = node;
+  // A response of HTTP/2 has no `closed`; its stream tells.
+  const { stream } = req as { readonly stream?: { readonly destroyed: boolean } };
+  return stream?.destroyed === true || res?.closed === true || upgrade?.socket.destroyed === true;
 }
 
 /** Key of the object on a handshake in which the adapter keeps the contexts of all handshakes by their ids. */
 const CONTEXTS = Symbol('portcullis.contexts');
 type Handshake = Request & {
   readonly wsId?: string;
-  [CONTEXTS]?: Readonly<Record<string, unknown>>;
+  [CONTEXTS]?: Record<string, unknown>;
 };
 
-/** True for a handshake that a route has answered by a socket, which opens later. @internal */
-export function opensSocket({ wsId, [CONTEXTS]: contexts }: Handshake): boolean {
+/** True for a handshake that a route has answered by a socket, which may open later. @internal */
+export function wantsSocket({ wsId, [CONTEXTS]: contexts }: Handshake): boolean {
   return wsId !== undefined && contexts?.[wsId] !== undefined;
+}
+
+/** Forgets the context of a handshake that opens no socket: the adapter would keep it for ever. @internal */
+export function forgetContext({ wsId, [CONTEXTS]: contexts }: Handshake): void {
+  if (wsId !== undefined && contexts !== undefined) Reflect.deleteProperty(contexts, wsId);
+}
+
+/** Tokens in a list, of which `ws` reads subprotocols; each may stand there once. */
+const PROTOCOLS = /^[ \t]*[!#$%&'*+.^`|~\w-]+[ \t]*(?:,[ \t]*[!#$%&'*+.^`|~\w-]+[ \t]*)*$/;
+
+/** True for a handshake that `ws` can complete: it answers all others with 400. @internal */
+export function canOpen(request: Request): boolean {
+  if (hasLeft(request) === true) return false;
+  if (isMalformed((name) => request.headers.get(name) ?? '')) return false;
+  const protocols = request.headers.get('sec-websocket-protocol');
+  if (protocols === null) return true;
+  const names = protocols.split(',').map((name) => name.trim());
+  return PROTOCOLS.test(protocols) && new Set(names).size === names.length;
 }
 
 function isNodeAdapter(adapter: unknown): adapter is NodeAdapter {
@@ -263,9 +286,7 @@ class ListeningApp {
         headers: withProtocol(request, headers),
       };
     } finally {
-      const contexts = this.#contexts;
-      if (contexts !== undefined && request.wsId !== undefined)
-        Reflect.deleteProperty(contexts, request.wsId);
+      forgetContext(request);
       if (!isUpgraded) for (const guard of this.#guards) guard.abandon(request);
     }
   }

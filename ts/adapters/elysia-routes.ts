@@ -59,7 +59,7 @@ class RouteSocket {
     this.close = close;
   }
 
-  /** Gives the seats of a socket back that this guard has not opened. */
+  /** Gives back the seats that this guard holds for a socket that it will not open. */
   abandon(): void {
     this.pending?.end('reset');
     if (this.further?.connection === undefined) this.further?.end('reset');

@@ -12,6 +12,8 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import {
   asksForWebSocket,
+  handshakeEnds,
+  isOver,
   lastAnswer,
   type Passing,
   type Respond,
@@ -26,7 +28,14 @@ import type { Drainable } from '../shutdown/drainable.js';
 import type { TokenClaims } from '../tokens/result.js';
 import { bunDrainable, type BunServer } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
-import { ElysiaOnNode, hasLeft, opensSocket, upgradeSocketOf } from './elysia-node.js';
+import {
+  canOpen,
+  ElysiaOnNode,
+  forgetContext,
+  hasLeft,
+  upgradeSocketOf,
+  wantsSocket,
+} from './elysia-node.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
 import { waitingOn as waitingOnSocket } from './node-handshake.js';
 import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
@@ -123,9 +132,7 @@ type GuardedUpgrade = RawServer['upgrade'] & {
 
 /** Key of a request that has become a WebSocket. */
 const OPENED = Symbol('portcullis.opened');
-/** Key of a handshake whose client has left. */
-const LEFT = Symbol('portcullis.left');
-type OpenedRequest = Request & { [OPENED]?: true; [LEFT]?: true };
+type OpenedRequest = Request & { [OPENED]?: true };
 
 /** Interval of the look for the server of an app that has taken the plugin's routes only, ms. */
 const LOOK_MS = 1;
@@ -371,8 +378,13 @@ class ElysiaAdapter {
   #paced(request: OpenedRequest, answer: unknown): unknown {
     if (answer instanceof Promise)
       return answer.then((given: unknown) => this.#paced(request, given));
-    if (request[OPENED] === true || opensSocket(request)) return answer;
-    // Answered before its handler: by its timeout. On Node `elysia-node.ts` gives the seat back.
+    if (request[OPENED] === true) return answer;
+    if (wantsSocket(request)) {
+      // Over its rate, though its route wants a socket: without its context the adapter answers as it is told.
+      if (answer instanceof Response && answer.status === 429) forgetContext(request);
+      return answer;
+    }
+    // It may have been answered by its timeout, before its handler. On Node `elysia-node.ts` gives the seat back.
     if (isBun) this.#abandon(request);
     return this.#pacer.answer(answer);
   }
@@ -511,7 +523,7 @@ class ElysiaAdapter {
     if (!(result instanceof Promise)) return this.#handled(request, early, result);
     // A handler that never settles keeps no seat of a client that has left.
     const forget = waitingOn(request).onGone(() => {
-      (request as OpenedRequest)[LEFT] = true;
+      handshakeEnds(request);
       this.#abandon(request);
     });
     return result.then(
@@ -527,10 +539,13 @@ class ElysiaAdapter {
     );
   }
 
-  /** A handshake on Node. One that opens a socket is no request, and spends no rate of requests. */
+  /** A handshake on Node. One that can open a socket is no request, and spends no rate of requests. */
   async #upgradeOnNode(request: Request, handle: (request: Request) => unknown): Promise<unknown> {
     const answer = await handle(request);
-    if (opensSocket(request)) unwatch(request);
+    if (!wantsSocket(request)) return answer;
+    // Answered before, by its timeout.
+    if (isOver(request)) forgetContext(request);
+    else if (canOpen(request)) unwatch(request);
     return answer;
   }
 
@@ -609,6 +624,8 @@ class ElysiaAdapter {
     const server = given as RawServer;
     const guard = this.#guard;
     this.#wrap(server);
+    // Opened by a hook before this one, and judged then.
+    if ((request as OpenedRequest)[OPENED] === true) return undefined;
     const early = this.#pendingOf(request)[this.#key];
     if (early !== undefined) {
       context.user ??= early.userId;
@@ -654,7 +671,8 @@ class ElysiaAdapter {
   #seat(route: RouteGuard, request: Request, context: RouteContext, path: string): undefined {
     const pending = this.#pendingOf(request);
     const admitted = pending[this.#key];
-    const further = admitted === undefined ? undefined : route.seat(admitted, request);
+    const isLate = this.#isLate(request) || admitted?.isRefused === true;
+    const further = admitted === undefined || isLate ? undefined : route.seat(admitted, request);
     if (further?.isRefused !== true) {
       pending[this.#routeKey] = further;
       upgradeSocketOf(request)?.once('close', () => void further?.end('reset'));
@@ -727,6 +745,11 @@ class ElysiaAdapter {
     return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
+  /** True for a handshake that was answered already, or whose client has left: it gets no seat. */
+  #isLate(request: Request): boolean {
+    return isOver(request) || upgradeSocketOf(request)?.destroyed === true;
+  }
+
   /** Returns the admission of a request that the hook has let in. */
   admissionOf(request: Request): Admission | undefined {
     return this.#pendingOf(request)[this.#key];
@@ -749,7 +772,7 @@ class ElysiaAdapter {
 
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
   #answer(pending: Admission, request: Request, context: RouteContext, route: string): undefined {
-    if ((request as OpenedRequest)[LEFT] === true) pending.end('reset');
+    if (this.#isLate(request)) pending.end('reset');
     if (pending.isRefused) return this.#refuse(pending, request, context, route);
     this.#pendingOf(request)[this.#key] = pending;
     // On Node a handshake that fails closes its socket.

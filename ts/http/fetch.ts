@@ -35,14 +35,17 @@ export interface Passing {
    * where it is delayed.
    */
   readonly answered?: ((request: Request, answer: unknown) => unknown) | undefined;
-  /** True if the client is gone, where the request's own signal tells it only to those who have asked for it before. */
-  readonly isGone?: ((request: Request) => boolean) | undefined;
+  /**
+   * True if the client is gone, where the request's own signal tells it only to those who have asked for it before;
+   * `undefined` for a request of another host.
+   */
+  readonly isGone?: ((request: Request) => boolean | undefined) | undefined;
 }
 
 /** A request that cannot become a WebSocket. @internal */
 export const PLAIN: Passing = Object.freeze({ isHandshake: false });
-/** A request that the host may upgrade. @internal */
-export const HANDSHAKE: Passing = Object.freeze({ isHandshake: true });
+/** A request that the host may upgrade. */
+const HANDSHAKE: Passing = Object.freeze({ isHandshake: true });
 
 /** Answers a refused request: a host may pass the answer through hooks of its own. @internal */
 export type Respond = (answer: Answer) => Response | Promise<Response>;
@@ -72,7 +75,16 @@ interface Body {
 }
 /** Key of a request's seat. Stored on the request: every garbage collection would visit the entry of a WeakMap. */
 const IN_FLIGHT = Symbol('portcullis.inFlight');
-type WatchedRequest = Request & { [BODY]?: Body; [IN_FLIGHT]?: InFlightRequest | undefined };
+/** Key of a handshake that was answered, or whose client has left: no seat is to be taken for it any more. */
+const OVER = Symbol('portcullis.over');
+/** Key of a handshake that a guard has decided: it became a WebSocket, or was refused. */
+const DECIDED = Symbol('portcullis.decided');
+type WatchedRequest = Request & {
+  [BODY]?: Body;
+  [IN_FLIGHT]?: InFlightRequest | undefined;
+  [OVER]?: true;
+  [DECIDED]?: true;
+};
 type Read = (this: Request | Response) => Promise<unknown>;
 
 /**
@@ -335,8 +347,7 @@ function watch(request: WatchedRequest, inFlight: InFlightRequest, isHandshake: 
     );
     Object.defineProperty(request, 'bodyUsed', BODY_USED);
     Object.defineProperty(request, 'clone', { configurable: true, value: cloneCounted });
-  }
-  if (own === null) Object.defineProperty(request, 'clone', CLONE);
+  } else Object.defineProperty(request, 'clone', CLONE);
   request[BODY] = body;
   inFlight.waitsForBody = () => body.isAwaited;
   Object.defineProperty(request, 'body', STREAM);
@@ -350,7 +361,16 @@ function watch(request: WatchedRequest, inFlight: InFlightRequest, isHandshake: 
  */
 export function unwatch(request: WatchedRequest): void {
   request[IN_FLIGHT] = undefined;
+  request[DECIDED] = true;
 }
+
+/** Notes that a handshake is over: it was answered, or its client has left. @internal */
+export function handshakeEnds(request: WatchedRequest): void {
+  request[OVER] = true;
+}
+
+/** True once a handshake is over: it needs no seat. @internal */
+export const isOver = (request: WatchedRequest): boolean => request[OVER] === true;
 
 /** Returns the bytes of all headers; 0 where the host's own limit is lower, since it has refused larger ones. */
 function headerBytes(request: Request, maxBytes: number): number {
@@ -394,9 +414,9 @@ class ServedRequest<T> implements RequestWaiter {
 
   /** The rates that have admitted the request. A handshake is rated when its answer has shown that it was none. */
   private rated(): RatedOutcome | undefined {
-    const { limiter, inFlight, request, asked } = this;
-    if (!this.passing.isHandshake) return inFlight.rated;
-    return request[IN_FLIGHT] === inFlight ? limiter.rateLate(asked) : undefined;
+    const { limiter, request, asked } = this;
+    if (!this.passing.isHandshake) return this.inFlight.rated;
+    return request[DECIDED] === true ? undefined : limiter.rateLate(asked);
   }
 
   /** Runs the handler; returns the answer to the client, or a promise of it. */
@@ -461,6 +481,7 @@ class ServedRequest<T> implements RequestWaiter {
 
   private answer(given: () => Response | Promise<Response> | Awaited<T>): void {
     this.isAnswered = true;
+    if (this.passing.isHandshake) handshakeEnds(this.request);
     try {
       const answer = given();
       this.metered?.answered(answer);
@@ -482,15 +503,14 @@ class ServedRequest<T> implements RequestWaiter {
   }
 
   isGone(): boolean {
-    const { isGone } = this.passing;
-    return isGone === undefined ? ownSignal(this.request).aborted : isGone(this.request);
+    return this.passing.isGone?.(this.request) ?? ownSignal(this.request).aborted;
   }
 
   /** Its cost stays spent, since no status has decided about it: a client could get each of them back. */
   left(): void {
     this.answer(() => {
       this.inFlight.end();
-      // A handshake spends it now.
+      // A handshake has spent nothing yet.
       if (this.passing.isHandshake) this.rated();
       return markRefused(new Response(null, { status: 503 }));
     });

@@ -41,7 +41,7 @@ const isBun = 'bun' in process.versions;
 
 /** True once a response is on its way to the client. Bun's `_headerSent` is always false. */
 const hasBegun = (response: ServerResponse & Internals): boolean =>
-  // One that waits behind another response of its connection is complete, and has sent nothing.
+  // A complete response may wait behind another one of its connection, and has sent nothing then.
   response.writableEnded || (response.headersSent && (isBun || response._headerSent !== false));
 
 /**

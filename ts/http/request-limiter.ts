@@ -152,7 +152,7 @@ export class InFlightRequest extends RunningRequest {
     if (this.#isOver) return;
     this.#waiter = waiter;
     if (this.#leftMs === Infinity && waiter.isGone === undefined) return;
-    // Its timeout runs in the AsyncLocalStorage context of its handler, not in that of another request.
+    // Its timeout runs in the AsyncLocalStorage context in which it came in, not in that of another request.
     this.#context = captureContext();
     this.#limiter.watchLater(this);
   }
