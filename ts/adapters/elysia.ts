@@ -194,7 +194,7 @@ class ElysiaAdapter {
   readonly #guard: Guard<Request>;
   /** Runs every request within its limits; `undefined` without limits. */
   readonly #limits: Around | undefined;
-  /** What is known of the requests that Elysia's router reads as everybody does. */
+  /** Passing of the requests and handshakes whose URLs Elysia's router reads as all others do. */
   readonly #plain: Passing;
   readonly #handshake: Passing;
   readonly #meter: FetchMeter | undefined;

@@ -89,7 +89,7 @@ export function isFailure(code: RequestRefusalCode): boolean {
   return code === 'handler_timeout';
 }
 
-/** What waits for the answer to a request: the adapter of its host. @internal */
+/** The adapter of a host, which waits for the answer to a request. @internal */
 export interface RequestWaiter {
   /** Called once, when the request has to end before its handler does. */
   refused(code: RequestRefusalCode): void;
