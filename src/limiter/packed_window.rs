@@ -163,6 +163,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn three_in_seven_seconds() -> PackedWindow {
+        PackedWindow::new(Quota {
+            limit: 3.0,
+            window_ms: 7000.0,
+            burst: 3.0,
+        })
+    }
+
     #[test]
     fn holds_what_has_a_place() {
         let holds = |limit: f64, window_ms: f64| {
@@ -181,12 +189,7 @@ mod tests {
 
     #[test]
     fn a_penalty_counts_up_to_the_width_of_its_part() {
-        let quota = Quota {
-            limit: 3.0,
-            window_ms: 7000.0,
-            burst: 3.0,
-        };
-        let window = PackedWindow::new(quota);
+        let window = three_in_seven_seconds();
         let mut state = PackedWindow::FRESH;
         window.charge(&mut state, 1e9, 500.0);
         assert_eq!(window.take(&mut state, 1.0, 7999.0), Err(1.0));
@@ -201,12 +204,7 @@ mod tests {
 
     #[test]
     fn a_refused_cost_changes_nothing() {
-        let quota = Quota {
-            limit: 3.0,
-            window_ms: 7000.0,
-            burst: 3.0,
-        };
-        let window = PackedWindow::new(quota);
+        let window = three_in_seven_seconds();
         let mut state = PackedWindow::FRESH;
         assert_eq!(window.take(&mut state, 3.0, 500.0), Ok(()));
         let before = window.reading(&state, 2500.0);
@@ -216,14 +214,16 @@ mod tests {
 
     proptest! {
         /// Whatever is done to a key, it is in the state of one that is not packed: early, at the
-        /// time of day, and where the low half of the numbers begins anew.
+        /// time of day, and where the low bits of the numbers begin anew.
         #[test]
         fn agrees_with_the_wide_state(
             steps in proptest::collection::vec((0u8..8, 1u32..6, -50i32..20_000), 1..300),
             (limit, window_ms) in prop_oneof![
                 (1u32..50, 1u32..10_000),
                 (1023u32..2046, 5u32..10_000),
-                (4095u32..8190, 300_000u32..400_000), (4000u32..=4094, 2000u32..10_000), (9000u32..16_383, 80_000_000u32..90_000_000),
+                (4000u32..=4094, 2000u32..10_000),
+                (4095u32..8190, 300_000u32..400_000),
+                (9000u32..16_383, 80_000_000u32..90_000_000),
             ],
             start in prop_oneof![Just(0.0), Just(1_764_400_000_000.0), Just(-1.0)],
         ) {

@@ -111,7 +111,7 @@ export class PendingHandshakes {
         () => end(),
         () => end(),
       );
-      // Last: the client may have left already, and then the host says so at once.
+      // Last: the client may have left already, and then the host says so at once, or at the end of the turn.
       stopListening = client?.onGone(() => {
         admission.end('reset');
         end(NOT_WAITING);
