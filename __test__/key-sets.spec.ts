@@ -231,10 +231,10 @@ describe('a form that breaks RFC 7518 but has one reading', () => {
       pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     expect(isShort()).toBe(true);
     const { x = '', ...rest } = jwkOf(pair.publicKey);
-    const verifier = verifierOf(
-      ['ES256'],
-      [{ ...rest, x: bytes(x).subarray(1).toString('base64url') }],
-    );
+    // One key in 256 of these begins with more than one zero octet.
+    const zeros = bytes(x).findIndex((octet) => octet !== 0);
+    const short = bytes(x).subarray(zeros).toString('base64url');
+    const verifier = verifierOf(['ES256'], [{ ...rest, x: short }]);
     const good = token({}, pair.privateKey, 'ES256');
     expect(codeOf(await verifier.authenticate(good))).toBe('accepted');
     expect(verifier.snapshot().jwks?.lenient).toBe(1);
