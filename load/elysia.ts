@@ -2,6 +2,7 @@
 import { Elysia } from 'elysia';
 import { portcullis } from '../dist/elysia.js';
 import { everything } from './everything.mjs';
+import { LeastGuard } from './least.mjs';
 import { NpmGuard } from './npm.mjs';
 import { report } from './report.mjs';
 import { answer, BAN_MS, limitsFor, REFUSAL, REFUSING_PATH } from './settings.mjs';
@@ -78,6 +79,27 @@ function bare(): void {
   );
 }
 
+/** Starts a server with the least guard, wired with nothing that it could do without. */
+function leastGuarded(): void {
+  const SEAT = Symbol('seat');
+  type Seat = Exclude<ReturnType<LeastGuard['admit']>, number>;
+  type Seated = { [SEAT]: Seat };
+  const guard = new LeastGuard(limits);
+  const app = base()
+    .onRequest(({ request, server }) => {
+      const authorization = request.headers.get('authorization') ?? undefined;
+      const seat = guard.admit(server?.requestIP(request)?.address, authorization);
+      if (typeof seat === 'number') return new Response(REFUSAL, { status: seat });
+      (request as unknown as Seated)[SEAT] = seat;
+      return undefined;
+    })
+    .ws('/ws', {
+      message: (ws, message) => void ws.send(JSON.stringify(answer(message as Message))),
+      close: (ws) => guard.leave((ws.data.request as unknown as Seated)[SEAT]),
+    });
+  listen(app, () => guard.seats());
+}
+
 function everythingOn(): void {
   const guard = portcullis(everything(limits, without));
   const app = base()
@@ -95,6 +117,7 @@ function everythingOn(): void {
 
 const make: Record<string, () => void> = {
   bare,
+  least: leastGuarded,
   twin: () => guardedBy(new TwinGuard(limits)),
   npm: () => guardedBy(new NpmGuard(limits)),
   portcullis: everythingOn,

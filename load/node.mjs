@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { portcullis } from '../dist/ws.js';
 import { everything } from './everything.mjs';
+import { LeastGuard } from './least.mjs';
 import { NpmGuard } from './npm.mjs';
 import { report } from './report.mjs';
 import { answer, BAN_MS, limitsFor, REFUSAL, REFUSING_PATH } from './settings.mjs';
@@ -82,6 +83,29 @@ function guardedBy(guard) {
   return { server, seats: () => guard.seats() };
 }
 
+/** Makes a server with the least guard, wired with nothing that it could do without. */
+function leastGuarded() {
+  const SEAT = Symbol('seat');
+  const guard = new LeastGuard(limits);
+  const sockets = webSocketServer();
+  const server = createServer(hello);
+  function onClose() {
+    guard.leave(this[SEAT]);
+  }
+  server.on('upgrade', (request, socket, head) => {
+    socket.on('error', () => socket.destroy());
+    const seat = guard.admit(socket.remoteAddress, request.headers.authorization);
+    if (typeof seat === 'number') return refuse(socket, { status: seat, text: REFUSAL });
+    return sockets.handleUpgrade(request, socket, head, (ws) => {
+      ws.on('error', () => undefined);
+      ws[SEAT] = seat;
+      ws.on('close', onClose);
+      answerAll(ws);
+    });
+  });
+  return { server, seats: () => guard.seats() };
+}
+
 /** Makes a server with every feature of portcullis on. */
 function everythingOn() {
   const guard = portcullis(everything(limits, without));
@@ -95,6 +119,7 @@ function everythingOn() {
 
 const make = {
   bare,
+  least: leastGuarded,
   twin: () => guardedBy(new TwinGuard(limits)),
   npm: () => guardedBy(new NpmGuard(limits)),
   portcullis: everythingOn,

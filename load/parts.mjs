@@ -1,5 +1,5 @@
-// The cost that each feature of portcullis adds to a connect: servers with everything on but one feature,
-// beside one with everything and a bare one, all live, in slices in turn.
+// The cost that each feature of portcullis adds to a connect and to a message: servers with everything on but one
+// feature, beside one with everything, a bare one and one with the least guard, all live, in slices in turn.
 import { PARTS } from './everything.mjs';
 import { interval } from './interval.mjs';
 import { Rival } from './slices.mjs';
@@ -7,15 +7,16 @@ import { Rival } from './slices.mjs';
 /** The servers of a round: a name, its contestant, and the features that it is without. */
 const SERVERS = [
   ['bare', 'bare', []],
+  ['least', 'least', []],
   ['everything', 'portcullis', []],
   ['limits only', 'portcullis', PARTS],
   ...PARTS.map((part) => [part, 'portcullis', [part]]),
 ];
 
 /**
- * Measures connects.
+ * Measures connects and messages.
  * @param tell is called with the slice under way
- * @returns the rounds, each with the slice of each server
+ * @returns the rounds, each with the two slices of each server
  */
 async function measure(host, settings, tell) {
   const rivals = [];
@@ -28,7 +29,7 @@ async function measure(host, settings, tell) {
       const slices = {};
       for (const [name, rival] of round % 2 === 0 ? rivals : rivals.toReversed()) {
         tell(`round ${round + 1} of ${settings.rounds}: ${name}`);
-        slices[name] = await rival.connect();
+        slices[name] = { connect: await rival.connect(), message: await rival.messages() };
         await rival.leave();
       }
       if (round >= 0) rounds.push(slices);
@@ -40,24 +41,28 @@ async function measure(host, settings, tell) {
 }
 
 /**
- * Measures the parts of a connect.
- * @returns rows of a title and an interval of microseconds of the server's CPU
+ * Measures the parts of a connect and of a message.
+ * @returns by `connect` and `message` rows of a title and an interval of microseconds of the server's CPU
  */
 export async function measureParts(host, settings, tell) {
   const rounds = await measure(host, settings, tell);
-  const row = (title, of) => ({ title, micros: interval(rounds.map(of)) });
-  const cpu = (slices, name) => slices[name].cpuMicros;
-  return [
-    row('bare: kernel', ({ bare }) => bare.kernelMicros),
-    row('bare: host', ({ bare }) => bare.cpuMicros - bare.kernelMicros),
-    row('limits only, beyond bare', (all) => cpu(all, 'limits only') - cpu(all, 'bare')),
-    ...PARTS.map((part) =>
-      row(
-        `everything, beyond everything without ${part}`,
-        (all) => cpu(all, 'everything') - cpu(all, part),
+  const rowsOf = (slice) => {
+    const row = (title, of) => ({ title, micros: interval(rounds.map(of)) });
+    const cpu = (servers, name) => servers[name][slice].cpuMicros;
+    const kernel = (servers, name) => servers[name][slice].kernelMicros;
+    const beyond = (title, name, other) =>
+      row(title, (servers) => cpu(servers, name) - cpu(servers, other));
+    return [
+      row('bare: kernel', (servers) => kernel(servers, 'bare')),
+      row('bare: host', (servers) => cpu(servers, 'bare') - kernel(servers, 'bare')),
+      beyond('the least guard, beyond bare', 'least', 'bare'),
+      beyond('limits only, beyond bare', 'limits only', 'bare'),
+      ...PARTS.map((part) =>
+        beyond(`everything, beyond everything without ${part}`, 'everything', part),
       ),
-    ),
-    row('everything, beyond bare', (all) => cpu(all, 'everything') - cpu(all, 'bare')),
-    row('of it kernel', ({ everything, bare }) => everything.kernelMicros - bare.kernelMicros),
-  ];
+      beyond('everything, beyond bare', 'everything', 'bare'),
+      row('of it kernel', (servers) => kernel(servers, 'everything') - kernel(servers, 'bare')),
+    ];
+  };
+  return { connect: rowsOf('connect'), message: rowsOf('message') };
 }

@@ -44,7 +44,7 @@ export class Rival {
       const { port } = await server.hello;
       clients = startClients(port, settings.connections);
       await clients.hello;
-      if (contestant !== 'bare' && !without.includes('bans') && BANNED !== undefined)
+      if (contestant === 'portcullis' && !without.includes('bans') && BANNED !== undefined)
         await server.ask({ banned: BANNED });
       return new Rival(server, port, clients, settings);
     } catch (error) {
@@ -135,17 +135,19 @@ export class Rival {
 const refusing = { path: REFUSING_PATH, strangers: STRANGERS, isForged: false };
 const banned = { strangers: [BANNED], isForged: false };
 const isBare = (name) => name === 'bare';
-const isGuarded = (name) => name !== 'bare';
+const isPortcullis = (name) => name === 'portcullis';
+/** The least guard is measured by its connects alone. */
+const isWhole = (name) => name !== 'least';
 
 /** The slices of a round, each with a test for the contestants that take it. */
 const SLICES = [
   ['connect', (rival) => rival.connect()],
-  ['messages', (rival) => rival.messages()],
+  ['messages', (rival) => rival.messages(), isWhole],
   // The host itself accepts a connection, answers it and closes it: the floor.
   ['refused', (rival) => rival.refusals(503, refusing), isBare],
-  ['full', (rival) => rival.refusals(429), isGuarded],
-  ['forged', (rival) => rival.refusals(401, { strangers: STRANGERS }), isGuarded],
-  ['banned', (rival) => rival.refusals(429, banned, BANNED_SHARE), isGuarded],
+  ['full', (rival) => rival.refusals(429), isPortcullis],
+  ['forged', (rival) => rival.refusals(401, { strangers: STRANGERS }), isPortcullis],
+  ['banned', (rival) => rival.refusals(429, banned, BANNED_SHARE), isPortcullis],
   ['leave', (rival) => rival.leave()],
 ].filter(([title]) => title !== 'banned' || BANNED !== undefined);
 
@@ -181,7 +183,7 @@ async function memoryOf(host, contestant, settings) {
 }
 
 /**
- * Measures two contestants on a host.
+ * Measures contestants on a host.
  * @param names the contestants; `bare` is the first
  * @param tell is called with the slice under way
  * @returns `rounds`, each with the figures by contestant and slice, and `memory`, each with the
@@ -207,7 +209,8 @@ export async function measureSlices(host, names, settings, tell) {
   const memory = [];
   for (let pair = 0; pair < settings.memoryPairs; pair++) {
     const bytes = {};
-    for (const name of pair % 2 === 0 ? names : names.toReversed()) {
+    const whole = names.filter(isWhole);
+    for (const name of pair % 2 === 0 ? whole : whole.toReversed()) {
       tell(`memory, pair ${pair + 1} of ${settings.memoryPairs}: ${name}`);
       bytes[name] = await memoryOf(host, name, settings);
     }

@@ -33,7 +33,7 @@ const SMOKE = {
 const USAGE = `npm run load:slices -- [options]
   --host bun|node    one of the two hosts only
   --connections N    live clients of each server, 20 to 60000 (default ${FULL.connections})
-  --parts            what each feature adds to a connect, by leaving out one after the other
+  --parts            what each feature adds to a connect and to a message, by leaving out one after the other
   --rounds N         pairs of slices, 2 to 999 (default ${FULL.rounds}; a minute for two)
   --smoke            the shortest form, for the tests
   --results FOLDER   where the JSON goes (default bench/results; none with --smoke)
@@ -51,7 +51,7 @@ const settings = { ...(given.smoke ? SMOKE : FULL) };
 for (const name of ['connections', 'rounds'])
   if (given[name] !== undefined) settings[name] = given[name];
 const results = given.results ?? (given.smoke ? undefined : 'bench/results');
-const NAMES = ['bare', 'portcullis'];
+const NAMES = ['bare', 'least', 'portcullis'];
 
 if (process.platform !== 'linux')
   fail('clients need the many loopback addresses of Linux: run it there.');
@@ -112,6 +112,20 @@ const TARGETS = [
     bares: cpuOf('bare', 'connect'),
     unit: 'us',
   },
+  {
+    title: 'CPU of a connect with the least guard, of bare: the floor',
+    slice: 'connect',
+    ours: cpuOf('least', 'connect'),
+    bares: cpuOf('bare', 'connect'),
+    unit: 'us',
+  },
+  {
+    title: 'CPU of a connect, of one with the least guard',
+    slice: 'connect',
+    ours: cpuOf('portcullis', 'connect'),
+    bares: cpuOf('least', 'connect'),
+    unit: 'us',
+  },
 ];
 
 function judged({ title, ours, bares, unit, most, aim }, rounds) {
@@ -131,7 +145,7 @@ function judged({ title, ours, bares, unit, most, aim }, rounds) {
 const bound = (value) => (value === undefined ? '' : `<= ${value.toFixed(2)}`);
 const tableOf = (rows) =>
   columns([
-    ['', 'bare', 'portcullis', 'ratio', '95 %', 'must', 'aim', ''],
+    ['', 'base', 'measured', 'ratio', '95 %', 'must', 'aim', ''],
     ...rows.map(({ title, unit, bare, portcullis, ratio, most, aim, verdict }) => [
       title,
       `${bare.toFixed(1)} ${unit}`,
@@ -158,9 +172,9 @@ function memoryText(memory) {
 console.log(
   `${settings.connections} connections of each server, ${settings.rounds} rounds; ${arePinned ? 'servers on one core, clients on the other' : 'servers and clients share all cores'}`,
 );
-const partsTable = (rows) =>
+const partsTable = (operation, rows) =>
   columns([
-    ['CPU of a connect', 'us', '95 %'],
+    [`CPU of a ${operation}`, 'us', '95 %'],
     ...rows.map(({ title, micros: { median, low, high } }) => [
       title,
       median.toFixed(1),
@@ -173,9 +187,11 @@ for (const host of given.host === undefined ? HOSTS : [given.host]) {
   const isTerminal = process.stdout.isTTY === true;
   const tell = (text) => isTerminal && process.stdout.write(`\r\x1b[K${host} ${text}`);
   if (given.parts) {
-    const rows = await measureParts(host, settings, tell);
+    const parts = await measureParts(host, settings, tell);
     if (isTerminal) process.stdout.write('\r\x1b[K');
-    console.log(`\n${host}\n\n${partsTable(rows)}`);
+    console.log(`\n${host}`);
+    for (const [operation, rows] of Object.entries(parts))
+      console.log(`\n${partsTable(operation, rows)}`);
     continue;
   }
   const { rounds, memory } = await measureSlices(host, NAMES, settings, tell);

@@ -1,7 +1,7 @@
 //! Request metrics, active users and the exposition, for `ts/metrics`.
 //!
-//! Rendering copies the counts on the JavaScript thread, a few hundred kB at most, and writes the
-//! text on a thread of libuv's pool, which reads no memory of JavaScript.
+//! Rendering shares the counts, and writes the text on a thread of libuv's pool, which reads no memory of
+//! JavaScript.
 
 use super::args::Args;
 use super::bound::{NumberFunction, bind, bound_function};
@@ -12,9 +12,9 @@ use crate::metrics::{
 };
 use crate::sampler::process_files;
 use napi::bindgen_prelude::{
-    AsyncTask, Buffer, Env, Float64ArraySlice, Object, Result, Uint32ArraySlice,
+    AsyncTask, BufferSlice, Env, Float64ArraySlice, Object, Result, Uint32ArraySlice,
 };
-use napi::{JsString, ScopedTask, Task};
+use napi::{JsString, ScopedTask};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -144,20 +144,40 @@ impl<'env> ScopedTask<'env> for RenderText {
     }
 }
 
+/// Length of a text from which its memory is freed on another thread: the system takes a millisecond or two to get
+/// 40 MB of pages back.
+const SLOW_TO_FREE: usize = 1 << 20;
+
 /// Renders the exposition as bytes of UTF-8. JavaScript gets the memory that they were written to.
 pub struct RenderBytes(Rendering);
 
-impl Task for RenderBytes {
+impl<'env> ScopedTask<'env> for RenderBytes {
     type Output = String;
-    type JsValue = Buffer;
+    type JsValue = BufferSlice<'env>;
 
     fn compute(&mut self) -> Result<String> {
         self.0.text()
     }
 
-    fn resolve(&mut self, _env: Env, text: String) -> Result<Buffer> {
-        Ok(Buffer::from(text.into_bytes()))
+    fn resolve(&mut self, env: &'env Env, text: String) -> Result<BufferSlice<'env>> {
+        let mut bytes = text.into_bytes();
+        if bytes.len() < SLOW_TO_FREE {
+            return BufferSlice::from_data(env, bytes);
+        }
+        let (data, length) = (bytes.as_mut_ptr(), bytes.len());
+        // SAFETY: the hint owns the memory, and is dropped only by the callback, which JavaScript's garbage
+        // collector calls once nobody has the buffer.
+        unsafe {
+            BufferSlice::from_external(env, data, length, bytes, |_, bytes| free_elsewhere(bytes))
+        }
     }
+}
+
+/// Frees memory on a thread of its own; here, if there can be none.
+fn free_elsewhere(bytes: Vec<u8>) {
+    let thread = std::thread::Builder::new().name("portcullis-free".to_owned());
+    // A failed spawn drops the closure, and the bytes with it.
+    let _ = thread.spawn(move || drop(bytes));
 }
 
 /// Quantiles of latency, ms.
@@ -400,7 +420,7 @@ impl RequestLedger {
     /// sum of durations in ms, then requests by place of the status.
     #[napi(catch_unwind)]
     pub fn counts(&self) -> RowNumbers {
-        let (cells, statuses) = self.ledger.borrow().routes.snapshot().into_parts();
+        let (cells, statuses) = self.ledger.borrow_mut().routes.snapshot().into_parts();
         RowNumbers {
             cells,
             statuses: statuses.into_iter().map(u32::from).collect(),
@@ -461,7 +481,7 @@ impl RequestLedger {
                 _ => Naming::Both,
             },
             labels: self.labels.borrow().clone(),
-            counts: self.ledger.borrow().routes.snapshot(),
+            counts: self.ledger.borrow_mut().routes.snapshot(),
             scalars: scalars.to_vec(),
             samples: texts.samples,
             values: values.to_vec(),

@@ -1,10 +1,10 @@
 //! The exposition: metrics as text in OpenMetrics 1.0 or in Prometheus' format 0.0.4.
 //!
-//! Owns the formats. Does not own the names (`families`) or the counts, which it gets as a copy, so
-//! that rendering may run on any thread.
+//! Owns the formats. Does not own the names (`families`) or the counts, of which it gets a snapshot, so that rendering
+//! may run on any thread.
 
+use super::counts::{EDGES_MS, RowCounts, Snapshot};
 use super::families::{Family, Kind, LABELLED, Labelled, Naming, REQUESTS, RequestWords, SCALARS};
-use super::routes::{EDGES_MS, RowCounts, Snapshot};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -197,7 +197,7 @@ impl Exposition {
     /// Returns the rows with at least one request, with their counts.
     fn counted(&self) -> impl Iterator<Item = (&Row, RowCounts<'_>)> {
         let rows = self.labels.0.iter().zip(self.counts.rows());
-        rows.filter(|(_, counts)| counts.buckets.iter().any(|count| *count > 0.0))
+        rows.filter(|(_, counts)| !counts.is_empty())
     }
 
     fn durations(&self, out: &mut String, words: &RequestWords) {
@@ -219,7 +219,7 @@ impl Exposition {
             let labels = row.0[at].as_str();
             let comma = if labels.is_empty() { "" } else { "," };
             let mut count = 0.0;
-            for (edge, in_bucket) in EDGES.iter().zip(counts.buckets) {
+            for (edge, in_bucket) in EDGES.iter().zip(counts.buckets()) {
                 count += in_bucket;
                 let le = match self.format {
                     Format::OpenMetrics => edge.0,
@@ -237,7 +237,7 @@ impl Exposition {
             }
             out.push_str(name);
             out.push_str("_sum");
-            line(out, labels, counts.sum_ms / 1000.0);
+            line(out, labels, counts.sum_ms() / 1000.0);
             out.push_str(name);
             out.push_str("_count");
             line(out, labels, count);

@@ -12,6 +12,7 @@
 //!
 //! Invariants: time moves forward only; all memory is bounded by the number of rows and windows.
 
+mod counts;
 mod exposition;
 mod families;
 mod figures;
@@ -22,6 +23,7 @@ mod slices;
 mod users;
 mod windows;
 
+pub use counts::{RowCounts, Snapshot};
 pub use exposition::{Exposition, Format, Labels};
 pub use families::{
     Family, HISTOGRAMS, Kind, LABELLED, Labelled, Naming, REQUESTS, RequestWords, SCALARS, Scalar,
@@ -29,6 +31,6 @@ pub use families::{
 pub use figures::{Figures, Outcome, TRAFFIC, Totals, Traffic};
 pub use histogram::Quantiles;
 pub use ledger::Ledger;
-pub use routes::{RouteFigures, Routes, RowCounts, Snapshot};
+pub use routes::{RouteFigures, Routes};
 pub use users::Users;
 pub use windows::{Sums, Window, Windows};

@@ -4,15 +4,9 @@
 //! Rows are numbered in the order in which they are added. Their labels are stored once, in
 //! `exposition`. Invariant: a row without recent requests holds no histogram.
 
+use super::counts::{BUCKETS, CountTable, Counts, EDGES_MS, STATUSES, Snapshot};
 use super::histogram::{PAIRS, PAIRS_PER_POWER, Quantiles, quantiles};
 
-/// Upper edges of the classic buckets, ms: the ones that OpenTelemetry recommends, in seconds.
-pub const EDGES_MS: [f64; 14] = [
-    5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0,
-    10_000.0,
-];
-/// The number of classic buckets; the last is open.
-const BUCKETS: usize = EDGES_MS.len() + 1;
 /// The edges with an infinite last one.
 const CLOSED_MS: [f64; BUCKETS] = {
     let mut closed = [f64::INFINITY; BUCKETS];
@@ -23,85 +17,9 @@ const CLOSED_MS: [f64; BUCKETS] = {
     }
     closed
 };
-/// Places for statuses. Place 0 is for requests without a status, and for statuses beyond the 30th.
-const STATUSES: usize = 31;
 /// One more than the greatest status.
 const STATUS_END: usize = 600;
 const GENERATION_MS: f64 = 60_000.0;
-
-/// Counts of a row since the start.
-#[derive(Debug, Clone, Copy)]
-struct Counts {
-    /// By classic bucket, the last one open.
-    buckets: [u64; BUCKETS],
-    /// By place of the status.
-    statuses: [u64; STATUSES],
-    /// Sum of all durations, ms.
-    sum_ms: f64,
-    /// Requests that failed.
-    errors: u64,
-}
-
-impl Counts {
-    const NONE: Self = Self {
-        buckets: [0; BUCKETS],
-        statuses: [0; STATUSES],
-        sum_ms: 0.0,
-        errors: 0,
-    };
-
-    fn total(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-}
-
-/// Counts of all rows, compact because they are copied on the JavaScript thread.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    cells: Vec<f64>,
-    statuses: Vec<u16>,
-}
-
-/// Counts of one row.
-#[derive(Debug, Clone, Copy)]
-pub struct RowCounts<'a> {
-    /// Requests by classic bucket, the last one open.
-    pub buckets: &'a [f64],
-    /// Sum of all durations, ms.
-    pub sum_ms: f64,
-    /// Requests without a status, then requests by status.
-    statuses: &'a [f64],
-    names: &'a [u16],
-}
-
-impl<'a> RowCounts<'a> {
-    /// Returns the requests by status (0 for none), without zeros.
-    pub fn statuses(&self) -> impl Iterator<Item = (u16, f64)> + use<'a> {
-        let names = std::iter::once(0).chain(self.names.iter().copied());
-        let counts = self.statuses.iter().copied();
-        names.zip(counts).filter(|(_, count)| *count > 0.0)
-    }
-}
-
-impl Snapshot {
-    /// Returns the cells and the statuses of their places.
-    #[must_use]
-    pub fn into_parts(self) -> (Vec<f64>, Vec<u16>) {
-        (self.cells, self.statuses)
-    }
-
-    /// Returns the rows in their order.
-    pub fn rows(&self) -> impl Iterator<Item = RowCounts<'_>> {
-        let names = &self.statuses;
-        let width = BUCKETS + 2 + names.len();
-        self.cells.chunks_exact(width).map(move |row| RowCounts {
-            buckets: &row[..BUCKETS],
-            sum_ms: row[BUCKETS],
-            statuses: &row[BUCKETS + 1..],
-            names,
-        })
-    }
-}
 
 /// Counts of a row at the start of a minute.
 #[derive(Debug, Clone, Copy, Default)]
@@ -147,7 +65,7 @@ pub struct RouteFigures {
 /// All rows.
 #[derive(Debug)]
 pub struct Routes {
-    counts: Vec<Counts>,
+    counts: CountTable,
     recent: Vec<Recent>,
     /// The first classic bucket that a pair of fine buckets may belong to; the exact edge decides.
     edge_of: Box<[u8; PAIRS]>,
@@ -166,7 +84,7 @@ impl Routes {
             EDGES_MS.partition_point(|edge| *edge < lower) as u8
         };
         Self {
-            counts: Vec::new(),
+            counts: CountTable::default(),
             recent: Vec::new(),
             edge_of: Box::new(std::array::from_fn(first)),
             place_of: vec![0; STATUS_END],
@@ -177,7 +95,7 @@ impl Routes {
 
     /// Adds a row.
     pub fn add(&mut self) {
-        self.counts.push(Counts::NONE);
+        self.counts.add();
         self.recent.push(Recent::default());
     }
 
@@ -190,29 +108,19 @@ impl Routes {
     /// True if there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
+        self.counts.len() == 0
     }
 
     /// Returns the requests of a row since the start.
     #[must_use]
     pub fn total(&self, row: usize) -> u64 {
-        self.counts.get(row).map_or(0, Counts::total)
+        self.counts.get(row).map_or(0, |counts| counts.total())
     }
 
-    /// Copies the counts of all rows.
+    /// Shares the counts of all rows.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let places = self.statuses.len() + 1;
-        let mut cells = Vec::with_capacity(self.counts.len() * (BUCKETS + 1 + places));
-        for row in &self.counts {
-            cells.extend(row.buckets.iter().map(|count| *count as f64));
-            cells.push(row.sum_ms);
-            cells.extend(row.statuses[..places].iter().map(|count| *count as f64));
-        }
-        Snapshot {
-            cells,
-            statuses: self.statuses.clone(),
-        }
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.counts.snapshot(&self.statuses)
     }
 
     fn place(&mut self, status: usize) -> usize {
@@ -239,7 +147,7 @@ impl Routes {
         let edge = usize::from(self.edge_of[pair]);
         // No branch: on which side of the edge a duration lies cannot be predicted.
         let edge = edge + usize::from(duration_ms > CLOSED_MS[edge]);
-        let counts = &mut self.counts[row];
+        let counts = self.counts.of(row);
         counts.buckets[edge] += 1;
         counts.statuses[place] += 1;
         counts.sum_ms += duration_ms;
@@ -259,7 +167,7 @@ impl Routes {
             return;
         }
         let is_long = passed >= 2.0 * GENERATION_MS;
-        for (recent, counts) in self.recent.iter_mut().zip(&self.counts) {
+        for (recent, counts) in self.recent.iter_mut().zip(self.counts.iter()) {
             let mark = Mark {
                 total: counts.total(),
                 errors: counts.errors,
@@ -278,27 +186,36 @@ impl Routes {
     /// Returns the routes with the most recent requests.
     #[must_use]
     pub fn figures(&self, now_ms: f64, count: usize) -> Vec<RouteFigures> {
-        let mut rows: Vec<(u64, u64, usize)> = self
+        let mut rows: Vec<(u64, u64, usize, &Counts)> = self
             .counts
             .iter()
             .zip(&self.recent)
             .enumerate()
             .map(|(row, (counts, recent))| {
                 let total = counts.total();
-                (total - recent.previous.mark.total, total, row)
+                (total - recent.previous.mark.total, total, row, counts)
             })
-            .filter(|(_, total, _)| *total > 0)
+            .filter(|(_, total, ..)| *total > 0)
             .collect();
         rows.sort_by_key(|row| std::cmp::Reverse((row.0, row.1)));
         rows.truncate(count);
         let covered_ms = (now_ms - self.began_ms[0]).max(1000.0);
         rows.into_iter()
-            .map(|(requests, total, row)| self.row(row, requests, total, covered_ms))
+            .map(|(requests, total, row, counts)| {
+                self.row(row, requests, total, counts, covered_ms)
+            })
             .collect()
     }
 
-    fn row(&self, row: usize, requests: u64, total: u64, covered_ms: f64) -> RouteFigures {
-        let (counts, Recent { current, previous }) = (&self.counts[row], &self.recent[row]);
+    fn row(
+        &self,
+        row: usize,
+        requests: u64,
+        total: u64,
+        counts: &Counts,
+        covered_ms: f64,
+    ) -> RouteFigures {
+        let Recent { current, previous } = &self.recent[row];
         let mut pairs = vec![0; current.pairs.len().max(previous.pairs.len())];
         for minute in [current, previous] {
             for (into, from) in pairs.iter_mut().zip(&minute.pairs) {
@@ -353,9 +270,9 @@ mod tests {
                 record(&mut routes, 0, duration, 200);
                 model[EDGES_MS.iter().position(|edge| duration <= *edge).unwrap_or(EDGES_MS.len())] += 1;
             }
-            prop_assert_eq!(routes.counts[0].buckets, model);
+            prop_assert_eq!(routes.counts.get(0).map(|counts| counts.buckets), Some(model));
             let snapshot = routes.snapshot();
-            let row = snapshot.rows().next().map(|row| row.buckets.to_vec());
+            let row = snapshot.rows().next().map(|row| row.buckets().collect::<Vec<_>>());
             prop_assert_eq!(row, Some(model.map(|count| count as f64).to_vec()));
         }
 

@@ -20,6 +20,12 @@ export interface FoundToken {
 
 const NONE: FoundToken = { token: undefined, place: undefined, subprotocol: undefined };
 
+const foundIn = (place: FoundToken['place'], token: string): FoundToken => ({
+  token,
+  place,
+  subprotocol: undefined,
+});
+
 /**
  * Finds the client's token. `Authorization` comes first, then the cookie, the subprotocol and the
  * query.
@@ -33,10 +39,10 @@ export function findToken(
 ): FoundToken {
   const authorization = header('authorization');
   if (authorization.slice(0, 7).toLowerCase() === 'bearer ')
-    return { ...NONE, token: authorization.slice(7).trim(), place: 'header' };
+    return foundIn('header', authorization.slice(7).trim());
   if (cookie !== undefined) {
     const token = cookieOf(header('cookie'), cookie);
-    if (token !== undefined) return { ...NONE, token, place: 'cookie' };
+    if (token !== undefined) return foundIn('cookie', token);
   }
   if (subprotocol !== undefined) {
     const found = inSubprotocols(header('sec-websocket-protocol'), subprotocol);
@@ -45,7 +51,7 @@ export function findToken(
   const query = url.indexOf('?');
   if (queryParameter !== undefined && query >= 0) {
     const token = new URLSearchParams(url.slice(query)).get(queryParameter);
-    if (token !== null) return { ...NONE, token, place: 'query' };
+    if (token !== null) return foundIn('query', token);
   }
   return NONE;
 }

@@ -460,10 +460,10 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   /**
    * Returns the time from which claims are no longer valid, in milliseconds since 1970. @internal
    */
-  deadlineOf({ exp, iat, iss = '', ...rest }: TokenClaims): number {
-    const selected = this.#issuers?.of(iss, { exp, iat, iss, ...rest } as TokenClaims);
-    if (selected !== undefined)
-      return selected.deadlineOf({ exp, iat, iss, ...rest } as TokenClaims);
+  deadlineOf(claims: TokenClaims): number {
+    const { exp, iat, iss = '' } = claims;
+    const selected = this.#issuers?.of(iss, claims);
+    if (selected !== undefined) return selected.deadlineOf(claims);
     const { maxAgeSeconds = Infinity, toleranceSeconds } = this.#times;
     return (Math.min(exp, (iat ?? Infinity) + maxAgeSeconds) + toleranceSeconds) * 1000;
   }
