@@ -4471,8 +4471,8 @@ interface ShutdownOptions {
     readonly deadlineMs?: number | undefined;
     /**
      * Time for which the server goes on serving while it is not ready, until load balancers have
-     * noticed: 0 to 2^30 ms. Default 0, or where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a
-     * quarter of the deadline.
+     * noticed: 0 to 2^30 ms. Default 0, or where `KUBERNETES_SERVICE_HOST` is set 5000, at most a quarter of the
+     * deadline and what `drainWindowMs` and `closeTimeoutMs` leave of it.
      */
     readonly preDrainDelayMs?: number | undefined;
     /**
@@ -4493,12 +4493,12 @@ interface ShutdownOptions {
     readonly closeReason?: string | undefined;
     /**
      * Signals that begin the shutdown, such as `['SIGTERM', 'SIGINT']`. A second signal exits at
-     * once. Default: none.
+     * once. With `exit`, they are listened to until `close()`, also once the shutdown has ended. Default: none.
      */
     readonly signals?: readonly NodeJS.Signals[] | undefined;
     /**
      * Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else
-     * with 1. Default `true`.
+     * with 1. It waits for the other shutdowns of the process that the signal began. Default `true`.
      */
     readonly exit?: boolean | undefined;
     /**
@@ -4599,7 +4599,7 @@ declare class GracefulShutdown {
     /** Returns the answer of a liveness endpoint: 200 as long as the process runs. */
     liveness(): HealthAnswer;
     /**
-     * Adds a server, or anything else that is to be drained.
+     * Adds a server, or anything else that is to be drained. One that was added already counts once.
      *
      * @param drainable `guard.drainable(server)` of an adapter, or an object of your own
      * @returns this shutdown
@@ -4621,8 +4621,9 @@ declare class GracefulShutdown {
         readonly timeoutMs?: number;
     }): this;
     /**
-     * Keeps the server up until some work has settled, but not beyond the deadline. A rejection goes
-     * to `onError`, and during the shutdown into its result too.
+     * Keeps the server up until some work has settled, but not beyond the deadline. Work that begins once the drain is
+     * over, as in a hook, is waited for after the hooks. A rejection goes to `onError`, and during the shutdown into its
+     * result too.
      *
      * @param work a promise of the work
      * @param name name in errors and leftovers; default `work`
@@ -4640,7 +4641,7 @@ declare class GracefulShutdown {
     shutdown(reason?: string): Promise<ShutdownResult>;
     /**
      * Runs the sequence that a signal begins, for tests: no signal is sent, and the process does not
-     * exit.
+     * exit. The signal listeners are removed at its end.
      *
      * @param signal name of the signal; default `SIGTERM`
      * @returns a promise of the result
@@ -4654,7 +4655,7 @@ declare class GracefulShutdown {
     close(): void;
     /** Calls `close()`, for `using`. */
     [Symbol.dispose](): void;
-    /** Calls `shutdown('disposed')` and waits for its result, for `await using`. */
+    /** Calls `shutdown('disposed')`, waits for its result and calls `close()`, for `await using`. */
     [Symbol.asyncDispose](): Promise<void>;
 }
 

@@ -72,6 +72,18 @@ describe('readiness', () => {
     expect([shutdown.isReady, (await ask()).status, await startup()]).toEqual([true, 200, 200]);
     state = 'unreachable';
     expect([shutdown.isReady, (await ask()).status, await startup()]).toEqual([false, 503, 200]);
+    const errors: unknown[] = [];
+    const failing = setUp({
+      cluster: {
+        snapshot: () => {
+          throw new Error('of the application');
+        },
+      },
+      readyNeedsCluster: true,
+      onError: (error, name) => void errors.push([name, (error as Error).message]),
+    });
+    expect(await failing.ask()).toMatchObject({ status: 503, detail: 'The cluster is not up' });
+    expect(errors).toContainEqual(['cluster', 'of the application']);
     for (const wrong of [{ readyNeedsCluster: true }, { cluster: {} }, { readyNeedsCluster: 1 }])
       expect(() => setUp(wrong as ShutdownOptions)).toThrow(/cluster|readyNeedsCluster/);
   });

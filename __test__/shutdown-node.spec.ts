@@ -289,35 +289,106 @@ it('onDrain is called for each socket before its close frame, and its error stop
   ]);
 });
 
-it('the first signal after shutdown() does not exit at once, a second one does', async () => {
-  const script = `
-    import { GracefulShutdown } from './dist/index.js';
-    const shutdown = new GracefulShutdown({ signals: ['SIGTERM'], preDrainDelayMs: 0 });
+/**
+ * Runs a script that answers each signal with a line.
+ * @returns its output, and its exit code or the signal that ended it
+ */
+async function signalled(
+  script: string,
+  ...signals: NodeJS.Signals[]
+): Promise<[string, number | string | null]> {
+  const text = `import { GracefulShutdown } from './dist/index.js';
+    setInterval(() => 0, 1000);
+    ${script}`;
+  const child = spawn(process.execPath, BUN ? ['-e', text] : ['--input-type=module', '-e', text], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  ends.push(() => child.kill('SIGKILL'));
+  const closed = once(child, 'close');
+  let out = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out += text;
+    // Each line is the answer to the last signal.
+    const next = signals.shift();
+    if (next !== undefined) child.kill(next);
+  });
+  const [code, signal] = (await closed) as [number | null, string | null];
+  return [out.replaceAll('\n', ' ').trim(), code ?? signal];
+}
+
+describe('a signal', () => {
+  const HELD = `
+    const shutdown = new GracefulShutdown({ signals: ['SIGTERM', 'SIGTERM'], preDrainDelayMs: 0 });
     let end;
     shutdown.onShutdown('slow', () => new Promise((resolve) => (end = resolve)));
-    process.on('SIGUSR2', () => end());
-    void shutdown.shutdown('preStop');
-    process.on('SIGTERM', () => console.log('signal'));
-    setInterval(() => 0, 1000);
-    console.log('begun');`;
-  const run = async (...signals: NodeJS.Signals[]): Promise<[string, number | null]> => {
-    const child = spawn(
-      process.execPath,
-      BUN ? ['-e', script] : ['--input-type=module', '-e', script],
-      { stdio: ['ignore', 'pipe', 'inherit'] },
-    );
-    ends.push(() => child.kill('SIGKILL'));
-    const closed = once(child, 'close');
-    let out = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      out += text;
-      // Each line is the answer to the last signal.
-      const signal = signals.shift();
-      if (signal !== undefined) child.kill(signal);
-    });
-    const [code] = (await closed) as [number | null];
-    return [out.replaceAll('\n', ' ').trim(), code];
-  };
-  expect(await run('SIGTERM', 'SIGUSR2')).toEqual(['begun signal', 0]);
-  expect(await run('SIGTERM', 'SIGTERM')).toEqual(['begun signal', 143]);
+    process.on('SIGUSR2', () => end());`;
+
+  it('is the first one after shutdown(): does not exit at once, but a second one does', async () => {
+    const script = `${HELD}
+      void shutdown.shutdown('preStop');
+      process.on('SIGTERM', () => console.log('signal'));
+      console.log('begun');`;
+    expect(await signalled(script, 'SIGTERM', 'SIGUSR2')).toEqual(['begun signal', 0]);
+    expect(await signalled(script, 'SIGTERM', 'SIGTERM')).toEqual(['begun signal', 143]);
+  });
+
+  it('that is named twice is one signal', async () => {
+    const script = `${HELD}
+      process.on('SIGTERM', () => console.log('signal'));
+      console.log('ready');`;
+    expect(await signalled(script, 'SIGTERM', 'SIGUSR2')).toEqual(['ready signal', 0]);
+  });
+
+  it('that comes after a shutdown has ended lets the process exit with its result', async () => {
+    const script = (fails: boolean): string => `
+      const shutdown = new GracefulShutdown({ signals: ['SIGTERM'], preDrainDelayMs: 0 });
+      shutdown.onShutdown('hook', () => { if (${fails}) throw new Error('failed'); });
+      const { graceful } = await shutdown.shutdown('preStop');
+      console.log(graceful);`;
+    expect(await signalled(script(false), 'SIGTERM')).toEqual(['true', 0]);
+    expect(await signalled(script(true), 'SIGTERM')).toEqual(['false', 1]);
+  });
+
+  it('waits for every shutdown that it has begun', async () => {
+    const script = (fails: boolean): string => `
+      let end;
+      new GracefulShutdown({ signals: ['SIGTERM'] }).onShutdown('quick', () => {
+        console.log('quick');
+        if (${fails}) throw new Error('failed');
+      });
+      new GracefulShutdown({ signals: ['SIGTERM'] })
+        .onShutdown('slow', () => new Promise((resolve) => (end = resolve)))
+        .onShutdown('first', () => undefined);
+      process.on('SIGUSR2', () => setImmediate(() => { console.log('slow'); end(); }));
+      console.log('ready');`;
+    expect(await signalled(script(false), 'SIGTERM', 'SIGUSR2')).toEqual(['ready quick slow', 0]);
+    expect(await signalled(script(true), 'SIGTERM', 'SIGUSR2')).toEqual(['ready quick slow', 1]);
+  });
 });
+
+it.skipIf(BUN)(
+  'requests that one connection has sent without waiting are all answered',
+  async () => {
+    const { drainable, port, release, isHeld } = await start(HOSTS['http']!);
+    const client = connect(port, '127.0.0.1');
+    let seen = '';
+    client.setEncoding('utf8').on('data', (text: string) => (seen += text));
+    const request = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`;
+    client.write(request('/held') + request('/held'));
+    await isHeld;
+    await until(() => (drainable.requests?.() ?? 0) === 2);
+    const ending = new GracefulShutdown({ preDrainDelayMs: 50 }).add(drainable).shutdown();
+    // The third one comes while the server is not ready.
+    client.write(request('/held'));
+    await until(() => (drainable.requests?.() ?? 0) === 3);
+    release();
+    await once(client, 'close');
+    expect(await ending).toMatchObject({ graceful: true, requestsAborted: 0 });
+    expect(seen.match(/\r\n\r\nheld|^4\r\nheld/gm) ?? seen).toHaveLength(3);
+    expect(seen.match(/connection: (?:close|keep-alive)/gi)).toEqual([
+      'Connection: keep-alive',
+      'Connection: keep-alive',
+      'Connection: close',
+    ]);
+  },
+);

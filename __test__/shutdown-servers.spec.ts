@@ -185,6 +185,20 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     expect(await forced.exited).toBe(1);
   });
 
+  it('refuses the handshakes that wait for an identity, which may never come', async () => {
+    const server = await startAlone(command, { limits: {}, whoAmI: 'header', shutdown: {} });
+    const waiting = server.handshake({ 'X-User': 'never' });
+    await until(async () => (await server.get('/tally')).includes('"identifying":1'));
+    const result = await server.end();
+    expect(await waiting).toMatchObject({
+      status: 503,
+      headers: expect.stringContaining('retry-after: ') as string,
+      body: expect.stringContaining('"code":"draining"') as string,
+    });
+    expect(result).toMatchObject({ graceful: true, leftovers: [], code: 0, unhandled: [] });
+    expect(result.totalMs).toBeLessThan(2000);
+  });
+
   it('exits at once at a second signal', async () => {
     const server = await startAlone(command, {
       limits: {},

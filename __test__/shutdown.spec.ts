@@ -222,6 +222,65 @@ describe('a shutdown', () => {
     expect(process.listenerCount('SIGTERM') + process.listenerCount('SIGINT')).toBe(0);
   });
 
+  it('waits for work that is held when other work has settled, in a phase, and in a hook', async () => {
+    const { clock, shutdown } = setUp({
+      onPhase: (phase) => phase === 'closing' && shutdown.hold(work('closing', 300)),
+    });
+    const done: string[] = [];
+    const others = new TimerManager({ clock });
+    const work = (name: string, ms: number): Promise<unknown> =>
+      others.sleep(ms).then(() => done.push(name));
+    void (async () => {
+      await shutdown.hold(work('first', 100));
+      await shutdown.hold(work('second', 100));
+    })();
+    shutdown.onShutdown('hook', () => void shutdown.hold(work('hook', 500)));
+    const result = shutdown.shutdown();
+    await pass(clock, 1000);
+    const { graceful, leftovers, totalMs } = await result;
+    expect([graceful, leftovers, totalMs < 800]).toEqual([true, [], true]);
+    expect(done).toEqual(['first', 'second', 'closing', 'hook']);
+  });
+
+  it('names work that was held in a hook and is left at the deadline', async () => {
+    const { clock, shutdown } = setUp({ deadlineMs: 1000 });
+    shutdown.onShutdown('hook', () => void shutdown.hold(new Promise(() => undefined), 'late'));
+    const result = shutdown.shutdown();
+    await pass(clock, 1200);
+    expect(await result).toMatchObject({
+      graceful: false,
+      leftovers: [{ kind: 'hold', name: 'late', count: 1 }],
+    });
+  });
+
+  it('counts a drainable that was added twice, and a socket that two of them name, once', async () => {
+    const { clock, shutdown, sockets } = setUp({ deadlineMs: 1000, closeTimeoutMs: 100 });
+    sockets.add();
+    sockets.add();
+    let drains = 0;
+    const http = { name: 'http', drain: () => void drains++ };
+    shutdown.add(http).add(http);
+    shutdown.add(sockets.drainable()).add(sockets.drainable({ name: 'other server' }));
+    const result = shutdown.shutdown();
+    await pass(clock, 1000);
+    expect(await result).toMatchObject({
+      graceful: true,
+      websocketsClosed: { acknowledged: 2, forced: 0 },
+    });
+    expect([sockets.closes.length, drains]).toEqual([2, 1]);
+    // Two sockets, 5 ms for each: four would have taken up to 20.
+    expect(Math.max(...sockets.closes.map(({ atMs }) => atMs))).toBeLessThanOrEqual(10);
+  });
+
+  it('reads its options once, and takes any reason', async () => {
+    const phases: string[] = [];
+    const options = { onPhase: (phase: string) => void phases.push(phase) };
+    const { shutdown } = setUp(options);
+    options.onPhase = () => void phases.push('changed');
+    const { reason } = await shutdown.shutdown(Object.create(null) as string);
+    expect([reason, phases]).toEqual(['object', ['notReady', 'draining', 'closing', 'stopped']]);
+  });
+
   it('waits for requests and for held work', async () => {
     const { clock, shutdown } = setUp();
     let requests = 2;
@@ -614,6 +673,11 @@ describe('a shutdown', () => {
       const result = shutdown.shutdown();
       await pass(clock, 2000, 100);
       expect((await result).phaseMs.notReady).toBe(2000);
+      // What the application sets comes first: the same options are good everywhere.
+      const long = setUp({ drainWindowMs: 20_000 });
+      const other = long.shutdown.shutdown();
+      await pass(long.clock, 4000, 100);
+      expect((await other).phaseMs.notReady).toBe(4000);
     } finally {
       delete process.env['KUBERNETES_SERVICE_HOST'];
     }

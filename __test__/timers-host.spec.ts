@@ -53,6 +53,21 @@ describe.each([
     `setTimeout(async () => { setTimeout(print, 20, 'after'); throw new Error('lost'); }, 1);`,
   ],
   [
+    'async hooks are told of the end of each',
+    `const { createHook } = await import('node:async_hooks');
+     const alive = new Set();
+     createHook({
+       init: (id, type) => void (/^(Timeout|PortcullisTimer)$/.test(type) && alive.add(id)),
+       destroy: (id) => void alive.delete(id),
+     }).enable();
+     for (let i = 0; i < 50; i++) {
+       setTimeout(() => 0, 1);
+       clearTimeout(setTimeout(() => 0, 100));
+       const interval = setInterval(() => clearInterval(interval), 1);
+     }
+     setTimeout(() => setImmediate(() => print('few are alive:', alive.size < 5)), 100);`,
+  ],
+  [
     'promise jobs run between two callbacks',
     `for (const name of ['a', 'b', 'c']) setTimeout(() => { print(name); Promise.resolve().then(() => print('job', name)); }, 5); late(20);`,
   ],

@@ -176,6 +176,50 @@ describe('intervals', () => {
     clock.advance(10);
     expect(started).toBe(2);
   });
+
+  it('do not overlap for a thenable that is no promise of the host either', async () => {
+    const { clock, timers } = manual();
+    let started = 0;
+    let finish = (): void => undefined;
+    const thenable = { then: (resolve: () => void) => void (finish = resolve) };
+    timers.setInterval(() => (started++, thenable), { delayMs: 10, overlap: 'skip' });
+    clock.advance(35);
+    await Promise.resolve();
+    expect(started).toBe(1);
+    finish();
+    await new Promise((resolve) => setImmediate(resolve));
+    clock.advance(10);
+    expect(started).toBe(2);
+  });
+});
+
+describe('a queued tick', () => {
+  it('that throws is an uncaught exception, as every other tick', async () => {
+    const { clock, timers } = manual();
+    let started = 0;
+    timers.setInterval(
+      () => {
+        if (++started > 1) throw new Error('of the second tick');
+        return Promise.resolve();
+      },
+      { delayMs: 10, overlap: 'queue' },
+    );
+    const heard: string[] = [];
+    const hear =
+      (kind: string) =>
+      (error: Error): void =>
+        void heard.push(`${kind} ${error.message}`);
+    const others = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    const listeners = { uncaughtException: hear('uncaught'), unhandledRejection: hear('rejected') };
+    for (const [event, listener] of Object.entries(listeners)) process.on(event, listener);
+    clock.advance(25);
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const [event, listener] of Object.entries(listeners)) process.off(event, listener);
+    for (const other of others) process.on('uncaughtException', other);
+    timers.close();
+    expect(heard).toEqual(['uncaught of the second tick']);
+  });
 });
 
 describe('close', () => {

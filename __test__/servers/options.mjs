@@ -133,8 +133,9 @@ export function contract() {
         tally.identified++;
         tally.identifying++;
         tally.mostIdentifying = Math.max(tally.mostIdentifying, tally.identifying);
-        // A database that does not answer, until the request of `/release`.
+        // A database that does not answer, until the request of `/release` or ever.
         await (user?.startsWith('waits') ? released : undefined);
+        await (user === 'never' ? new Promise(() => undefined) : undefined);
         tally.identifying--;
         if (user === 'throw') throw new Error('a secret');
         if (whoAmI === 'nobody' || user?.endsWith('nobody')) throw new UnauthorizedError('nobody');

@@ -462,11 +462,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /**
-   * Refuses a handshake that may not wait for its identity, as a limit of its guard.
+   * Refuses a handshake that may not wait for its identity: for a limit of its guard, or since the guard is drained.
    * @internal
    */
-  refusePending(
-    code: 'pending_limit' | 'pending_ip_limit',
+  refuseWaiting(
+    code: 'pending_limit' | 'pending_ip_limit' | 'draining',
     ip: string,
     trace?: LazyTrace,
   ): Refusal {

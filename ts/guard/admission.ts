@@ -220,6 +220,8 @@ export class Admission {
   #claims: Readonly<Record<string, unknown>> | undefined;
   /** The socket that was refused after it had opened. */
   #refused: object | undefined;
+  /** Called once, when the admission ends while it waits for its identity or for the cluster. */
+  #onEnd: (() => void) | undefined;
 
   constructor(
     manager: ConnectionManager,
@@ -333,13 +335,30 @@ export class Admission {
   async confirmed(client: WaitingClient | undefined): Promise<void> {
     if (this.#state !== 'asked' || this.#lease === undefined) return;
     const stopListening = client?.onGone(() => void this.end('reset'));
-    const outcome = await this.#manager.confirm(this.#lease);
+    const outcome = await this.unlessEnded(this.#manager.confirm(this.#lease));
     stopListening?.();
-    const event = outcome.success ? 'confirmation' : 'refusal';
     // An admission that has ended meanwhile has given its seat back, and has its denial.
+    if (outcome === undefined) return;
+    const event = outcome.success ? 'confirmation' : 'refusal';
     const action = actionOf(this.#state, event);
     if (action === 'confirm') this.#state = 'granted';
     else if (action === 'giveBack' && !outcome.success) this.take(outcome, 'granted');
+  }
+
+  /** Waits for an answer that never rejects; gives `undefined` as soon as the admission ends. */
+  private unlessEnded<T>(answer: Promise<T>): Promise<T | undefined> {
+    return new Promise((resolve) => {
+      this.whenEnded(() => resolve(undefined));
+      void answer.then((given) => {
+        this.#onEnd = undefined;
+        resolve(given);
+      });
+    });
+  }
+
+  /** Calls a listener once, if the admission ends before it has opened. The last listener counts. */
+  whenEnded(listener: (() => void) | undefined): void {
+    this.#onEnd = listener;
   }
 
   private take(outcome: Lease | Denial, next: 'seated' | 'asked' | 'granted'): void {
@@ -371,6 +390,9 @@ export class Admission {
     this.#state = 'gone';
     const lease = this.#lease;
     this.#lease = undefined;
+    const onEnd = this.#onEnd;
+    this.#onEnd = undefined;
+    onEnd?.();
     return lease !== undefined && this.#manager.abort(lease);
   }
 

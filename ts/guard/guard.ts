@@ -136,6 +136,8 @@ export class Guard<R extends object> {
   readonly #ownsManager: boolean;
   readonly #ownsTimers: boolean;
   readonly #pending: PendingHandshakes;
+  /** Admissions that wait for their identity or for the cluster. */
+  readonly #waiting = new Set<Admission>();
   readonly #exempt: ReadonlySet<string>;
   #isLeaving = false;
   #isDraining = false;
@@ -359,6 +361,7 @@ export class Guard<R extends object> {
     this.#isLeaving = true;
     this.#isDraining = true;
     if (this.manager.isOpen) this.manager.drain();
+    this.#refuseWaiting();
     this.requests?.drain();
     this.page?.drain();
     // Last: listeners of the application run within this call.
@@ -371,6 +374,7 @@ export class Guard<R extends object> {
    */
   close(): void {
     this.#isClosed = true;
+    this.#refuseWaiting();
     this.page?.close();
     this.requests?.close();
     if (this.#ownsManager) {
@@ -381,6 +385,15 @@ export class Guard<R extends object> {
       if (isOwn) this.metrics?.detachLimiter(limiter);
     for (const manager of this.#routeManagers) if (manager.isOpen) manager.close();
     if (this.#ownsTimers) this.#timers.close();
+  }
+
+  /**
+   * Refuses the handshakes that wait: nobody would tell them of the end otherwise, since an `identify` may never settle
+   * and the timers of a shutdown end with it.
+   */
+  #refuseWaiting(): void {
+    for (const admission of this.#waiting)
+      admission.deny(this.manager.refuseWaiting('draining', admission.ip, admission.trace));
   }
 
   /** True if the guard has a verifier of tokens. */
@@ -582,6 +595,7 @@ export class Guard<R extends object> {
     client?: WaitingClient,
   ): Promise<Admission> {
     const admission = this.#arrival(request, peer, header);
+    this.#waiting.add(admission);
     try {
       admission.seat();
       if (!admission.isSeated || !this.#pending.admits(admission))
@@ -598,6 +612,8 @@ export class Guard<R extends object> {
       await admission.confirmed(client);
     } catch (error) {
       this.#failed(admission, error, request);
+    } finally {
+      this.#waiting.delete(admission);
     }
     return this.#shaped(admission, request);
   }

@@ -70,7 +70,7 @@ export class PendingHandshakes {
         : (this.#perIp.get(clientKeyOf(ip)) ?? 0) >= this.#limits.perIp
           ? 'pending_ip_limit'
           : undefined;
-    if (code !== undefined) admission.deny(this.#manager.refusePending(code, ip, trace));
+    if (code !== undefined) admission.deny(this.#manager.refuseWaiting(code, ip, trace));
     return code === undefined;
   }
 
@@ -103,19 +103,20 @@ export class PendingHandshakes {
       const end = (error?: PortcullisError): void => {
         if (!isWaiting) return;
         isWaiting = false;
+        admission.whenEnded(undefined);
         this.#ended(key, timer);
         stopListening?.();
         if (error !== undefined) reject(error);
       };
+      admission.whenEnded(() => end(NOT_WAITING));
       answer.then(
         () => end(),
         () => end(),
       );
       // Last: the client may have left already, and then the host says so at once, or at the end of the turn.
-      stopListening = client?.onGone(() => {
-        admission.end('reset');
-        end(NOT_WAITING);
-      });
+      stopListening = client?.onGone(() => void admission.end('reset'));
+      // The application may have drained its guard as it was asked for the identity.
+      if (admission.isRefused) end(NOT_WAITING);
     });
   }
 

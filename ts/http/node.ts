@@ -307,6 +307,8 @@ class HttpDrain {
   readonly #sessions = new Set<Session>();
   readonly #sessionPeers = new Set<string>();
   readonly #responses = new Set<ServerResponse>();
+  /** Responses that were told to be the last of their connection. */
+  readonly #last = new WeakSet<ServerResponse>();
   readonly #idle: (() => void)[] = [];
   /** Whether each answer tells its client that the connection ends. */
   #isLast = false;
@@ -370,7 +372,7 @@ class HttpDrain {
     } else {
       const responses = this.#sockets.get(socket) ?? new Set();
       this.#sockets.set(socket, responses.add(response));
-      if (this.#isLast && !response.headersSent) response.shouldKeepAlive = false;
+      if (this.#isLast) this.#endWith(responses);
     }
     const over = (): void => {
       forget();
@@ -407,9 +409,23 @@ class HttpDrain {
    */
   notReady(): void {
     this.#isLast = true;
-    for (const response of this.#responses)
-      if (!response.headersSent) response.shouldKeepAlive = false;
+    for (const responses of this.#sockets.values()) this.#endWith(responses);
     this.#closeSessions();
+  }
+
+  /**
+   * Makes the last response of a connection end it. Requests that a client has sent one behind the other, without
+   * waiting (RFC 9112, section 9.3.2), are all answered: Node ends a connection behind the first response that says so.
+   */
+  #endWith(responses: ReadonlySet<ServerResponse>): void {
+    let last: ServerResponse | undefined;
+    for (const response of responses) {
+      if (this.#last.delete(response) && !response.headersSent) response.shouldKeepAlive = true;
+      last = response;
+    }
+    if (last?.headersSent !== false || !last.shouldKeepAlive) return;
+    last.shouldKeepAlive = false;
+    this.#last.add(last);
   }
 
   drain(): void {

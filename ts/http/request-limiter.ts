@@ -255,6 +255,7 @@ export class InFlightRequest extends RunningRequest {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#waiter = undefined;
+    this.#context?.emitDestroy();
     this.#context = undefined;
     this.#timer?.close();
     this.#limiter.ended(this);

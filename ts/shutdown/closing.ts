@@ -59,16 +59,14 @@ export class ClosingSockets {
       opened: (socket) => this.#opened(socket),
       gone: (socket) => this.#gone(socket),
     };
-    const queue: ShutdownSocket[] = [];
     this.#unwatch = drainables.flatMap((drainable) => {
       const { name } = drainable;
-      for (const socket of errors.socketsOf(drainable)) queue.push(socket);
+      // Two drainables of one guard name the same sockets.
+      for (const socket of errors.socketsOf(drainable)) this.#open.add(socket);
       return errors.attempt(`${name}.watchSockets`, () => drainable.watchSockets?.(watcher)) ?? [];
     });
-    for (const socket of queue) this.#open.add(socket);
-    shuffle(queue);
-    this.#queue = queue;
-    this.#total = queue.length;
+    this.#queue = shuffled(this.#open);
+    this.#total = this.#queue.length;
     const quarterMs = Math.floor(plan.deadlineMs / 4);
     const windowMs = plan.drainWindowMs ?? Math.min(this.#total * CLOSE_STEP_MS, 5000, quarterMs);
     this.#stepMs = windowMs / Math.max(1, this.#total);
@@ -143,9 +141,11 @@ export class ClosingSockets {
   }
 }
 
-function shuffle<T>(list: T[]): void {
+function shuffled<T>(given: Iterable<T>): T[] {
+  const list = [...given];
   for (let i = list.length - 1; i > 0; i--) {
     const j = Math.floor(Math.random() * (i + 1));
     [list[i], list[j]] = [list[j]!, list[i]!];
   }
+  return list;
 }

@@ -25,8 +25,8 @@ export interface ShutdownOptions {
   readonly deadlineMs?: number | undefined;
   /**
    * Time for which the server goes on serving while it is not ready, until load balancers have
-   * noticed: 0 to 2^30 ms. Default 0, or where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a
-   * quarter of the deadline.
+   * noticed: 0 to 2^30 ms. Default 0, or where `KUBERNETES_SERVICE_HOST` is set 5000, at most a quarter of the
+   * deadline and what `drainWindowMs` and `closeTimeoutMs` leave of it.
    */
   readonly preDrainDelayMs?: number | undefined;
   /**
@@ -47,12 +47,12 @@ export interface ShutdownOptions {
   readonly closeReason?: string | undefined;
   /**
    * Signals that begin the shutdown, such as `['SIGTERM', 'SIGINT']`. A second signal exits at
-   * once. Default: none.
+   * once. With `exit`, they are listened to until `close()`, also once the shutdown has ended. Default: none.
    */
   readonly signals?: readonly NodeJS.Signals[] | undefined;
   /**
    * Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else
-   * with 1. Default `true`.
+   * with 1. It waits for the other shutdowns of the process that the signal began. Default `true`.
    */
   readonly exit?: boolean | undefined;
   /**
@@ -153,14 +153,17 @@ export function planOf(options: ShutdownOptions): Plan {
   const deadlineMs = time('deadlineMs', 1, 25_000);
   const quarterMs = Math.floor(deadlineMs / 4);
   const isInKubernetes = process.env['KUBERNETES_SERVICE_HOST'] !== undefined;
+  const closeTimeoutMs = time('closeTimeoutMs', 1, Math.max(1, Math.min(1000, quarterMs)));
+  const hookTimeoutMs = time('hookTimeoutMs', 1, 5000);
+  const closingMs = time('drainWindowMs', 0, 0) + closeTimeoutMs;
+  // What the application has set has its time first.
+  const leftMs = Math.max(0, deadlineMs - closingMs);
   const preDrainDelayMs = time(
     'preDrainDelayMs',
     0,
-    isInKubernetes ? Math.min(5000, quarterMs) : 0,
+    isInKubernetes ? Math.min(5000, quarterMs, leftMs) : 0,
   );
-  const closeTimeoutMs = time('closeTimeoutMs', 1, Math.max(1, Math.min(1000, quarterMs)));
-  const hookTimeoutMs = time('hookTimeoutMs', 1, 5000);
-  const minDrainMs = preDrainDelayMs + time('drainWindowMs', 0, 0) + closeTimeoutMs;
+  const minDrainMs = preDrainDelayMs + closingMs;
   if (minDrainMs > deadlineMs)
     throw outOfRange(
       'deadlineMs',

@@ -110,12 +110,18 @@ export class Readiness {
     );
   }
 
-  /** Returns the state of the cluster, if there is one. */
+  /** Returns the state of the cluster, if there is one and if it can be read. */
   #cluster(): ClusterHealth | undefined {
-    const stats = this.#settings.cluster?.snapshot();
-    return stats === undefined
-      ? undefined
-      : { state: stats.state, sinceMs: Math.round(stats.sinceMs) };
+    try {
+      const stats = this.#settings.cluster?.snapshot();
+      return stats === undefined
+        ? undefined
+        : { state: stats.state, sinceMs: Math.round(stats.sinceMs) };
+    } catch (error) {
+      // The application's own object: an answer to a probe must not fail with it.
+      this.#errors.report('cluster', error);
+      return undefined;
+    }
   }
 
   #noteStart(): void {

@@ -10,7 +10,7 @@ import { TimerManager } from '../timers/manager.js';
 import { resolveTimers } from '../timers/ownership.js';
 import { ClosingSockets } from './closing.js';
 import { Deadline, deferred } from './deadline.js';
-import type { Drainable } from './drainable.js';
+import type { Drainable, ShutdownSocket } from './drainable.js';
 import { ErrorCollector } from './errors.js';
 import { type HealthAnswer, healthy } from './health.js';
 import { HookRunner, type ShutdownHook } from './hooks.js';
@@ -22,6 +22,9 @@ import type { ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.j
 const ABORT_GRACE_MS = 500;
 /** Time for `destroy`, which may be past the deadline, ms. */
 const DESTROY_MS = 50;
+
+/** The shutdowns that a signal has begun and after which the process exits: how many, and how they have ended. */
+const signalled = { running: 0, isGraceful: true };
 const DRAINABLE = 'guard.drainable(server) of an adapter, or an object with a name';
 const DRAINABLE_METHODS = [
   'notReady',
@@ -52,8 +55,10 @@ export class GracefulShutdown {
   readonly #ownsTimers: boolean;
   /** Timers of the shutdown itself, on the same clock: they outlive the server's. */
   readonly #timers: TimerManager;
-  readonly #options: ShutdownOptions;
   readonly #plan: Plan;
+  readonly #onPhase: ShutdownOptions['onPhase'];
+  /** Whether the process exits after a shutdown that a signal began. */
+  readonly #exits: boolean;
   readonly #drainables: Drainable[] = [];
   readonly #errors: ErrorCollector;
   readonly #hooks: HookRunner;
@@ -72,6 +77,7 @@ export class GracefulShutdown {
    * before it, as by a `preStop` hook of Kubernetes.
    */
   #isSignalled = false;
+  #isSimulated = false;
 
   /**
    * @param options see `ShutdownOptions`
@@ -93,14 +99,16 @@ export class GracefulShutdown {
   ) {
     const { timers, isOwn, options } = resolveTimers(timersOrOptions, positionalOptions, 'server');
     this.#plan = planOf(options);
-    this.#options = options;
+    const { onPhase, onError, exit = true, signals = [] } = options;
+    this.#onPhase = onPhase;
+    this.#exits = exit;
     this.#serverTimers = timers;
     this.#ownsTimers = isOwn;
     this.#timers = new TimerManager({ clock: timers.driver.clock, name: 'shutdown' });
-    this.#errors = new ErrorCollector((error, name) => options.onError?.(error, name));
+    this.#errors = new ErrorCollector((error, name) => onError?.(error, name));
     this.#hooks = new HookRunner(this.#timers, this.#errors);
     this.#readiness = new Readiness(this.#timers, this.#errors, this.#plan.readiness);
-    for (const signal of options.signals ?? []) {
+    for (const signal of new Set(signals)) {
       const listener = (): void => this.#onSignal(signal);
       this.#listeners.set(signal, listener);
       process.on(signal, listener);
@@ -180,7 +188,7 @@ export class GracefulShutdown {
   }
 
   /**
-   * Adds a server, or anything else that is to be drained.
+   * Adds a server, or anything else that is to be drained. One that was added already counts once.
    *
    * @param drainable `guard.drainable(server)` of an adapter, or an object of your own
    * @returns this shutdown
@@ -196,7 +204,7 @@ export class GracefulShutdown {
         throw wrongType(`drainable.${name}`, drainable[name], 'a function');
     }
     this.#checkRunning();
-    this.#drainables.push(drainable);
+    if (!this.#drainables.includes(drainable)) this.#drainables.push(drainable);
     return this;
   }
 
@@ -233,8 +241,9 @@ export class GracefulShutdown {
   }
 
   /**
-   * Keeps the server up until some work has settled, but not beyond the deadline. A rejection goes
-   * to `onError`, and during the shutdown into its result too.
+   * Keeps the server up until some work has settled, but not beyond the deadline. Work that begins once the drain is
+   * over, as in a hook, is waited for after the hooks. A rejection goes to `onError`, and during the shutdown into its
+   * result too.
    *
    * @param work a promise of the work
    * @param name name in errors and leftovers; default `work`
@@ -267,22 +276,24 @@ export class GracefulShutdown {
    */
   shutdown(reason = 'shutdown'): Promise<ShutdownResult> {
     if (this.#result === undefined) {
+      const text = textOf(reason);
       // Set before the shutdown begins: the listener of its first phase may call this again.
       const { promise, resolve } = deferred<ShutdownResult>();
       this.#result = promise;
-      resolve(this.#run(String(reason)));
+      resolve(this.#run(text));
     }
     return this.#result;
   }
 
   /**
    * Runs the sequence that a signal begins, for tests: no signal is sent, and the process does not
-   * exit.
+   * exit. The signal listeners are removed at its end.
    *
    * @param signal name of the signal; default `SIGTERM`
    * @returns a promise of the result
    */
   simulate(signal: NodeJS.Signals = 'SIGTERM'): Promise<ShutdownResult> {
+    this.#isSimulated = true;
     return this.shutdown(signal);
   }
 
@@ -301,9 +312,10 @@ export class GracefulShutdown {
     this.close();
   }
 
-  /** Calls `shutdown('disposed')` and waits for its result, for `await using`. */
+  /** Calls `shutdown('disposed')`, waits for its result and calls `close()`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.shutdown('disposed');
+    this.close();
   }
 
   #removeListeners(): void {
@@ -314,8 +326,12 @@ export class GracefulShutdown {
   #onSignal(signal: NodeJS.Signals): void {
     if (this.#isSignalled) process.exit(128 + (SIGNAL_NUMBERS[signal] ?? 0));
     this.#isSignalled = true;
-    void this.shutdown(signal).then((result) => {
-      if (this.#options.exit !== false) process.exit(result.graceful ? 0 : 1);
+    if (!this.#exits) return void this.shutdown(signal);
+    // The process may have several shutdowns of this signal: the last one to end lets it exit.
+    signalled.running++;
+    void this.shutdown(signal).then(({ graceful }) => {
+      signalled.isGraceful &&= graceful;
+      if (--signalled.running === 0) process.exit(signalled.isGraceful ? 0 : 1);
     });
   }
 
@@ -333,11 +349,14 @@ export class GracefulShutdown {
     const idle = this.#whenIdle();
     await this.#drain(Promise.all([idle, sockets.done]), deadline);
     sockets.stop();
+    const cut = this.#leftByDrain();
     this.#enter('closing');
-    const cut = this.#cutOff();
+    this.#cutOff(cut);
     await this.#hooks.run(reason, deadline, this.#startMs + deadlineMs);
+    await deadline.race(this.#whenReleased());
     if (cut.some(({ kind }) => kind === 'request')) await deadline.race(idle);
     await deadline.race(this.#onAll('stop'));
+    await deadline.race(this.#whenReleased());
     if (deadline.isPast || this.#leftovers().length > 0) {
       this.#enter('forced');
       await new Deadline(this.#timers, DESTROY_MS).race(this.#onAll('destroy'));
@@ -351,6 +370,7 @@ export class GracefulShutdown {
     const websocketsClosed = sockets.end();
     const leftovers = [
       ...cut.filter(({ kind }) => kind === 'hold'),
+      ...this.#heldWork(),
       ...this.#leftovers(),
       ...this.#hooks.leftovers,
     ];
@@ -362,11 +382,16 @@ export class GracefulShutdown {
     const wasForced = this.#phase === 'forced';
     this.#enter('stopped');
     this.#timers.close();
-    this.#removeListeners();
+    // A signal that comes later, as after a `preStop` hook has ended, still lets the process exit with the result.
+    if (!this.#exits || this.#isSimulated) this.#removeListeners();
     const { errors } = this.#errors;
     return {
       graceful:
-        !wasForced && cut.length === 0 && websocketsClosed.forced === 0 && errors.length === 0,
+        !wasForced &&
+        cut.length === 0 &&
+        this.#holds.size === 0 &&
+        websocketsClosed.forced === 0 &&
+        errors.length === 0,
       reason,
       phaseMs: { ...this.#phaseMs },
       totalMs,
@@ -417,22 +442,25 @@ export class GracefulShutdown {
     until.cancel();
   }
 
-  /** Resolves when all held work has settled. */
-  #whenReleased(): Promise<void> {
-    return this.#holds.size === 0
-      ? Promise.resolve()
-      : new Promise((resolve) => (this.#resolveHolds = resolve));
+  /** Resolves when all held work has settled, and what began as it did. */
+  async #whenReleased(): Promise<void> {
+    while (this.#holds.size > 0) {
+      await new Promise<void>((resolve) => (this.#resolveHolds = resolve));
+      // Whoever waited for the work goes on in this turn, and may hold more.
+      await new Promise<void>((resolve) => void setImmediate(resolve));
+    }
   }
 
-  /**
-   * Aborts the requests and terminates the sockets that the drain has left. Returns what it has
-   * left.
-   */
-  #cutOff(): ShutdownLeftover[] {
-    const cut = this.#leftovers();
-    for (const [name, count] of countBy(this.#holds.values()))
-      cut.push({ kind: 'hold', name, count });
-    if (cut.length === 0) return cut;
+  /** Returns what the drain has left. Held work of it is waited for no longer. */
+  #leftByDrain(): ShutdownLeftover[] {
+    const left = [...this.#leftovers(), ...this.#heldWork()];
+    this.#holds.clear();
+    return left;
+  }
+
+  /** Aborts the requests and terminates the sockets that the drain has left. */
+  #cutOff(left: readonly ShutdownLeftover[]): void {
+    if (left.length === 0) return;
     const { closeCode, closeReason } = this.#plan;
     for (const drainable of this.#drainables) {
       this.#errors.attempt(`${drainable.name}.abort`, () => drainable.abort?.());
@@ -441,14 +469,25 @@ export class GracefulShutdown {
         this.#errors.attempt('terminate', () => socket.terminate());
       }
     }
-    return cut;
   }
 
+  #heldWork(): ShutdownLeftover[] {
+    return Array.from(countBy(this.#holds.values()), ([name, count]) => ({
+      kind: 'hold' as const,
+      name,
+      count,
+    }));
+  }
+
+  /** Returns the requests and sockets that are left. A socket that several drainables name counts once. */
   #leftovers(): ShutdownLeftover[] {
+    const known = new Set<ShutdownSocket>();
     return this.#drainables.flatMap((drainable): ShutdownLeftover[] => {
       const { name } = drainable;
       const requests = this.#errors.attempt(`${name}.requests`, () => drainable.requests?.()) ?? 0;
-      const sockets = this.#errors.socketsOf(drainable).length;
+      const before = known.size;
+      for (const socket of this.#errors.socketsOf(drainable)) known.add(socket);
+      const sockets = known.size - before;
       return [
         ...(requests > 0 ? [{ kind: 'request', name, count: requests } as const] : []),
         ...(sockets > 0 ? [{ kind: 'websocket', name, count: sockets } as const] : []),
@@ -480,8 +519,17 @@ export class GracefulShutdown {
     this.#phase = phase;
     this.#phaseSinceMs = now;
     if (phase === 'stopped') this.#errors.close();
-    if (this.#options.onPhase !== undefined)
-      void this.#errors.settle('onPhase', () => this.#options.onPhase?.(phase));
+    if (this.#onPhase !== undefined)
+      void this.#errors.settle('onPhase', () => this.#onPhase?.(phase));
+  }
+}
+
+/** Returns a reason as text; an object that has none by its type. */
+function textOf(reason: unknown): string {
+  try {
+    return String(reason);
+  } catch {
+    return typeof reason;
   }
 }
 

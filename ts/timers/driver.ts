@@ -2,6 +2,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { type Clock, type ClockAlarm, hasFakeTimers, hostClock } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
+import { isThenable } from '../base/hooks.js';
 import { Wheel } from './wheel.js';
 
 /** Callbacks that run in one turn of the event loop, at most. */
@@ -216,7 +217,11 @@ export class Driver {
     list.count--;
     this.#timers[slot] = undefined;
     this.#lists[slot] = undefined;
-    if (slot < this.#contexts.length) this.#contexts[slot] = undefined;
+    if (slot < this.#contexts.length) {
+      // Node calls the hooks later, after those of a callback that runs next.
+      this.#contexts[slot]?.emitDestroy();
+      this.#contexts[slot] = undefined;
+    }
     if (this.#extras.size > 0) {
       this.#extras.get(slot)?.unlisten?.();
       this.#extras.delete(slot);
@@ -405,16 +410,19 @@ export class Driver {
       return;
     }
     const result = call(timer, context, extras.args);
-    if (!(result instanceof Promise)) return;
+    if (!isThenable(result)) return;
     extras.isPending = true;
     const settled = (): void => {
       extras.isPending = false;
       if (!extras.isQueued || !this.has(slot, generation)) return;
       extras.isQueued = false;
-      this.#tick(timer, context, extras, slot, generation);
+      // An error of the callback is an uncaught exception, as in every other tick, and no rejection.
+      queueMicrotask(() => {
+        if (this.has(slot, generation)) this.#tick(timer, context, extras, slot, generation);
+      });
     };
     // `finally` passes a rejection on, so that it stays unhandled, as on the host.
-    void result.finally(settled);
+    void Promise.resolve(result).finally(settled);
   }
 
   #arm(slot: number, whenMs: number): void {
