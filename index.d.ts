@@ -2317,7 +2317,9 @@ declare class RateLimiter {
      */
     penalty(key: string, points?: number): RateLimitResult;
     /**
-     * Gives spent points of a key back, at most those that it spent.
+     * Gives spent points of a key back, at most those that it spent. With `sliding-window` the oldest costs are given
+     * back. Points that are given back later than they were spent may belong to costs that count no longer: then as many
+     * later ones are lost, and a window can admit more than the limit.
      * @param key as in `take()`
      * @param points 1 to 2^30
      * @returns as `penalty()`

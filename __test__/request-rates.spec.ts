@@ -255,6 +255,33 @@ describe('rates of requests', () => {
     },
   );
 
+  it('hide no failure behind answers that come late', () => {
+    const { rates, clock } = fetcher({
+      perIp: { limit: 5, windowMs: 60_000, algorithm: 'sliding-window' },
+      skipSuccessful: true,
+    });
+    const asked = { request: {}, method: 'POST', url: '/', clientOf: () => '192.0.2.1' };
+    const failed: number[] = [];
+    const guess = (): void => {
+      const outcome = rates.judge(asked)!;
+      if (outcome.refusal !== undefined) return;
+      outcome.settle(401);
+      failed.push(clock.now());
+    };
+    const guesses = (): void => {
+      for (let i = 0; i < 9; i++) guess();
+    };
+    // Logins to an account of one's own, whose answers wait until the guesses are made.
+    const slow = Array.from({ length: 4 }, () => rates.judge(asked)!);
+    clock.advance(30_100);
+    guesses();
+    for (const one of slow) one.settle(200);
+    guesses();
+    clock.advance(39_000);
+    guesses();
+    expect(failed).toEqual(Array.from({ length: 5 }, () => failed[0]));
+  });
+
   it('end the stream of a response that a handshake gets beyond its rate', () => {
     const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 } });
     const ended: number[] = [];

@@ -9,7 +9,7 @@ use super::bound::{NumberFunction, bind, bound_function};
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{Element, InvalidCall, Memory};
 use crate::clock::process_now_ms;
-use crate::limiter::{Answer, Kind, Limiter, Noted, Quota, Reading, Settings};
+use crate::limiter::{Answer, Kind, Limiter, Noted, Quota, Reading, Settings, Spent};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -155,6 +155,18 @@ bound_function!(Reward of Core, c"reward", |core, args| {
     Ok(0.0)
 });
 
+bound_function!(GiveBack of Core, c"giveBack", |core, args| {
+    let spent = Spent {
+        cost: f64::from(args.uint32(1)?),
+        at: args.number(2),
+        whole_at: args.number(3),
+    };
+    let now = now(args, 4);
+    let reading = core.with_key(args, |limiter, key| limiter.give_back(key, spent, now))?;
+    core.write(reading, 0.0)?;
+    Ok(0.0)
+});
+
 bound_function!(Block of Core, c"block", |core, args| {
     let (ms, now) = (f64::from(args.uint32(1)?), now(args, 2));
     core.with_key(args, |limiter, key| limiter.block(key, now + ms, now))?;
@@ -188,7 +200,7 @@ bound_function!(ProcessNow of Core, c"processNowMs", |_core, _args| Ok(process_n
 /// windows, 2 for fixed windows; `numbers` are limit, window in ms, burst and most keys.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost?: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; refusedKeys(rows: Float64Array, nowMs?: number): number; processNowMs(): number }"
+    ts_return_type = "{ share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost?: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; giveBack(key: string | number, cost: number, atMs: number, wholeAtMs: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; refusedKeys(rows: Float64Array, nowMs?: number): number; processNowMs(): number }"
 )]
 pub fn create_limiter<'env>(
     env: &'env Env,
@@ -229,6 +241,7 @@ pub fn create_limiter<'env>(
     bind::<Take>(env, &object, &core)?;
     bind::<Peek>(env, &object, &core)?;
     bind::<Penalty>(env, &object, &core)?;
+    bind::<GiveBack>(env, &object, &core)?;
     bind::<Reward>(env, &object, &core)?;
     bind::<Block>(env, &object, &core)?;
     bind::<Reset>(env, &object, &core)?;

@@ -31,6 +31,17 @@ pub struct Answer {
     pub retry_after_ms: f64,
 }
 
+/// A cost that was admitted and is given back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spent {
+    /// The cost.
+    pub cost: f64,
+    /// Time of its admission, ms.
+    pub at: f64,
+    /// Time at which its key would have had its whole limit again, as the admission told it, ms.
+    pub whole_at: f64,
+}
+
 /// The state of one key that is blocked until a time, in the states of all algorithms.
 pub(super) fn blocked(until: f64, now: f64) -> Reading {
     Reading {
@@ -58,8 +69,11 @@ pub(super) trait Algorithm: Copy {
     /// Spends `points`, whether they conform or not. Changes no blocked key.
     fn charge(&self, state: &mut Self::State, points: f64, now: f64);
 
-    /// Gives spent `points` back. Changes no blocked key.
+    /// Gives spent `points` back, whenever they were spent. Changes no blocked key.
     fn refund(&self, state: &mut Self::State, points: f64, now: f64);
+
+    /// Gives one admitted cost back, as far as it still counts. Changes no blocked key.
+    fn give_back(&self, state: &mut Self::State, spent: Spent, now: f64);
 
     /// Returns the state of a key that is refused until `until`, and begins anew then.
     fn block(&self, until: f64) -> Self::State;

@@ -1,6 +1,6 @@
 //! Fixed windows: a count for each key, from its first cost to the end of the window.
 
-use super::algorithm::{Algorithm, Quota, Reading, blocked};
+use super::algorithm::{Algorithm, Quota, Reading, Spent, blocked};
 
 /// Count of a blocked key.
 const BLOCKED: u32 = u32::MAX;
@@ -49,14 +49,13 @@ impl Algorithm for FixedWindow {
     }
 
     fn take(&self, state: &mut Window, cost: f64, now: f64) -> Result<(), f64> {
+        if cost > self.limit {
+            return Err(f64::INFINITY);
+        }
         let window = self.current(*state, now);
         let used = f64::from(window.used) + cost;
         if window.used == BLOCKED || used > self.limit {
-            return Err(if window.used != BLOCKED && cost > self.limit {
-                f64::INFINITY
-            } else {
-                window.ends_at - now
-            });
+            return Err(window.ends_at - now);
         }
         *state = Window {
             used: used as u32,
@@ -83,6 +82,13 @@ impl Algorithm for FixedWindow {
             } else {
                 Window { used, ..window }
             };
+        }
+    }
+
+    /// A cost of an earlier window is over.
+    fn give_back(&self, state: &mut Window, spent: Spent, now: f64) {
+        if now < state.ends_at && spent.at + self.window_ms >= state.ends_at {
+            self.refund(state, spent.cost, now);
         }
     }
 

@@ -10,7 +10,7 @@
 //! states of a rate of up to 2^20 per ms wrap around after 100 years, those of 2^30 per ms after 74
 //! days: a key that was idle for so long and was not dropped may be refused then.
 
-use super::algorithm::{Algorithm, Quota, Reading};
+use super::algorithm::{Algorithm, Quota, Reading, Spent};
 
 /// Longest time by which the arrival time of a key may lie ahead, beyond its burst, ms.
 const AHEAD_MAX_MS: u64 = 1 << 30;
@@ -123,11 +123,11 @@ impl Algorithm for Gcra {
     }
 
     fn take(&self, state: &mut u64, cost: f64, now: f64) -> Result<(), f64> {
-        let clock = self.clock(now);
-        let ahead = self.ahead(*state, clock).map_err(|left| self.ms(left))?;
         if cost > self.most {
             return Err(f64::INFINITY);
         }
+        let clock = self.clock(now);
+        let ahead = self.ahead(*state, clock).map_err(|left| self.ms(left))?;
         let next = ahead + cost as i64 as u64 * self.interval;
         if next > self.burst && next - self.burst > self.rounding(now) {
             return Err(self.ms(next - self.burst));
@@ -149,6 +149,20 @@ impl Algorithm for Gcra {
         let clock = self.clock(now);
         if let Ok(ahead) = self.ahead(*state, clock) {
             let units = (points as u64).saturating_mul(self.interval);
+            *state = clock.wrapping_add(ahead.saturating_sub(units));
+        }
+    }
+
+    /// No more is given back than the time that the key had still to wait by then for its whole limit: what has come back by
+    /// itself may have been spent again.
+    fn give_back(&self, state: &mut u64, spent: Spent, now: f64) {
+        let clock = self.clock(now);
+        if let Ok(ahead) = self.ahead(*state, clock) {
+            let left = (spent.whole_at - now) * self.per_ms as i64 as f64;
+            // Times near 2^40 are known to a thousand units.
+            let slack = spent.whole_at.abs() * f64::EPSILON * self.per_ms as i64 as f64 + 2.0;
+            let left = if left > 0.0 { (left + slack) as u64 } else { 0 };
+            let units = (spent.cost as u64).saturating_mul(self.interval).min(left);
             *state = clock.wrapping_add(ahead.saturating_sub(units));
         }
     }

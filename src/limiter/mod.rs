@@ -16,7 +16,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use algorithm::{Answer, Quota, Reading};
+pub use algorithm::{Answer, Quota, Reading, Spent};
 pub use event_count::{EventCount, Events};
 pub use rate_limiter::{Counts, Kind, Limiter, Settings, Taken};
 pub use refused_keys::{Noted, REFUSED_KEYS, RefusedKey};

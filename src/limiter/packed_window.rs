@@ -4,7 +4,7 @@
 //! wide as the limit needs. The other bits hold the low bits of the number of the newest part. Each
 //! call unpacks the state, and leaves the arithmetic to [`SlidingWindow`].
 
-use super::algorithm::{Algorithm, Quota, Reading};
+use super::algorithm::{Algorithm, Quota, Reading, Spent};
 use super::sliding_window::{KEPT, PARTS, Parts, SlidingWindow};
 
 /// Least width of a count: seven of them hold the end of a block.
@@ -145,6 +145,12 @@ impl Algorithm for PackedWindow {
         });
     }
 
+    fn give_back(&self, state: &mut PackedParts, spent: Spent, now: f64) {
+        self.change(state, now, |window, parts| {
+            window.give_back(parts, spent, now)
+        });
+    }
+
     fn block(&self, until: f64) -> PackedParts {
         self.pack(&Parts::blocked(until))
     }
@@ -197,7 +203,8 @@ mod tests {
         // In the last place the highest count would stand for a blocked key.
         window.charge(&mut state, 1e9, 15_500.0);
         assert_eq!(window.take(&mut state, 1.0, 15_500.0), Err(7500.0));
-        window.refund(&mut state, 1020.0, 15_500.0);
+        // Three of them are the older costs.
+        window.refund(&mut state, 1023.0, 15_500.0);
         assert_eq!(window.take(&mut state, 2.0, 16_000.0), Err(7000.0));
         assert_eq!(window.take(&mut state, 1.0, 16_000.0), Ok(()));
     }
@@ -245,6 +252,11 @@ mod tests {
                 match kind {
                     0 => { wide.charge(&mut state, cost, now); packed.charge(&mut small, cost, now); }
                     1 => { wide.refund(&mut state, cost, now); packed.refund(&mut small, cost, now); }
+                    7 => {
+                        let spent = Spent { cost, at: (now - f64::from(gap)).max(0.0), whole_at: now };
+                        wide.give_back(&mut state, spent, now);
+                        packed.give_back(&mut small, spent, now);
+                    }
                     2 if gap > 15_000 => {
                         state = wide.block(now + f64::from(gap));
                         small = packed.block(now + f64::from(gap));

@@ -1,7 +1,7 @@
 //! A limiter of one thread, or of all threads that open its name.
 
 use super::algorithm::Algorithm;
-use super::algorithm::{Answer, Quota, Reading};
+use super::algorithm::{Answer, Quota, Reading, Spent};
 use super::fixed_window::FixedWindow;
 use super::gcra::Gcra;
 use super::key::{KeyHash, Secret};
@@ -223,6 +223,14 @@ impl Limiter {
         self.with(
             key,
             |tables, key| each!(tables, table => table.refund(key, points, now)),
+        )
+    }
+
+    /// Gives one admitted cost of a key back, as far as it still counts.
+    pub fn give_back(&mut self, key: &[u16], spent: Spent, now: f64) -> Reading {
+        self.with(
+            key,
+            |tables, key| each!(tables, table => table.give_back(key, spent, now)),
         )
     }
 

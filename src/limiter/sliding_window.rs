@@ -3,7 +3,7 @@
 //! So no window of the given length holds more than the limit, wherever it begins. The price is that
 //! a cost is given back late, by at most one part.
 
-use super::algorithm::{Algorithm, Quota, Reading, blocked};
+use super::algorithm::{Algorithm, Quota, Reading, Spent, blocked};
 
 /// Parts of a window.
 pub(super) const PARTS: u64 = 7;
@@ -56,6 +56,16 @@ impl Parts {
     /// Returns the cost in all parts.
     pub(super) fn sum(&self) -> f64 {
         self.used.iter().map(|used| f64::from(*used)).sum()
+    }
+
+    /// Takes points out of parts, of each what it has, in the order of `numbers`.
+    fn give_back(&mut self, points: u32, numbers: impl Iterator<Item = u64>) {
+        let mut left = points;
+        for part in numbers {
+            let given = left.min(self.get(part));
+            *self.at(part) -= given;
+            left -= given;
+        }
     }
 
     /// Numbers of the parts, the oldest first.
@@ -134,6 +144,9 @@ impl Algorithm for SlidingWindow {
     }
 
     fn take(&self, state: &mut Parts, cost: f64, now: f64) -> Result<(), f64> {
+        if cost > self.limit {
+            return Err(f64::INFINITY);
+        }
         let mut parts = self.current(state, now).map_err(|until| until - now)?;
         if parts.sum() + cost > self.limit {
             return Err(self.conforms_at(&parts, cost) - now);
@@ -152,19 +165,23 @@ impl Algorithm for SlidingWindow {
         }
     }
 
+    /// The oldest costs are given back: the others count for longer, so that whatever is left counts in no window that it
+    /// is not in.
     fn refund(&self, state: &mut Parts, points: f64, now: f64) {
         if let Ok(mut parts) = self.current(state, now) {
-            let mut left = points as u32;
-            // The part of `now` first: it holds the cost that is taken back at the same time.
-            let here = self.part_of(now).min(parts.newest);
-            for part in std::iter::once(here).chain(parts.numbers().rev()) {
-                if part + KEPT <= parts.newest {
-                    continue;
-                }
-                let given = left.min(parts.get(part));
-                *parts.at(part) -= given;
-                left -= given;
-            }
+            let numbers = parts.numbers();
+            parts.give_back(points as u32, numbers);
+            *state = parts;
+        }
+    }
+
+    /// The cost is given back to the part in which it was spent. If others have had it back from there, older parts
+    /// give it.
+    fn give_back(&self, state: &mut Parts, spent: Spent, now: f64) {
+        if let Ok(mut parts) = self.current(state, now) {
+            let part = self.part_of(spent.at);
+            let numbers = parts.numbers().rev().filter(|number| *number <= part);
+            parts.give_back(spent.cost as u32, numbers);
             *state = parts;
         }
     }

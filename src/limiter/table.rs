@@ -16,7 +16,7 @@
 //! attacker with fresh keys mostly replaces its own. Forgetting the least recently used key would let an attacker push its own
 //! exhausted keys out by fresh ones.
 
-use super::algorithm::{Algorithm, Answer, Reading};
+use super::algorithm::{Algorithm, Answer, Reading, Spent};
 use super::key::KeyHash;
 
 /// No cell. The place of a cell is its index plus one.
@@ -101,6 +101,12 @@ impl<A: Algorithm> Table<A> {
     pub(super) fn refund(&mut self, key: KeyHash, points: f64, now: f64) -> Reading {
         let algorithm = self.algorithm;
         self.change(key, now, |state| algorithm.refund(state, points, now))
+    }
+
+    /// Gives one admitted cost of a key back, as far as it still counts.
+    pub(super) fn give_back(&mut self, key: KeyHash, spent: Spent, now: f64) -> Reading {
+        let algorithm = self.algorithm;
+        self.change(key, now, |state| algorithm.give_back(state, spent, now))
     }
 
     /// Refuses a key until `until`.

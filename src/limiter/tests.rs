@@ -1,6 +1,6 @@
 //! Each algorithm against a naive model, with random arrivals.
 
-use super::{Kind, Limiter, Quota, Settings};
+use super::{Kind, Limiter, Quota, Settings, Spent};
 use crate::error::Error;
 use proptest::prelude::*;
 
@@ -150,7 +150,7 @@ proptest! {
 
     /// A cost that is taken and given back at the same time leaves no trace.
     #[test]
-    fn a_reward_takes_a_cost_back(
+    fn a_cost_that_is_given_back_at_once_leaves_no_trace(
         steps in proptest::collection::vec((0u32..700, 1u32..4, any::<bool>()), 1..200),
         limit in 1u32..20, window in 1u32..3000, kind in 0u8..3,
     ) {
@@ -162,13 +162,143 @@ proptest! {
             let cost = f64::from(cost);
             let [one, two] = &mut limiters;
             if is_undone {
-                if one.take(&[1], cost, now).answer.admitted {
-                    one.reward(&[1], cost, now);
+                let answer = one.take(&[1], cost, now).answer;
+                if answer.admitted {
+                    let whole_at = now + answer.reading.reset_ms;
+                    one.give_back(&[1], Spent { cost, at: now, whole_at }, now);
                 }
             } else {
                 prop_assert_eq!(one.take(&[1], cost, now).answer, two.take(&[1], cost, now).answer);
             }
         }
+    }
+}
+
+/// Costs of one key, of which some are given back later, as the requests that answer well are.
+struct Kept {
+    limiter: Limiter,
+    /// Costs that may still be given back, and the times of those that never are.
+    open: Vec<Spent>,
+    kept: Vec<f64>,
+}
+
+impl Kept {
+    fn new(kind: Kind, limit: u32, window: u32) -> Self {
+        Self {
+            limiter: Limiter::new(&settings(kind, limit, window, limit)),
+            open: Vec::new(),
+            kept: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, is_kept: bool, now: f64) {
+        let answer = self.limiter.take(&[1], 1.0, now).answer;
+        if !answer.admitted {
+            return;
+        }
+        if is_kept {
+            self.kept.push(now);
+        } else {
+            let whole_at = now + answer.reading.reset_ms;
+            self.open.push(Spent {
+                cost: 1.0,
+                at: now,
+                whole_at,
+            });
+        }
+    }
+
+    /// Most costs that are never given back, in any window.
+    fn most(&self, window: u32) -> usize {
+        let within = |from: f64| {
+            let until = from + f64::from(window);
+            self.kept
+                .iter()
+                .filter(|at| (from..until).contains(*at))
+                .count()
+        };
+        self.kept
+            .iter()
+            .map(|from| within(*from))
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+proptest! {
+    /// What is given back, and when, lets no more through than each algorithm's documented worst case.
+    #[test]
+    fn costs_given_back_late_keep_the_bounds(
+        steps in proptest::collection::vec((0u32..12, any::<u8>(), 0u32..600), 1..400),
+        limit in 1u32..8, window in 7u32..2000, kind in 0u8..3,
+    ) {
+        let (kind, bound) = [
+            (Kind::SlidingWindow, limit),
+            (Kind::FixedWindow, 2 * limit - 1),
+            (Kind::Gcra, 3 * limit - 1),
+        ][usize::from(kind)];
+        let mut kept = Kept::new(kind, limit, window);
+        let mut now = 1_764_400_000_000.0;
+        for (step, number, gap) in steps {
+            match step {
+                0..4 => kept.take(true, now),
+                4..7 => kept.take(false, now),
+                7..10 if !kept.open.is_empty() => {
+                    let spent = kept.open.swap_remove(usize::from(number) % kept.open.len());
+                    kept.limiter.give_back(&[1], spent, now);
+                }
+                _ => now += f64::from(gap),
+            }
+        }
+        prop_assert!(kept.most(window) <= bound as usize, "{} of {bound}", kept.most(window));
+    }
+
+    /// A reward gives back the oldest costs: whatever was spent since counts for its whole window.
+    #[test]
+    fn a_late_reward_forgets_no_later_cost(held in 1u32..5, limit in 5u32..8, gap in 1u32..5999) {
+        let mut limiter = Limiter::new(&settings(Kind::SlidingWindow, limit, 7000, limit));
+        for _ in 0..held {
+            limiter.take(&[1], 1.0, 0.0);
+        }
+        let later = f64::from(gap);
+        let mut admitted = 0;
+        while limiter.take(&[1], 1.0, later).answer.admitted {
+            admitted += 1;
+        }
+        prop_assert_eq!(admitted, limit - held);
+        limiter.reward(&[1], f64::from(held), later);
+        while limiter.take(&[1], 1.0, 6999.0).answer.admitted {
+            admitted += 1;
+        }
+        prop_assert_eq!(admitted, limit);
+    }
+}
+
+#[test]
+fn a_cost_above_the_limit_is_never_admitted_also_of_a_blocked_key() {
+    for kind in [Kind::Gcra, Kind::SlidingWindow, Kind::FixedWindow] {
+        let mut limiter = Limiter::new(&settings(kind, 2, 1000, 2));
+        limiter.block(&[1], 5000.0, 0.0);
+        assert_eq!(limiter.peek(&[1], 2.0, 0.0).retry_after_ms, 5000.0);
+        assert_eq!(limiter.peek(&[1], 3.0, 0.0).retry_after_ms, f64::INFINITY);
+    }
+}
+
+#[test]
+fn a_cost_that_has_come_back_by_itself_is_not_given_back() {
+    for kind in [Kind::Gcra, Kind::SlidingWindow, Kind::FixedWindow] {
+        let mut limiter = Limiter::new(&settings(kind, 2, 1000, 2));
+        let first = limiter.take(&[1], 1.0, 0.0).answer;
+        let whole_at = first.reading.reset_ms;
+        // Beyond the last part of a sliding window, which counts a seventh longer.
+        assert!(limiter.take(&[1], 2.0, 1200.0).answer.admitted);
+        let spent = Spent {
+            cost: 1.0,
+            at: 0.0,
+            whole_at,
+        };
+        limiter.give_back(&[1], spent, 1200.0);
+        assert!(!limiter.take(&[1], 1.0, 1200.0).answer.admitted);
     }
 }
 

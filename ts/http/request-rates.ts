@@ -117,8 +117,8 @@ export interface LabelledLimiter {
 /** A cost that a request has spent, and may get back. */
 interface Taken extends MetLimit {
   readonly key: string;
-  /** Time of `limiter.fixedNow()` at which the cost has come back by itself; 0 if nothing gives it back. */
-  readonly until: number;
+  /** Time of the admission; NaN where nothing gives the cost back. */
+  readonly atMs: number;
 }
 
 /** A request on its way through the limits. */
@@ -175,8 +175,8 @@ export class RatedOutcome {
     if (this.isSettled) return;
     this.isSettled = true;
     if ((status < 400 ? this.skips.skipSuccessful : this.skips.skipFailed) !== true) return;
-    for (const { limit, key, until } of this.taken)
-      if (limit.limiter.fixedNow() < until) limit.limiter.reward(key, this.cost);
+    for (const { limit, key, result, atMs } of this.taken)
+      limit.limiter.giveBack(key, this.cost, atMs, atMs + result.resetMs);
   }
 
   /** Returns the fields that this outcome writes, as they are; `undefined` if it writes none. */
@@ -376,13 +376,14 @@ export class RequestRateLimiter {
   #take(limit: RequestLimit, key: string, asking: Asking): RatedOutcome | undefined {
     const { asked, cost, givesBack, taken } = asking;
     const { limiter } = limit;
-    const result = limiter.take(key, cost);
+    const now = givesBack ? limiter.fixedNow() : limiter.now();
+    const result = limiter.takeAt(key, cost, now);
     if (result.success) {
       taken.push({
         limit,
         key,
         result,
-        until: givesBack ? limiter.fixedNow() + result.resetMs : 0,
+        atMs: now,
       });
       return undefined;
     }

@@ -191,7 +191,9 @@ export class RateLimiter {
   }
 
   /**
-   * Gives spent points of a key back, at most those that it spent.
+   * Gives spent points of a key back, at most those that it spent. With `sliding-window` the oldest costs are given
+   * back. Points that are given back later than they were spent may belong to costs that count no longer: then as many
+   * later ones are lost, and a window can admit more than the limit.
    * @param key as in `take()`
    * @param points 1 to 2^30
    * @returns as `penalty()`
@@ -199,7 +201,7 @@ export class RateLimiter {
    */
   reward(key: string, points = 1): RateLimitResult {
     const now = this.now();
-    this.rewardAt(key, checkedCost('points', points), now);
+    this.#native.reward(this.#encoded(key), checkedCost('points', points), now);
     return this.peekAt(key, 1, now);
   }
 
@@ -209,13 +211,18 @@ export class RateLimiter {
    * @internal
    */
   undo(key: string, cost: number, now: number): void {
-    this.rewardAt(key, cost, now);
+    this.giveBack(key, cost, now, Infinity, now);
     this.#admitted--;
   }
 
-  /** Gives points back that were spent at a time of `now()`. @internal */
-  rewardAt(key: string, points: number, now: number): void {
-    this.#native.reward(this.#encoded(key), points, now);
+  /**
+   * Gives an admitted cost back, as far as it still counts. Times are those of `fixedNow()`.
+   * @param atMs time of its admission
+   * @param wholeAtMs time at which the key would have had its whole limit again, by the result of the admission
+   * @internal
+   */
+  giveBack(key: string, cost: number, atMs: number, wholeAtMs: number, now = this.now()): void {
+    this.#native.giveBack(this.#encoded(key), cost, atMs, wholeAtMs, now);
   }
 
   /**
