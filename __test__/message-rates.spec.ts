@@ -47,6 +47,23 @@ function open(manager: ConnectionManager<FakeSocket>, ip: string, user?: string)
 const outcomes = (...connections: readonly Connection[]): string[] =>
   connections.map((connection) => connection.received(1));
 
+it('messages that come exactly at their rate for hours are all admitted', () => {
+  clock.advance(1e9);
+  using manager = managerOf({
+    messageRate: { limit: 3, windowMs: 1000, action: 'drop' },
+    byteRate: { limit: 7, windowMs: 1000, action: 'drop' },
+    messageRatePerUser: { limit: 3, windowMs: 1000, action: 'drop' },
+    messageRatePerIp: { limit: 3, windowMs: 1000, action: 'drop' },
+  });
+  const connection = open(manager, '192.0.2.1', 'ann');
+  const refused: number[] = [];
+  for (let second = 0; second < 20_000; second++) {
+    if ([2, 3, 2].some((bytes) => connection.received(bytes) !== 'ok')) refused.push(second);
+    clock.advance(1000);
+  }
+  expect(refused).toEqual([]);
+});
+
 describe('a message rate per user', () => {
   it('counts all connections of a user together, and no client without a user', () => {
     const hook = vi.fn();

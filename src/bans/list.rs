@@ -58,10 +58,9 @@ impl BanList {
     /// an unknown one, and that of the machine itself.
     #[must_use]
     pub fn network(&self, address: Address) -> Option<Address> {
-        let is_loopback = match address.ip()? {
-            IpAddr::V4(v4) => v4.is_loopback(),
-            IpAddr::V6(v6) => v6.is_loopback(),
-        };
+        // An address of a translator counts as the IPv4 address inside of it.
+        let v4 = address.v4().map(|bits| IpAddr::V4(bits.into()));
+        let is_loopback = v4.or(address.ip())?.is_loopback();
         let network = address.network(self.0.settings.prefix_bits);
         (!is_loopback && network != Address::UNKNOWN).then_some(network)
     }

@@ -280,6 +280,7 @@ fn the_machine_itself_and_unknown_addresses_are_never_banned() {
         "127.9.9.9",
         "::1",
         "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1",
         "unix",
         "",
         "x",

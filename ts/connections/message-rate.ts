@@ -64,8 +64,11 @@ const OF: Readonly<Record<ExceededRate, keyof CheckedMessageRates>> = {
   ip_message_rate: 'perIp',
 };
 
-/** Cost of rounding in sums of intervals, ms: no event is refused for it. */
-const ROUNDING_MS = 1e-6;
+/**
+ * Returns the time by which sums of intervals may be wrong, ms, for a cost that takes `ms`; see `Rate::tolerance_ms` of
+ * the core.
+ */
+const roundingOf = (ms: number): number => Math.min(0.125, Math.max(1e-6, ms / 1024));
 
 /** Limits the messages and bytes of every connection of a manager. @internal */
 export class MessageRateLimiter {
@@ -159,6 +162,7 @@ export class MessageRateLimiter {
 function conforms(rate: Rate | undefined, arrival: number, cost: number, now: number): boolean {
   return (
     rate === undefined ||
-    Math.max(arrival, now) + (cost - rate.burst) * rate.intervalMs <= now + ROUNDING_MS
+    Math.max(arrival, now) + (cost - rate.burst) * rate.intervalMs <=
+      now + roundingOf(cost * rate.intervalMs)
   );
 }
