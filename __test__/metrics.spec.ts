@@ -500,6 +500,44 @@ describe('connections', () => {
     expect(metrics.generateReport().metrics.connectionCount).toBe(1);
     manager.cleanup();
   });
+
+  test('of managers with one name count once, and so do their bans', async () => {
+    const { timers, clock } = fixture();
+    const options = { name: 'metrics front', banAfter: 3 };
+    const make = (): ConnectionManager => new ConnectionManager({}, timers, options);
+    const [one, two, other] = [make(), make(), new ConnectionManager({}, timers, { banAfter: 3 })];
+    one.ban('192.0.2.9', 1000);
+    const metrics = new ProductionMetrics({ timers, connections: [one, two, other] });
+    const figures = async (): Promise<unknown[]> => {
+      const text = await metrics.toPrometheus();
+      const of = (name: string): number =>
+        Number(new RegExp(`^portcullis_${name} (\\d+)$`, 'm').exec(text)?.[1]);
+      const counts = [of('connections'), of('bans_total'), of('ban_failures_total')];
+      return [metrics.generateReport().metrics.connectionCount, ...counts, of('banned_addresses')];
+    };
+    one.reserve('192.0.2.1');
+    other.reserve('192.0.2.1');
+    two.ban('192.0.2.2', 1000);
+    one.failed('192.0.2.3');
+    other.ban('192.0.2.2', 1000);
+    // The ban before they were attached is none of the total, but still active.
+    expect(await figures()).toEqual([2, 2, 2, 1, 3]);
+    metrics.detach(one);
+    expect(await figures()).toEqual([2, 2, 2, 1, 3]);
+    two.ban('192.0.2.4', 1000);
+    metrics.detach(two);
+    expect(await figures()).toEqual([1, 1, 3, 1, 1]);
+    metrics.attach(two);
+    expect(await figures()).toEqual([2, 2, 3, 1, 4]);
+    // The seats of a closed manager are free; its index goes on with the others of the name.
+    metrics.attach(one);
+    one.close();
+    two.reserve('192.0.2.1');
+    two.reserve('192.0.2.1');
+    clock.advance(2000);
+    expect(await figures()).toEqual([3, 3, 3, 1, 0]);
+    metrics.close();
+  });
 });
 
 describe('the end', () => {

@@ -12,7 +12,8 @@ import type { Template } from './instrument-registry.js';
 import { areMet } from './health-score.js';
 import { type ExpositionContent, LAYOUT, type Ledger } from './ledger.js';
 import type { LimiterFigures } from './limiters.js';
-import type { BanCounts } from './sources.js';
+import type { BanCounts } from './ban-lists.js';
+import { nameLabel } from './routes.js';
 
 /** Options of the text exposition. */
 export interface ExpositionOptions {

@@ -300,8 +300,8 @@ export class ProductionMetrics {
   }
 
   /**
-   * Counts a manager's connections, messages, refusals and users from now on. Repeated calls have
-   * no effect.
+   * Counts a manager's connections, messages, refusals, bans and users from now on; connections and bans of
+   * managers with one name count once. Repeated calls have no effect.
    * @param manager the manager to add
    * @throws ERR_INVALID_ARG_TYPE unless it is a `ConnectionManager`
    */
@@ -310,7 +310,7 @@ export class ProductionMetrics {
   }
 
   /**
-   * Undoes `attach`: the manager's connections leave the figures at once; its messages and refusals
+   * Undoes `attach`: the manager's connections leave the figures at once; its messages, refusals and bans
    * so far stay counted.
    * @param manager the manager to remove; unknown ones are ignored
    */

@@ -468,7 +468,13 @@ export class ResourceMonitor {
 
   #connections(): number {
     let sum = 0;
-    for (const manager of this.#managers) sum += manager.total;
+    const named = new Map<string, number>();
+    for (const { total, indexName } of this.#managers) {
+      if (indexName === undefined) sum += total;
+      // A closed manager tells 0, while others of its name go on.
+      else named.set(indexName, Math.max(named.get(indexName) ?? 0, total));
+    }
+    for (const total of named.values()) sum += total;
     return sum;
   }
 
