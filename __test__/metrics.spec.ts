@@ -626,11 +626,53 @@ describe('routes', () => {
     for (let i = 0; i < 1_000_000; i++) metrics.recordRequest(1, { route: `/${i}`, method: 'GET' });
     for (let i = 0; i < 1000; i++) metrics.recordRequest(1, { route: `${long}${i}` });
     const snapshot = metrics.snapshot();
-    expect(snapshot.routesKnown).toBe(101);
-    expect(snapshot.routesOverflowed).toBe(1_001_000 - 99);
-    expect(snapshot.routes[0]).toMatchObject({ route: 'other', total: 1_001_000 - 99 });
+    // A hundred, the one that the others share, and that of requests without a route.
+    expect(snapshot.routesKnown).toBe(102);
+    expect(snapshot.routesOverflowed).toBe(1_001_000 - 100);
+    expect(snapshot.routes[0]).toMatchObject({ route: 'other', total: 1_001_000 - 100 });
     expect(snapshot.findings.map(({ id }) => id)).toContain('routes_overflow');
     expect(process.memoryUsage().rss - before).toBeLessThan(200 * 2 ** 20);
+  });
+
+  test('are as many as the limit, which requests without a route do not count for', () => {
+    const { metrics } = fixture({ maxRoutes: 1 });
+    for (const method of ['GET', 'POST', 'BREW']) metrics.recordRequest(1, { method });
+    for (const route of ['/a', '/b', '/a', '/c']) metrics.recordRequest(1, { route });
+    const { routes, routesOverflowed } = metrics.snapshot();
+    const totals = routes.map(({ route, method, total }) => `${method} ${route} ${total}`);
+    expect(totals.toSorted()).toEqual([' /a 2', ' other 2', 'GET  1', 'POST  1', '_OTHER  1']);
+    expect(routesOverflowed).toBe(2);
+  });
+
+  test.each([
+    ['before', ['other', '/a', '/b', '/c', 'other']],
+    ['after', ['/a', '/b', '/c', 'other', 'other']],
+  ])('named `other` share its row, if the name comes %s the limit', async (_, names) => {
+    const { metrics } = fixture({ maxRoutes: 2 });
+    for (const route of names) metrics.recordRequest(1, { route });
+    const text = await metrics.toPrometheus({ naming: 'otel' });
+    const series = text.split('\n').filter((line) => /_seconds_count\{.*"other"/.test(line));
+    expect(series).toHaveLength(1);
+    const rows = metrics.snapshot().routes.filter(({ route }) => route === 'other');
+    expect(rows).toMatchObject([{ method: '', total: names[0] === 'other' ? 4 : 3 }]);
+  });
+
+  test('of a refused record take no row', () => {
+    const { metrics } = fixture({ maxRoutes: 2 });
+    const wrong = [
+      { status: 99 },
+      { status: '200' },
+      { error: null },
+      { error: '' },
+      { method: 5 },
+    ];
+    for (const [at, details] of wrong.entries()) {
+      const route = `/${at}`;
+      expect(() => metrics.recordRequest(1, { route, ...details } as never)).toThrow();
+      expect(() => metrics.startRequest().end({ route, ...details } as never)).toThrow();
+    }
+    for (const route of ['/a', '/b']) metrics.recordRequest(1, { route });
+    expect(metrics.snapshot()).toMatchObject({ routesOverflowed: 0, routesKnown: 3 });
   });
 });
 
@@ -704,7 +746,21 @@ describe('bad input', () => {
       ),
       [() => metrics.recordRequest(1, { route: 5 as never }), 'ERR_INVALID_ARG_TYPE', 'route'],
       [() => metrics.recordRequest(1, { method: {} as never }), 'ERR_INVALID_ARG_TYPE', 'method'],
-      [() => metrics.recordRequest(1, { error: '' }), 'ERR_INVALID_ARG_TYPE', 'error'],
+      ...['', null, 0, 5, Number.NaN, {}].map(
+        (error) =>
+          [
+            () => metrics.recordRequest(1, { error: error as never }),
+            'ERR_INVALID_ARG_TYPE',
+            'error',
+          ] as const,
+      ),
+      ...[null, 5, 'x'].flatMap((details) =>
+        [
+          () => metrics.recordRequest(1, details as never),
+          () => metrics.startRequest(details as never),
+          () => metrics.startRequest().end(details as never),
+        ].map((call) => [call, 'ERR_INVALID_ARG_TYPE', 'details'] as const),
+      ),
       [() => metrics.recordMessage('sideways' as never, 1), 'ERR_OUT_OF_RANGE', 'direction'],
       [() => metrics.recordMessage('in', -1), 'ERR_OUT_OF_RANGE', 'bytes'],
       [() => metrics.recordMessage('in', Number.NaN), 'ERR_OUT_OF_RANGE', 'bytes'],
