@@ -1220,6 +1220,21 @@ describe('rate limiters in the exposition', () => {
     });
   });
 
+  test('have one series where their labels differ in control characters only', async () => {
+    const { clock, metrics } = fixture();
+    for (const label of ['a\tb', 'a\nb', 'a\rb', 'a b', 'c\u0000d', 'c\u0001d', 'c?d']) {
+      const limiter = new RateLimiter({ limit: 1, windowMs: 1000, clock });
+      limiter.take('a');
+      metrics.attachLimiter(limiter, label);
+    }
+    const text = await metrics.toPrometheus();
+    const series = text.split('\n').filter((line) => line.startsWith('portcullis_limiter_keys{'));
+    expect(series).toEqual([
+      'portcullis_limiter_keys{limiter="a b"} 4',
+      'portcullis_limiter_keys{limiter="c?d"} 3',
+    ]);
+  });
+
   test('count the keys of one name once, and take the label of the name', async () => {
     const { clock, metrics } = fixture();
     const options = { limit: 1, windowMs: 1000, name: 'metrics-shared', maxKeys: 16, clock };

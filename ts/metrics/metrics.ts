@@ -324,8 +324,8 @@ export class ProductionMetrics {
    * and `requests.user`, and those of single routes of Elysia, by their name or the route. Limiters with one label
    * are added up. Repeated calls have no effect.
    * @param limiter the limiter to add
-   * @param label value of the label `limiter`: 1 to 128 characters. Default: the limiter's name. From
-   *   the hundredth label on, all share `other`
+   * @param label value of the label `limiter`: 1 to 128 characters; tabs and line ends become spaces,
+   *   other control characters `?`. Default: the limiter's name. From the hundredth label on, all share `other`
    * @throws ERR_INVALID_ARG_TYPE, also without a label for a limiter without a name; ERR_OUT_OF_RANGE
    * @example
    * metrics.attachLimiter(logins, 'logins');
