@@ -789,6 +789,20 @@ describe('bad input', () => {
         'ERR_UNKNOWN_OPTION',
         'targets.maxResponseTimes',
       ],
+      ...[1e308, 5e-324].map(
+        (maxMemoryUsage) =>
+          [
+            () => new ProductionMetrics({ targets: { maxMemoryUsage } }),
+            'ERR_OUT_OF_RANGE',
+            'targets.maxMemoryUsage',
+          ] as const,
+      ),
+      // Such weights would sum up to Infinity.
+      [
+        () => new ProductionMetrics({ weights: { errors: 1e308 } }),
+        'ERR_OUT_OF_RANGE',
+        'weights.errors',
+      ],
       [
         () => new ProductionMetrics({ weights: { errors: -1 } }),
         'ERR_OUT_OF_RANGE',
