@@ -126,7 +126,7 @@ export class ProductionMetrics {
     this.#settings = settings;
     if (settings.timers === undefined) this.#ownTimers = new TimerManager({ name: 'metrics' });
     this.#timers = settings.timers ?? this.#ownTimers!;
-    this.#merged = new MergedRegistries(this.#timers);
+    this.#merged = new MergedRegistries(this.#timers.driver.clock);
     const { maxResponseTime } = settings.targets;
     this.#ledger = new Ledger(this.#timers.driver.now(), maxResponseTime, settings.maxRoutes);
     this.#traffic = this.#ledger.traffic;
