@@ -650,7 +650,12 @@ describe('a builder', () => {
     const conflict = 'ERR_LIMITS_CONFLICT name 0 0';
     const failure = 'MINE  0 0';
     expect(out.split('\n')).toEqual([
-      ...[conflict, conflict, conflict, failure, failure, failure],
+      conflict,
+      conflict,
+      conflict,
+      failure,
+      failure,
+      failure,
       'built 1',
       'closed once',
     ]);
