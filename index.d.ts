@@ -1164,6 +1164,8 @@ type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: 
 interface CountsConnections {
     /** Open connections and leases. */
     readonly total: number;
+    /** Name of what is counted: of objects with one name, the greatest total counts. Default: each counts. */
+    readonly indexName?: string | undefined;
 }
 /** Options of a monitor. */
 interface ResourceMonitorOptions {
@@ -1178,8 +1180,8 @@ interface ResourceMonitorOptions {
      */
     readonly name?: string | undefined;
     /**
-     * Connection managers to count. A manager with the option `monitor` adds itself. Managers with
-     * one `name` share their count: pass one of them. Default: none.
+     * Connection managers to count. A manager with the option `monitor` adds itself. The connections of
+     * managers with one `name` count once. Default: none.
      */
     readonly connections?: CountsConnections | readonly CountsConnections[] | undefined;
     /** Detection of stalls; `false` turns it off. Default: on. */
@@ -1321,8 +1323,8 @@ declare class ResourceMonitor {
     /** Removes a connection manager from the counted ones; unknown ones are ignored. */
     detach(manager: CountsConnections): void;
     /**
-     * Ends the watch at once. The figures of `getMetrics()`, `isHealthy()` and `state` keep their
-     * last values. May be called again.
+     * Ends the watch at once, and sheds no load any more. The figures of `getMetrics()`, `isHealthy()` and
+     * `state` keep their last values. May be called again.
      */
     close(): void;
     /** Alias of `close()`. */
@@ -2994,7 +2996,8 @@ interface InstrumentOptions {
 /** Options of a histogram. */
 interface HistogramOptions extends InstrumentOptions {
     /**
-     * Upper bounds of the buckets, ascending: 1 to 100 finite numbers. One more bucket is open.
+     * Upper bounds of the buckets, ascending: 1 to 100 finite numbers. One more bucket is open. With a
+     * bound or a value below 0, OpenMetrics forbids a sum: its text then has buckets only.
      * Default: 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5 and 10, as in prom-client.
      */
     readonly buckets?: readonly number[] | undefined;
@@ -3057,8 +3060,8 @@ declare abstract class Instrument<S extends AnySeries> {
      * than a count. Beyond `maxSeries`, all others share one series whose labels are all `other`.
      * @param values one value for each label name, in their order, or one object with all of them.
      *   Cut to 200 characters; control characters become `?`
-     * @throws ERR_INVALID_ARG_TYPE for wrong values, ERR_OUT_OF_RANGE for too many, too few or unknown
-     *   names
+     * @throws ERR_INVALID_ARG_TYPE for wrong values, ERR_OUT_OF_RANGE for too many, too few, missing or
+     *   unknown names
      */
     labels(...values: readonly LabelValue[] | readonly [LabelValues]): S;
 }
@@ -3114,6 +3117,7 @@ declare class Gauge extends Instrument<GaugeSeries> {
  * sizes.observe(42);
  */
 declare class Histogram extends Instrument<HistogramSeries> {
+    #private;
     /**
      * Counts a value of a histogram without labels.
      * @param value a finite number
@@ -3183,11 +3187,11 @@ interface ProductionFigures {
 }
 /** Targets of the key figures. */
 interface ProductionTargets {
-    /** Greatest mean duration of a request, ms: above 0. Default 100. */
+    /** Greatest mean duration of a request, ms: 0.000001 to 2^53 - 1. Default 100. */
     maxResponseTime: number;
     /** Greatest share of failed requests: 0 to 1. Default 0.01. */
     maxErrorRate: number;
-    /** Greatest resident memory, MB: above 0. Default 512. */
+    /** Greatest resident memory, MB: 0.000001 to 2^53 - 1. Default 512. */
     maxMemoryUsage: number;
     /** Greatest CPU use, percent of the allowed CPUs: 1 to 100. Default 70. */
     maxCpuUsage: number;
@@ -3383,21 +3387,21 @@ interface ProductionMetricsOptions {
      */
     readonly monitor?: ResourceMonitor | undefined;
     /**
-     * Connection managers whose connections, messages, refusals and users are counted. Adapters with
-     * the option `metrics` add their own. Default: none.
+     * Connection managers whose connections, messages, refusals and users are counted; connections and bans of
+     * managers with one `name` count once. Adapters with the option `metrics` add their own. Default: none.
      */
     readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
     /** Window of the report's key figures. Default `1m`. */
     readonly window?: WindowName | undefined;
     /**
-     * Pairs of route and method that are counted separately: 1 to 10000. All others share `other`.
-     * Default 500.
+     * Pairs of route and method that are counted separately: 1 to 10000. All others share `other`. Requests
+     * without a route are counted by method beside them. Default 500.
      */
     readonly maxRoutes?: number | undefined;
     /** Promised share of requests within `maxResponseTime`: above 0, below 1. Default 0.95. */
     readonly latencyObjective?: number | undefined;
     /**
-     * Weights of the health score's parts, of at least 0; 0 leaves a part and its cap out. Default:
+     * Weights of the health score's parts: 0 to 1000000; 0 leaves a part and its cap out. Default:
      * errors 0.3, latency 0.25, memory 0.15, cpu 0.1, loop 0.05, utilization 0.05, saturation 0.05,
      * stalls 0.025, stallCount 0.025.
      */
@@ -3416,8 +3420,8 @@ interface RequestDetails {
     /** Status of the response: 100 to 599; 500 and above is an error. */
     readonly status?: number | undefined;
     /**
-     * Marks an error whatever the status, such as a timeout; a string is also counted as the error's
-     * kind.
+     * Marks an error whatever the status, such as a timeout; a string of at least 1 character is also counted
+     * as the error's kind.
      */
     readonly error?: boolean | string | undefined;
 }
@@ -3464,7 +3468,8 @@ interface HistogramValue {
         boundaries: number[];
         counts: number[];
     };
-    sum: number;
+    /** Sum of all values; absent where values may be below 0, as the data model asks for. */
+    sum?: number;
     count: number;
 }
 interface MetricBase {
@@ -3551,7 +3556,7 @@ declare class ProductionMetrics {
      * with its route.
      * @param details route and method, if they are known already
      * @returns the timer of the request
-     * @throws ERR_INVALID_ARG_TYPE
+     * @throws ERR_INVALID_ARG_TYPE; no request has started then
      * @example
      * const request = metrics.startRequest({ route: '/import', method: 'POST' });
      * try { await work(); request.end({ status: 200 }); } catch { request.end({ status: 500 }); }
@@ -3586,14 +3591,14 @@ declare class ProductionMetrics {
      */
     recordRefusal(code: string): void;
     /**
-     * Counts a manager's connections, messages, refusals and users from now on. Repeated calls have
-     * no effect.
+     * Counts a manager's connections, messages, refusals, bans and users from now on; connections and bans of
+     * managers with one name count once. Repeated calls have no effect.
      * @param manager the manager to add
      * @throws ERR_INVALID_ARG_TYPE unless it is a `ConnectionManager`
      */
     attach(manager: ConnectionManager): void;
     /**
-     * Undoes `attach`: the manager's connections leave the figures at once; its messages and refusals
+     * Undoes `attach`: the manager's connections leave the figures at once; its messages, refusals and bans
      * so far stay counted.
      * @param manager the manager to remove; unknown ones are ignored
      */
@@ -3604,8 +3609,8 @@ declare class ProductionMetrics {
      * and `requests.user`, and those of single routes of Elysia, by their name or the route. Limiters with one label
      * are added up. Repeated calls have no effect.
      * @param limiter the limiter to add
-     * @param label value of the label `limiter`: 1 to 128 characters. Default: the limiter's name. From
-     *   the hundredth label on, all share `other`
+     * @param label value of the label `limiter`: 1 to 128 characters; tabs and line ends become spaces,
+     *   other control characters `?`. Default: the limiter's name. From the hundredth label on, all share `other`
      * @throws ERR_INVALID_ARG_TYPE, also without a label for a limiter without a name; ERR_OUT_OF_RANGE
      * @example
      * metrics.attachLimiter(logins, 'logins');

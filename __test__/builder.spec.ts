@@ -399,6 +399,57 @@ describe('a builder', () => {
     ]);
   });
 
+  it('keeps what an earlier call has set where a later one has undefined', () => {
+    const out = script(`
+      const rate = { limit: 7, windowMs: 60_000 };
+      const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1', limits: { connections: { maxTotal: 9 } } })
+        .limits({ connections: { maxPerIp: 5 }, requests: { maxConcurrent: 3 } }).limits({ connections: { maxTotal: undefined, maxPerIp: undefined }, requests: undefined })
+        .rates({ messageRate: rate }).rates({ messageRate: undefined, byteRate: rate }).endpoints({ stats: false }).endpoints({ stats: undefined })
+        .websocket({ path: '/mine' }).websocket({ path: undefined }).shutdown({ closeCode: 1012 }).shutdown({ closeCode: undefined })
+        .hostname(undefined).refusalHeaders({ 'x-a': '1' }).refusalHeaders(undefined).page({ path: '/live', token: 'x'.repeat(32), chain: undefined }).start();
+      const { maxTotalConnections, maxConnectionsPerIp, messageRate, byteRate } = server.manager.snapshot().limits;
+      console.log(maxTotalConnections, maxConnectionsPerIp, messageRate.limit, byteRate.limit);
+      console.log((await fetch(new URL('/stats', server.url))).status, server.url.hostname);
+      const client = new WebSocket(new URL('/mine', server.url.href.replace('http', 'ws')));
+      await new Promise((resolve) => (client.onopen = resolve));
+      const closed = new Promise((resolve) => (client.onclose = ({ code }) => resolve(code)));
+      await server.stop();
+      console.log(await closed);
+      console.log(thrown(() => new ElysiaServerBuilder().limits(undefined)), thrown(() => new ElysiaServerBuilder().rates(undefined)));
+    `);
+    expect(out.split('\n')).toEqual([
+      '9 5 7 7',
+      '404 127.0.0.1',
+      '1012',
+      'ERR_INVALID_ARG_TYPE limits ERR_INVALID_ARG_TYPE rates',
+    ]);
+  });
+
+  it('takes a limit by its alias in the place of its name, and the other way round', () => {
+    const out = script(`
+      const pings = async (...all) => {
+        const builder = new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1', limits: { websockets: all[0] } });
+        for (const websockets of all.slice(1)) builder.limits({ websockets });
+        const server = await builder.start();
+        const client = new WebSocket(new URL('/ws', server.url.href.replace('http', 'ws')));
+        await new Promise((resolve) => (client.onopen = resolve));
+        for (let turn = 0; turn < 1000 && server.snapshot().websockets.pingsSent === 0; turn++) await new Promise((resolve) => setTimeout(resolve, 5));
+        const { pingsSent } = server.snapshot().websockets;
+        await server.stop();
+        return pingsSent > 0;
+      };
+      console.log(await pings({ pingIntervalMs: 60_000 }, { pingInterval: 10 }), await pings({ pingInterval: 60_000 }, { pingIntervalMs: 10 }));
+      console.log(thrown(() => new ElysiaServerBuilder().limits({ memory: { maxHeapSizeMb: 100, maxHeapSize: 200 } })));
+      // Judged together with the limits that stay.
+      console.log(thrown(() => new ElysiaServerBuilder().limits({ memory: { criticalThreshold: 99 } }).limits({ memory: { warningThreshold: 95 } })));
+    `);
+    expect(out.split('\n')).toEqual([
+      'true true',
+      'ERR_OUT_OF_RANGE limits.memory.maxHeapSizeMb',
+      'nothing',
+    ]);
+  });
+
   it('answers refusals as the application wants, exempts clients, and tells sockets of the drain', async () => {
     const out = script(`
       const refused = [];
@@ -445,8 +496,8 @@ describe('a builder', () => {
     `);
     expect(out.split('\n')).toEqual([
       'shouted A',
-      'ERR_OUT_OF_RANGE type',
-      'ERR_INVALID_ARG_TYPE handle',
+      'ERR_OUT_OF_RANGE websocket.handlers',
+      'ERR_INVALID_ARG_TYPE websocket.handlers.shout',
     ]);
   });
 
@@ -560,11 +611,88 @@ describe('a builder', () => {
     expect(out.split('\n')).toEqual(['ERR_INVALID_ARG_TYPE add', '0', 'MINE ', '0']);
   });
 
+  it('checks a shutdown hook when it is added', () => {
+    const out = script(`
+      const builder = new ElysiaServerBuilder();
+      for (const options of [{ timeoutMs: -1 }, { timeoutMs: '5' }, { timeout: 5 }, null]) console.log(thrown(() => builder.onShutdown('db', () => {}, options)));
+      console.log(thrown(() => builder.onShutdown('', () => {})), thrown(() => builder.onShutdown('db', 5)), thrown(() => builder.build()));
+      process.exit();
+    `);
+    expect(out.split('\n')).toEqual([
+      'ERR_OUT_OF_RANGE timeoutMs',
+      'ERR_INVALID_ARG_TYPE timeoutMs',
+      'ERR_UNKNOWN_OPTION timeout',
+      'ERR_INVALID_ARG_TYPE options',
+      'ERR_INVALID_ARG_TYPE name ERR_INVALID_ARG_TYPE hook nothing',
+    ]);
+  });
+
+  it('that has failed to build can be built again, and its given timers stay open', () => {
+    const out = script(`
+      const { ConnectionManager, TimerManager } = await import('./dist/index.js');
+      const timers = new TimerManager();
+      const before = process.listenerCount('SIGTERM');
+      const taken = new ConnectionManager({ maxTotalConnections: 1 }, timers, { name: 'taken' });
+      const left = timers.getActiveTimersCount();
+      let fails = true;
+      const builder = new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1', timers, name: 'taken', shutdown: { signals: ['SIGTERM'] }, limits: { memory: {} }, websocket: { handlers: { say: () => undefined } } })
+        .on('add', () => undefined).onShutdown('db', () => console.log('closed once'))
+        .routes((app) => { if (fails) throw Object.assign(new Error('not yet'), { code: 'MINE', field: '' }); return app.get('/', () => 'built'); });
+      for (let time = 0; time < 3; time++) console.log(thrown(() => builder.build()), timers.getActiveTimersCount() - left, process.listenerCount('SIGTERM') - before);
+      taken.close();
+      const none = timers.getActiveTimersCount();
+      for (let time = 0; time < 3; time++) console.log(thrown(() => builder.build()), timers.getActiveTimersCount() - none, process.listenerCount('SIGTERM') - before);
+      fails = false;
+      const server = await builder.start();
+      console.log(await (await fetch(server.url)).text(), process.listenerCount('SIGTERM') - before);
+      await server.stop();
+    `);
+    const conflict = 'ERR_LIMITS_CONFLICT name 0 0';
+    const failure = 'MINE  0 0';
+    expect(out.split('\n')).toEqual([
+      conflict,
+      conflict,
+      conflict,
+      failure,
+      failure,
+      failure,
+      'built 1',
+      'closed once',
+    ]);
+  });
+
+  it('rejects with ERR_CLOSED when the shutdown begins before it listens, and never listens', () => {
+    const out = script(`
+      const { Elysia } = await import('elysia');
+      const { promise, resolve } = Promise.withResolvers();
+      const make = () => new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1', shutdown: { signals: ['SIGTERM'], preDrainDelayMs: 0, exit: false } })
+        .onShutdown('db', () => console.log('hook'));
+      const code = (started) => started.then(() => 'started', ({ code }) => code);
+      const waits = make().routes((app) => app.use(promise));
+      const started = waits.start();
+      process.emit('SIGTERM');
+      // The modules are still loading.
+      console.log(await code(started));
+      resolve(new Elysia().get('/late', () => 'late'));
+      await waits.build().modules;
+      console.log(waits.build().server);
+      const built = make();
+      built.build();
+      process.emit('SIGTERM');
+      console.log(await code(built.start()), built.build().server, process.listenerCount('SIGTERM'));
+    `);
+    expect(out.split('\n')).toEqual(['hook', 'ERR_CLOSED', 'null', 'hook', 'ERR_CLOSED null 0']);
+  });
+
   it('refuses a wrong option by the name of its field', () => {
     const out = script(`
+      const { TimerManager } = await import('./dist/index.js');
       const wrong = [{ prot: 1 }, { port: -1 }, { port: '80' }, { hostname: '' }, { websocket: { path: 'ws' } }, { websocket: { onInvalid: 'x' } },
         { websocket: { handler: { opne() {} } } }, { limits: { requests: { timeoutMs: 0 } } }, { middlewares: {} }, { middlewares: [{ middleware() {} }] },
         { middlewares: [{ name: 'a', middleware: 5 }] }, { auth: {} }, { trustedProxies: ['x'] }, { shutdown: { deadlineMs: 0 } }, { endpoints: { live: 1 } },
+        { shutdown: { deadline: 5 } }, { shutdown: { timers: new TimerManager() } }, { shutdown: { signals: ['SIGX'] } }, { shutdown: 5 }, { rates: { messageRate: { limit: 0 } } },
+        { limits: { memory: { heap: 1 } } }, { limits: { cpu: 1 } }, { limits: 5 }, { websocket: { handlers: { '': () => {} } } }, { websocket: { handlers: { a: 5 } } },
+        { middlewares: [{ name: 'a', middleware() {} }, { name: 'a', middleware() {} }] },
         { timers: {} }, { monitor: { mark() {} } }, { metrics: {} }, { onError: 1 }, null,
         { onRefused: 1 }, { refusalHeaders: { connection: 'x' } }, { refusalFormat: 'xml' }, { exempt: ['x'] }, { cluster: {} }, { cluster: {}, name: 'a' }, { name: '' }, { onDrain: 1 }];
       for (const options of wrong) console.log(thrown(() => new ElysiaServerBuilder(options)));
@@ -577,14 +705,25 @@ describe('a builder', () => {
       'ERR_INVALID_ARG_TYPE websocket.path',
       'ERR_OUT_OF_RANGE websocket.onInvalid',
       'ERR_UNKNOWN_OPTION websocket.handler.opne',
-      'ERR_OUT_OF_RANGE requests.timeoutMs',
-      'ERR_INVALID_ARG_TYPE items',
-      'ERR_INVALID_ARG_TYPE items[0].name',
+      'ERR_OUT_OF_RANGE limits.requests.timeoutMs',
+      'ERR_INVALID_ARG_TYPE middlewares',
+      'ERR_INVALID_ARG_TYPE middlewares[0].name',
       'ERR_INVALID_ARG_TYPE middleware "a".middleware',
       'ERR_INVALID_ARG_TYPE auth',
       'ERR_OUT_OF_RANGE trustedProxies[0]',
-      'ERR_OUT_OF_RANGE deadlineMs',
+      'ERR_OUT_OF_RANGE shutdown.deadlineMs',
       'ERR_INVALID_ARG_TYPE endpoints.live',
+      'ERR_UNKNOWN_OPTION shutdown.deadline',
+      'ERR_UNKNOWN_OPTION shutdown.timers',
+      'ERR_OUT_OF_RANGE shutdown.signals[0]',
+      'ERR_INVALID_ARG_TYPE shutdown',
+      'ERR_OUT_OF_RANGE rates.messageRate.limit',
+      'ERR_UNKNOWN_OPTION limits.memory.heap',
+      'ERR_UNKNOWN_OPTION limits.cpu',
+      'ERR_INVALID_ARG_TYPE limits',
+      'ERR_OUT_OF_RANGE websocket.handlers',
+      'ERR_INVALID_ARG_TYPE websocket.handlers.a',
+      'ERR_DUPLICATE_NAME middlewares.name',
       'ERR_INVALID_ARG_TYPE timers',
       'ERR_INVALID_ARG_TYPE monitor',
       'ERR_INVALID_ARG_TYPE metrics',

@@ -500,6 +500,44 @@ describe('connections', () => {
     expect(metrics.generateReport().metrics.connectionCount).toBe(1);
     manager.cleanup();
   });
+
+  test('of managers with one name count once, and so do their bans', async () => {
+    const { timers, clock } = fixture();
+    const options = { name: 'metrics front', banAfter: 3 };
+    const make = (): ConnectionManager => new ConnectionManager({}, timers, options);
+    const [one, two, other] = [make(), make(), new ConnectionManager({}, timers, { banAfter: 3 })];
+    one.ban('192.0.2.9', 1000);
+    const metrics = new ProductionMetrics({ timers, connections: [one, two, other] });
+    const figures = async (): Promise<unknown[]> => {
+      const text = await metrics.toPrometheus();
+      const of = (name: string): number =>
+        Number(new RegExp(`^portcullis_${name} (\\d+)$`, 'm').exec(text)?.[1]);
+      const counts = [of('connections'), of('bans_total'), of('ban_failures_total')];
+      return [metrics.generateReport().metrics.connectionCount, ...counts, of('banned_addresses')];
+    };
+    one.reserve('192.0.2.1');
+    other.reserve('192.0.2.1');
+    two.ban('192.0.2.2', 1000);
+    one.failed('192.0.2.3');
+    other.ban('192.0.2.2', 1000);
+    // The ban before they were attached is none of the total, but still active.
+    expect(await figures()).toEqual([2, 2, 2, 1, 3]);
+    metrics.detach(one);
+    expect(await figures()).toEqual([2, 2, 2, 1, 3]);
+    two.ban('192.0.2.4', 1000);
+    metrics.detach(two);
+    expect(await figures()).toEqual([1, 1, 3, 1, 1]);
+    metrics.attach(two);
+    expect(await figures()).toEqual([2, 2, 3, 1, 4]);
+    // The seats of a closed manager are free; its index goes on with the others of the name.
+    metrics.attach(one);
+    one.close();
+    two.reserve('192.0.2.1');
+    two.reserve('192.0.2.1');
+    clock.advance(2000);
+    expect(await figures()).toEqual([3, 3, 3, 1, 0]);
+    metrics.close();
+  });
 });
 
 describe('the end', () => {
@@ -588,11 +626,53 @@ describe('routes', () => {
     for (let i = 0; i < 1_000_000; i++) metrics.recordRequest(1, { route: `/${i}`, method: 'GET' });
     for (let i = 0; i < 1000; i++) metrics.recordRequest(1, { route: `${long}${i}` });
     const snapshot = metrics.snapshot();
-    expect(snapshot.routesKnown).toBe(101);
-    expect(snapshot.routesOverflowed).toBe(1_001_000 - 99);
-    expect(snapshot.routes[0]).toMatchObject({ route: 'other', total: 1_001_000 - 99 });
+    // A hundred, the one that the others share, and that of requests without a route.
+    expect(snapshot.routesKnown).toBe(102);
+    expect(snapshot.routesOverflowed).toBe(1_001_000 - 100);
+    expect(snapshot.routes[0]).toMatchObject({ route: 'other', total: 1_001_000 - 100 });
     expect(snapshot.findings.map(({ id }) => id)).toContain('routes_overflow');
     expect(process.memoryUsage().rss - before).toBeLessThan(200 * 2 ** 20);
+  });
+
+  test('are as many as the limit, which requests without a route do not count for', () => {
+    const { metrics } = fixture({ maxRoutes: 1 });
+    for (const method of ['GET', 'POST', 'BREW']) metrics.recordRequest(1, { method });
+    for (const route of ['/a', '/b', '/a', '/c']) metrics.recordRequest(1, { route });
+    const { routes, routesOverflowed } = metrics.snapshot();
+    const totals = routes.map(({ route, method, total }) => `${method} ${route} ${total}`);
+    expect(totals.toSorted()).toEqual([' /a 2', ' other 2', 'GET  1', 'POST  1', '_OTHER  1']);
+    expect(routesOverflowed).toBe(2);
+  });
+
+  test.each([
+    ['before', ['other', '/a', '/b', '/c', 'other']],
+    ['after', ['/a', '/b', '/c', 'other', 'other']],
+  ])('named `other` share its row, if the name comes %s the limit', async (_, names) => {
+    const { metrics } = fixture({ maxRoutes: 2 });
+    for (const route of names) metrics.recordRequest(1, { route });
+    const text = await metrics.toPrometheus({ naming: 'otel' });
+    const series = text.split('\n').filter((line) => /_seconds_count\{.*"other"/.test(line));
+    expect(series).toHaveLength(1);
+    const rows = metrics.snapshot().routes.filter(({ route }) => route === 'other');
+    expect(rows).toMatchObject([{ method: '', total: names[0] === 'other' ? 4 : 3 }]);
+  });
+
+  test('of a refused record take no row', () => {
+    const { metrics } = fixture({ maxRoutes: 2 });
+    const wrong = [
+      { status: 99 },
+      { status: '200' },
+      { error: null },
+      { error: '' },
+      { method: 5 },
+    ];
+    for (const [at, details] of wrong.entries()) {
+      const route = `/${at}`;
+      expect(() => metrics.recordRequest(1, { route, ...details } as never)).toThrow();
+      expect(() => metrics.startRequest().end({ route, ...details } as never)).toThrow();
+    }
+    for (const route of ['/a', '/b']) metrics.recordRequest(1, { route });
+    expect(metrics.snapshot()).toMatchObject({ routesOverflowed: 0, routesKnown: 3 });
   });
 });
 
@@ -666,7 +746,21 @@ describe('bad input', () => {
       ),
       [() => metrics.recordRequest(1, { route: 5 as never }), 'ERR_INVALID_ARG_TYPE', 'route'],
       [() => metrics.recordRequest(1, { method: {} as never }), 'ERR_INVALID_ARG_TYPE', 'method'],
-      [() => metrics.recordRequest(1, { error: '' }), 'ERR_INVALID_ARG_TYPE', 'error'],
+      ...['', null, 0, 5, Number.NaN, {}].map(
+        (error) =>
+          [
+            () => metrics.recordRequest(1, { error: error as never }),
+            'ERR_INVALID_ARG_TYPE',
+            'error',
+          ] as const,
+      ),
+      ...[null, 5, 'x'].flatMap((details) =>
+        [
+          () => metrics.recordRequest(1, details as never),
+          () => metrics.startRequest(details as never),
+          () => metrics.startRequest().end(details as never),
+        ].map((call) => [call, 'ERR_INVALID_ARG_TYPE', 'details'] as const),
+      ),
       [() => metrics.recordMessage('sideways' as never, 1), 'ERR_OUT_OF_RANGE', 'direction'],
       [() => metrics.recordMessage('in', -1), 'ERR_OUT_OF_RANGE', 'bytes'],
       [() => metrics.recordMessage('in', Number.NaN), 'ERR_OUT_OF_RANGE', 'bytes'],
@@ -694,6 +788,20 @@ describe('bad input', () => {
         () => new ProductionMetrics({ targets: { maxResponseTimes: 5 } as never }),
         'ERR_UNKNOWN_OPTION',
         'targets.maxResponseTimes',
+      ],
+      ...[1e308, 5e-324].map(
+        (maxMemoryUsage) =>
+          [
+            () => new ProductionMetrics({ targets: { maxMemoryUsage } }),
+            'ERR_OUT_OF_RANGE',
+            'targets.maxMemoryUsage',
+          ] as const,
+      ),
+      // Such weights would sum up to Infinity.
+      [
+        () => new ProductionMetrics({ weights: { errors: 1e308 } }),
+        'ERR_OUT_OF_RANGE',
+        'weights.errors',
       ],
       [
         () => new ProductionMetrics({ weights: { errors: -1 } }),
@@ -1124,6 +1232,21 @@ describe('rate limiters in the exposition', () => {
       'log ins costs_total admitted': 7,
       'log ins keys': 1,
     });
+  });
+
+  test('have one series where their labels differ in control characters only', async () => {
+    const { clock, metrics } = fixture();
+    for (const label of ['a\tb', 'a\nb', 'a\rb', 'a b', 'c\u0000d', 'c\u0001d', 'c?d']) {
+      const limiter = new RateLimiter({ limit: 1, windowMs: 1000, clock });
+      limiter.take('a');
+      metrics.attachLimiter(limiter, label);
+    }
+    const text = await metrics.toPrometheus();
+    const series = text.split('\n').filter((line) => line.startsWith('portcullis_limiter_keys{'));
+    expect(series).toEqual([
+      'portcullis_limiter_keys{limiter="a b"} 4',
+      'portcullis_limiter_keys{limiter="c?d"} 3',
+    ]);
   });
 
   test('count the keys of one name once, and take the label of the name', async () => {

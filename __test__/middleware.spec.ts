@@ -801,6 +801,20 @@ describe('configuration', () => {
     expect(made).toEqual(['a', 'b', 'b']);
   });
 
+  it('takes a hash that is NaN for the same one each time', () => {
+    let made = 0;
+    const middleware = {
+      middleware: (): Layer => (made++, (_context, next) => next()),
+      getConfigHash: () => Number.NaN,
+    };
+    const { chain } = chainOf([{ name: 'a', middleware }]);
+    const compiled = chain.execute();
+    expect([chain.execute() === compiled, made]).toEqual([true, 1]);
+    chain.add({ name: 'b', middleware: (_context, next) => next() });
+    chain.execute();
+    expect(made).toBe(1);
+  });
+
   it('notices a changed function, priority or `enabled` of an item', async () => {
     const log: Log = [];
     const put =
@@ -1319,6 +1333,18 @@ describe('timeoutMs', () => {
     const running = outer.run(context, done);
     inner.clock.advance(50);
     expect(await running).toBe(true);
+  });
+
+  it('of a chain in an optional layer: its signal does not stay for the rest of the run', async () => {
+    const inner = chainOf([timedItem(never)]);
+    const context: Context = {};
+    const outer = chainOf([
+      { name: 'inner', optional: true, middleware: inner.chain.execute() as unknown as Layer },
+      (given) => given.signal,
+    ]);
+    const running = outer.run(context, done);
+    inner.clock.advance(50);
+    expect([await running, 'signal' in context]).toEqual([undefined, false]);
   });
 
   it('needs a context that can hold a signal, and leaves no timer behind', async () => {

@@ -139,6 +139,35 @@ describe('counters, gauges and histograms', () => {
     expect(counter.labels('a')).not.toBe(counter.labels('b'));
   });
 
+  test.each([
+    ['bounds', [-1, 1], 5],
+    ['values', [1, 10], -5],
+  ])('histograms with %s below 0 have no sum in OpenMetrics', async (_, buckets, value) => {
+    const metrics = production();
+    const celsius = metrics.histogram('celsius', 'h', ['of'], { buckets });
+    celsius.labels('a').observe(2);
+    metrics.gauge('last', 'h').set(7);
+    // The lines of the first series are written before the value.
+    await metrics.toOpenMetrics();
+    celsius.labels('b').observe(value);
+    const open = await linesOf(metrics, 'celsius', true);
+    expect(open.slice(0, 2)).toEqual(['# HELP celsius h', '# TYPE celsius histogram']);
+    expect(open.slice(2).map((line) => line.split('{')[0])).toEqual(
+      Array.from({ length: 6 }, () => 'celsius_bucket'),
+    );
+    expect((await linesOf(metrics, 'last ', true)).at(-1)).toBe('last 7');
+    // As prom-client writes it.
+    const lines = await linesOf(metrics, 'celsius_', false);
+    expect(lines).toContain(`celsius_sum{of="b"} ${value}`);
+    expect(lines).toContain('celsius_count{of="b"} 1');
+    const [produced] = (await metrics.openTelemetry().collect()).resourceMetrics.scopeMetrics;
+    const family = produced!.metrics.find(({ descriptor }) => descriptor.name === 'celsius');
+    expect(family?.dataPoints.map(({ value: point }) => Object.keys(point))).toEqual([
+      ['buckets', 'count'],
+      ['buckets', 'count'],
+    ]);
+  });
+
   test('special values are written as both formats spell them', async () => {
     const metrics = production();
     const gauge = metrics.gauge('g', 'h', ['a']);
@@ -157,6 +186,8 @@ describe('bad input', () => {
     metrics.histogram('hist', 'h');
     const cases: readonly [(metrics: ProductionMetrics) => unknown, string, string][] = [
       [(m) => m.counter(7 as never, 'h'), 'ERR_INVALID_ARG_TYPE', 'name'],
+      // The name of the family would be empty.
+      [(m) => m.counter('_total', 'h'), 'ERR_OUT_OF_RANGE', 'name'],
       ...['', '1a', 'a-b', 'a b', 'ä', 'a\n', 'x'.repeat(201)].map(
         (name): [(m: ProductionMetrics) => unknown, string, string] => [
           (m) => m.gauge(name, 'h'),
@@ -252,6 +283,13 @@ describe('bad input', () => {
           code: expect.stringMatching(/^ERR_(?:INVALID_ARG_TYPE|OUT_OF_RANGE)$/),
         }),
       );
+    expect(() => counter.labels({ a: 'a' })).toThrow(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'labels.b' }),
+    );
+    // An inherited property is no value of a label.
+    expect(() => metrics.gauge('of', 'h', ['constructor']).labels({})).toThrow(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'labels.constructor' }),
+    );
     expect(await linesOf(metrics, 'c_total{')).toEqual([]);
     expect((await linesOf(metrics, 'p_total ')).at(-1)).toBe('p_total 0');
     expect((await linesOf(metrics, 'g ')).at(-1)).toBe('g 0');

@@ -10,7 +10,7 @@ import {
   ResourceMonitor,
   TimerManager,
 } from '../dist/index.js';
-import type { ResourceMonitorOptions } from '../dist/index.js';
+import type { ResourceLimitsInput, ResourceMonitorOptions } from '../dist/index.js';
 import { DelayWindow, Threshold } from '../dist/resources/pressure.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
@@ -26,8 +26,12 @@ afterEach(() => {
 
 type Shedding = Exclude<NonNullable<ResourceMonitorOptions['shedding']>, boolean>;
 
-function monitored(shedding: Shedding, options: ResourceMonitorOptions = {}): ResourceMonitor {
-  const monitor = new ResourceMonitor({}, { log: false, gc: false, shedding, ...options });
+function monitored(
+  shedding: Shedding,
+  options: ResourceMonitorOptions = {},
+  limits: ResourceLimitsInput = {},
+): ResourceMonitor {
+  const monitor = new ResourceMonitor(limits, { log: false, gc: false, shedding, ...options });
   ends.push(() => monitor.close());
   return monitor;
 }
@@ -173,6 +177,37 @@ describe('a monitor', () => {
     });
     expect(Object.keys(monitor.pressure().causes)).toEqual(['event_loop_utilization']);
     await until(() => !monitor.isUnderPressure());
+  });
+
+  it('sheds nothing after its end, and all its answers agree', async () => {
+    let settle: (value: boolean) => void = () => undefined;
+    const late = new Promise<boolean>((resolve) => (settle = resolve));
+    const checks = { never: () => false, late: () => late };
+    const monitor = monitored({ checks, maxEventLoopDelayMs: 20, sampleIntervalMs: 100 });
+    const full = monitored(
+      {},
+      {},
+      { memory: { warningThreshold: 1, criticalThreshold: 2, maxHeapSizeMb: 1 } },
+    );
+    await until(() => {
+      block(60);
+      return Object.keys(monitor.pressure().causes).length === 3 && full.isUnderPressure();
+    });
+    for (const one of [monitor, full]) {
+      expect([one.pressure().share, one.isUnderPressure()]).toEqual([1, true]);
+      one.close();
+    }
+    settle(false);
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const one of [monitor, full]) {
+      const { share, causes, limits } = one.pressure();
+      expect([share, causes, one.isUnderPressure(), one.shedMs()]).toEqual([0, {}, false, 0]);
+      expect(limits.map(({ share, since }) => [share, since])).toEqual(limits.map(() => [0, null]));
+      expect(limits.length).toBeGreaterThan(0);
+    }
+    const manager = new ConnectionManager({}, { monitor: full });
+    ends.push(() => manager.close());
+    expect(manager.reserve('192.0.2.1').success).toBe(true);
   });
 
   it.runIf(isBun)('refuses the utilization on Bun without its source', () => {

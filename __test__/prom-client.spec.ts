@@ -178,6 +178,55 @@ function complaints(text: string): string[] {
 }
 
 describe('merge', () => {
+  test.each(['before', 'during'])(
+    'goes on without a late registry whose exposition is asked for %s the end of the timers',
+    async (when) => {
+      const clock = new ManualClock();
+      const timers = new TimerManager({ clock });
+      const metrics = new ProductionMetrics({ timers });
+      metrics.merge({ getMetricsAsJSON: () => new Promise(() => undefined) }, { timeoutMs: 50 });
+      const early = when === 'during' ? metrics.toPrometheus() : undefined;
+      timers.close();
+      const text = early ?? metrics.toPrometheus();
+      clock.advance(50);
+      expect(await text).toContain('portcullis_merge_failures_total{reason="timeout"} 1\n');
+    },
+  );
+
+  test('takes labels in any order for one series, and histograms below 0 without their sum', async () => {
+    const metrics = new ProductionMetrics();
+    const [a, b] = [
+      { labels: { a: 1, b: 2 }, value: 1 },
+      { labels: { b: 2, a: 1 }, value: 1 },
+    ];
+    const histogram = (name: string, le: number, sum: number): object => ({
+      name,
+      help: 'h',
+      type: 'histogram',
+      values: [
+        { labels: { le }, value: 1, metricName: `${name}_bucket` },
+        { labels: { le: '+Inf' }, value: 1, metricName: `${name}_bucket` },
+        { labels: {}, value: sum, metricName: `${name}_sum` },
+        { labels: {}, value: 1, metricName: `${name}_count` },
+      ],
+    });
+    metrics.merge({
+      getMetricsAsJSON: () => [
+        { name: 'twice', help: 'h', type: 'gauge', values: [a, b] },
+        { name: '_total', help: 'h', type: 'counter', values: [{ labels: {}, value: 1 }] },
+        histogram('below', -1, 5),
+        histogram('fell', 1, -5),
+        histogram('above', 1, 5),
+      ],
+    });
+    const open = await metrics.toOpenMetrics();
+    expect(open).not.toMatch(/^(?:twice|_total)/m);
+    expect(open).toContain('portcullis_merge_failures_total{reason="invalid"} 2\n');
+    expect(open.match(/^\w+_(?:sum|count) \d+$/gm)).toEqual(['above_sum 5', 'above_count 1']);
+    expect(await metrics.toPrometheus()).toMatch(/^below_sum 5$/m);
+    metrics.close();
+  });
+
   function registry(): Registry {
     const register = new Registry();
     const orders = new Counter({

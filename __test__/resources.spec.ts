@@ -432,6 +432,21 @@ describe('figures', () => {
     expect(monitor.getMetrics().activeConnections).toBe(0);
   });
 
+  it('count the connections of managers with one name once', () => {
+    const timers = new TimerManager({ clock: new ManualClock() });
+    const monitor = monitored({}, silent);
+    // Managers with the option `monitor` add themselves.
+    const make = (name?: string): ConnectionManager =>
+      new ConnectionManager({}, timers, { monitor, ...(name !== undefined && { name }) });
+    const [one, two, alone, other] = [make('monitored'), make('monitored'), make(), make()];
+    for (const manager of [one, two, alone, other]) manager.reserve('192.0.2.1');
+    expect(monitor.getMetrics().activeConnections).toBe(4);
+    one.close();
+    expect(monitor.getMetrics().activeConnections).toBe(3);
+    for (const manager of [two, alone, other]) manager.close();
+    expect(monitor.getMetrics().activeConnections).toBe(0);
+  });
+
   it('count the connections of any object with a number `total`', () => {
     const counted = { total: 3 };
     const monitor = monitored({}, { ...silent, connections: [counted, { total: 4 }] });

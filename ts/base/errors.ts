@@ -261,14 +261,25 @@ export function nameConflict(
  * @internal
  */
 export function underPath(path: string, error: unknown): unknown {
+  return renamedField(error, (field) => path + field);
+}
+
+/**
+ * Returns an error about an option with another name of the option, in its message, too. Any other error is
+ * returned as it is.
+ * @internal
+ */
+export function renamedField(error: unknown, rename: (field: string) => string): unknown {
   if (!(error instanceof PortcullisError) || error.field === undefined) return error;
-  const { code, field, value, allowed, message } = error;
+  const { code, field: was, value, allowed, message } = error;
+  const field = rename(was);
+  if (field === was) return error;
   const details: ErrorDetails = {
-    field: path + field,
+    field,
     ...(value !== undefined && { value }),
     ...(allowed !== undefined && { allowed }),
   };
-  const text = message.startsWith(field) ? path + message : `${path}${field}: ${message}`;
+  const text = message.startsWith(was) ? field + message.slice(was.length) : `${field}: ${message}`;
   if (code === 'ERR_OUT_OF_RANGE') return new ArgumentRangeError(text, details);
   return code === 'ERR_INVALID_ARG_TYPE' || code === 'ERR_UNKNOWN_OPTION'
     ? new ArgumentTypeError(code, text, details)

@@ -88,6 +88,19 @@ export function optionsObject(
   if (!isOptions(value)) throw typeError(field, describeNoOptions(value), allowed);
 }
 
+/**
+ * Returns a copy of some options without those that are `undefined`, which is the same as absent: spread over
+ * others, they would take those back.
+ * @internal
+ */
+export function givenOptions<T extends object>(
+  given: T,
+): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(
+    Object.entries(given).filter(([, value]) => value !== undefined),
+  ) as Partial<T> as { [K in keyof T]?: Exclude<T[K], undefined> };
+}
+
 /** Returns a short text of a value that cannot hold options. */
 function describeNoOptions(value: unknown): string {
   const kind = describe(value);

@@ -2,6 +2,7 @@
 import { Elysia } from 'elysia';
 import { bunDrainable, type BunServer, requireBun } from '../adapters/bun-server.js';
 import { PortcullisError, wrongType } from '../base/errors.js';
+import { givenOptions } from '../base/options.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { BearerVerifier, TokenAuth } from '../guard/bearer.js';
@@ -11,15 +12,11 @@ import { type MessageHandler, MessageRouter, type MessageTypeOptions } from '../
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { PageOptions } from '../page/live-page.js';
-import {
-  resourceLimits,
-  type ResourceLimits,
-  type ResourceLimitsInput,
-} from '../resources/resource-limits.js';
+import { mergedLimits, type ResourceLimitsInput } from '../resources/resource-limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
-import type { ShutdownOptions } from '../shutdown/options.js';
 import type { ShutdownResult } from '../shutdown/result.js';
-import type { ShutdownHook } from '../shutdown/hooks.js';
+import { deferred } from '../shutdown/deadline.js';
+import { checkedHook, type ShutdownHook } from '../shutdown/hooks.js';
 import type { GracefulShutdown } from '../shutdown/shutdown.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
@@ -74,13 +71,12 @@ export interface RunningServer<App> {
  */
 export class ElysiaServerBuilder<App = BaseApp> {
   #options: ServerOptions;
-  readonly #router: MessageRouter<ServerConnection>;
+  /** Handlers of `on()`: each `build()` makes a router of them, so that one that fails leaves nothing behind. */
+  readonly #handlers: Parameters<MessageRouter<ServerConnection>['on']>[] = [];
+  /** Checks handlers as they are added; holds them until the server is built. */
+  readonly #checks = new MessageRouter<ServerConnection>();
   readonly #routes: ((app: unknown) => unknown)[] = [];
-  readonly #hooks: {
-    readonly name: string;
-    readonly hook: ShutdownHook;
-    readonly options: { readonly timeoutMs?: number };
-  }[] = [];
+  readonly #hooks: Parameters<GracefulShutdown['onShutdown']>[] = [];
   #built: { readonly app: App; readonly parts: ServerParts } | undefined;
   #running: Promise<RunningServer<App>> | undefined;
 
@@ -89,19 +85,24 @@ export class ElysiaServerBuilder<App = BaseApp> {
     requireBun('ElysiaServerBuilder');
     checkOptions(options);
     this.#options = { ...options };
-    this.#router = new MessageRouter<ServerConnection>({
-      onError: (error, type, connection) =>
-        this.#built?.parts.onError(error, `message ${type}`, (connection as Connection).trace),
-      onRateExceeded: (exceeded) => this.#options.websocket?.onRateExceeded?.(exceeded),
-    });
   }
 
   #set(changes: ServerOptions): this {
     this.#checkOpen();
-    const options = { ...this.#options, ...changes };
+    const options = { ...this.#options, ...givenOptions(changes) };
     checkOptions(options);
     this.#options = options;
     return this;
+  }
+
+  /** Sets some options of a section; absent ones stay as they are. */
+  #merge<K extends 'websocket' | 'rates' | 'shutdown' | 'endpoints'>(
+    section: K,
+    given: NonNullable<ServerOptions[K]>,
+  ): this {
+    return this.#set({
+      [section]: { ...this.#options[section], ...givenOptions(objectOf(section, given)) },
+    });
   }
 
   #checkOpen(): void {
@@ -119,21 +120,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
   }
   /** Sets options of WebSockets; missing ones stay as they are. */
   websocket(websocket: WebSocketOptions): this {
-    return this.#set({
-      websocket: { ...this.#options.websocket, ...objectOf('websocket', websocket) },
-    });
+    return this.#merge('websocket', websocket);
   }
-  /** Sets limits; missing sections and fields stay as they are. */
+  /**
+   * Sets limits; missing sections and fields stay as they are. A limit that is set by its alias replaces the one of
+   * its name, and the other way round.
+   */
   limits(limits: ResourceLimitsInput): this {
-    resourceLimits(limits);
-    const merged: Record<string, unknown> = { ...this.#options.limits };
-    for (const [section, fields] of Object.entries(limits) as [
-      keyof ResourceLimits,
-      object | undefined,
-    ][]) {
-      merged[section] = { ...this.#options.limits?.[section], ...fields };
-    }
-    return this.#set({ limits: merged });
+    return this.#set({ limits: mergedLimits(this.#options.limits ?? {}, limits) });
   }
   /** Sets the rates of HTTP requests. */
   requests(requests: NonNullable<ServerOptions['requests']>): this {
@@ -141,7 +135,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
   }
   /** Sets rates of connects and messages; missing ones stay as they are. */
   rates(rates: NonNullable<ServerOptions['rates']>): this {
-    return this.#set({ rates: { ...this.#options.rates, ...objectOf('rates', rates) } });
+    return this.#merge('rates', rates);
   }
   /** Adds a middleware layer around every request. */
   middleware(item: ServerMiddleware): this {
@@ -203,16 +197,12 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this.#set({ onInvalidMessage });
   }
   /** Sets options of the shutdown; missing ones stay as they are. */
-  shutdown(shutdown: ShutdownOptions): this {
-    return this.#set({
-      shutdown: { ...this.#options.shutdown, ...objectOf('shutdown', shutdown) },
-    });
+  shutdown(shutdown: NonNullable<ServerOptions['shutdown']>): this {
+    return this.#merge('shutdown', shutdown);
   }
   /** Switches endpoints on or off; missing ones stay as they are. */
   endpoints(endpoints: Endpoints): this {
-    return this.#set({
-      endpoints: { ...this.#options.endpoints, ...objectOf('endpoints', endpoints) },
-    });
+    return this.#merge('endpoints', endpoints);
   }
   /** Sets the monitor, which counts requests, watches for stalls and decides what to shed. */
   monitor(monitor: ResourceMonitor): this {
@@ -248,20 +238,23 @@ export class ElysiaServerBuilder<App = BaseApp> {
     check?: ((payload: unknown) => payload is T) | MessageTypeOptions<T>,
   ): this {
     this.#checkOpen();
-    this.#router.on(type, handle, check);
+    this.#checks.on(type, handle, check);
+    this.#handlers.push([type, handle as MessageHandler<unknown, ServerConnection>, check]);
     return this;
   }
 
-  /** Adds a shutdown hook, as `GracefulShutdown.onShutdown`. */
+  /**
+   * Adds a shutdown hook, as `GracefulShutdown.onShutdown`.
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_CLOSED once built
+   */
   onShutdown(
     name: string,
     hook: ShutdownHook,
     options: { readonly timeoutMs?: number } = {},
   ): this {
     this.#checkOpen();
-    if (typeof name !== 'string' || name === '') throw wrongType('name', name, 'a name');
-    if (typeof hook !== 'function') throw wrongType('hook', hook, 'a function');
-    this.#hooks.push({ name, hook, options });
+    checkedHook(name, hook, options, 1);
+    this.#hooks.push([name, hook, { ...options }]);
     return this;
   }
 
@@ -273,28 +266,37 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this as unknown as ElysiaServerBuilder<Next>;
   }
 
-  #build(): { readonly app: App; readonly parts: ServerParts } {
-    if (this.#built !== undefined) return this.#built;
-    const { websocket } = this.#options;
-    addHandlers(this.#router, websocket?.handlers);
-    if (!this.#router.has('ping'))
-      this.#router.on('ping', (_connection, { payload }) => ({ type: 'pong', payload }));
-    const handler = websocket?.handler;
+  /** Returns a router with all handlers. */
+  #router(): MessageRouter<ServerConnection> {
+    const router = new MessageRouter<ServerConnection>({
+      onError: (error, type, connection) =>
+        this.#built?.parts.onError(error, `message ${type}`, (connection as Connection).trace),
+      onRateExceeded: (exceeded) => this.#options.websocket?.onRateExceeded?.(exceeded),
+    });
+    for (const handler of this.#handlers) router.on(...handler);
+    const { handlers, handler } = this.#options.websocket ?? {};
+    addHandlers(router, handlers);
+    if (!router.has('ping'))
+      router.on('ping', (_connection, { payload }) => ({ type: 'pong', payload }));
     if (handler?.message !== undefined)
-      this.#router.otherwise(
+      router.otherwise(
         async (connection, message) => void (await handler.message?.(connection, message)),
       );
-    const parts = new ServerParts(this.#options, this.#router);
-    for (const { name, hook, options } of this.#hooks)
-      parts.shutdown.onShutdown(name, hook, options);
-    let app: unknown = baseApp(parts, this.#options);
+    return router;
+  }
+
+  #build(): { readonly app: App; readonly parts: ServerParts } {
+    if (this.#built !== undefined) return this.#built;
+    const parts = new ServerParts(this.#options, this.#router());
+    let app: unknown;
     try {
+      for (const hook of this.#hooks) parts.shutdown.onShutdown(...hook);
+      app = baseApp(parts, this.#options);
       for (const add of this.#routes) app = add(app);
       if (!(app instanceof Elysia))
         throw wrongType('add', app, 'a function that returns an Elysia app');
     } catch (error) {
-      // Releases the timers and signal listeners of a server that cannot be built.
-      void parts.shutdown.shutdown('failed to build');
+      parts.discard();
       throw error;
     }
     const made = app;
@@ -308,6 +310,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
         },
       ),
     );
+    this.#checks.close();
     this.#built = { app: app as App, parts };
     return this.#built;
   }
@@ -319,7 +322,8 @@ export class ElysiaServerBuilder<App = BaseApp> {
 
   /**
    * Builds the app and listens.
-   * @returns the same promise every time; rejects if the port is taken
+   * @returns the same promise every time; rejects if the port is taken, and with ERR_CLOSED if the shutdown begins
+   * before the server listens, as by a signal while modules of Elysia load
    */
   start(): Promise<RunningServer<App>> {
     this.#running ??= this.#listen();
@@ -330,30 +334,50 @@ export class ElysiaServerBuilder<App = BaseApp> {
     const { app, parts } = this.#build();
     const elysia = app as unknown as Elysia;
     try {
-      await elysia.modules;
+      await loaded(elysia, parts.shutdown);
       elysia.listen({ port: this.#options.port ?? 3000 });
       const { server } = elysia;
       if (server === null || server.port === undefined)
         throw new PortcullisError('ERR_INTERNAL', 'the server does not listen');
-      const stop = (): Promise<ShutdownResult> => parts.shutdown.shutdown('stop');
-      return {
-        app,
-        url: server.url,
-        port: server.port,
-        manager: parts.guard.manager,
-        timers: parts.timers,
-        middlewares: parts.chain,
-        shutdown: parts.shutdown,
-        snapshot: () => parts.snapshot(),
-        explainRates: (client) => parts.guard.explainRates(client),
-        close: stop,
-        stop,
-        [Symbol.asyncDispose]: async () => void (await stop()),
-      };
+      return running(app, parts, { url: server.url, port: server.port });
     } catch (error) {
       // Releases the timers and signal listeners of a server that never listened.
       await parts.shutdown.shutdown('failed to start');
       throw error;
     }
   }
+}
+
+/**
+ * Waits for the modules that an app loads.
+ * @throws by rejection: ERR_CLOSED if the shutdown begins before they are loaded; their own errors
+ */
+async function loaded(app: Elysia, shutdown: GracefulShutdown): Promise<void> {
+  const { promise: begun, resolve } = deferred<void>();
+  shutdown.add({ name: 'start', notReady: () => resolve() });
+  await Promise.race([app.modules, begun]);
+  if (shutdown.phase !== 'running')
+    throw new PortcullisError('ERR_CLOSED', 'the server was shut down before it listened');
+}
+
+/** Returns the server that the application gets. */
+function running<App>(
+  app: App,
+  parts: ServerParts,
+  at: { readonly url: URL; readonly port: number },
+): RunningServer<App> {
+  const stop = (): Promise<ShutdownResult> => parts.shutdown.shutdown('stop');
+  return {
+    app,
+    ...at,
+    manager: parts.guard.manager,
+    timers: parts.timers,
+    middlewares: parts.chain,
+    shutdown: parts.shutdown,
+    snapshot: () => parts.snapshot(),
+    explainRates: (client) => parts.guard.explainRates(client),
+    close: stop,
+    stop,
+    [Symbol.asyncDispose]: async () => void (await stop()),
+  };
 }

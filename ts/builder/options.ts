@@ -5,6 +5,8 @@ import {
   describe,
   describeSecret,
   outOfRange,
+  renamedField,
+  underPath,
   wrongType,
 } from '../base/errors.js';
 import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
@@ -20,6 +22,7 @@ import { ClientAddress } from '../guard/client-address.js';
 import { Origins } from '../guard/origins.js';
 import { checkedRates, type RequestRates } from '../http/rate-options.js';
 import { REFUSAL_OPTIONS, type RefusalOptions, RefusalShape } from '../http/refusal-shape.js';
+import { NAME_MAX } from '../messages/envelope.js';
 import { type ExceededTypeRate, type MessageHandler, MessageRouter } from '../messages/router.js';
 import type { TypedWebSocketHandler } from '../messages/types.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -252,13 +255,8 @@ export function checkOptions(options: ServerOptions): void {
   if (onError !== undefined && typeof onError !== 'function')
     throw wrongType('onError', onError, 'a function');
   // Checks nested options now, so that errors show here and not when the server is built.
-  if (middlewares !== undefined)
-    void new PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>(
-      middlewares,
-      new TimerManager(),
-    );
-  if (shutdown !== undefined)
-    new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
+  if (middlewares !== undefined) checkMiddlewares(middlewares);
+  if (shutdown !== undefined) checkShutdown(objectOf('shutdown', shutdown));
   const { name, cluster, hostCapacity, hostProcesses, exempt, banAfter, onDrain } = options;
   if (onDrain !== undefined && typeof onDrain !== 'function')
     throw wrongType('onDrain', onDrain, 'a function');
@@ -271,9 +269,45 @@ export function checkOptions(options: ServerOptions): void {
   authOptions(options.auth);
   checkedEndpoints(options.endpoints);
   if (options.page !== undefined) checkedPage(options.page);
-  resourceLimits(options.limits);
+  if (options.limits !== undefined) {
+    const limits = objectOf('limits', options.limits);
+    under('limits.', () => resourceLimits(limits));
+  }
   checkRates(options);
   if (websocket !== undefined) checkWebSocket(objectOf('websocket', websocket));
+}
+
+/** Runs a check whose errors name their options without the path. */
+function under(path: string, check: () => unknown): void {
+  try {
+    check();
+  } catch (error) {
+    throw underPath(path, error);
+  }
+}
+
+function checkMiddlewares(middlewares: readonly ServerMiddleware[]): void {
+  try {
+    void new PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>(
+      middlewares,
+      new TimerManager(),
+    );
+  } catch (error) {
+    // A chain calls them `items`. A layer with a name is named in the place of a path.
+    throw renamedField(error, (field) =>
+      field === 'name' ? 'middlewares.name' : field.replace(/^items\b/, 'middlewares'),
+    );
+  }
+}
+
+function checkShutdown(shutdown: ShutdownOptions): void {
+  if (shutdown.timers !== undefined)
+    throw new ArgumentTypeError(
+      'ERR_UNKNOWN_OPTION',
+      'shutdown has no option "timers": it is an option of the server',
+      { field: 'shutdown.timers', value: describe(shutdown.timers), allowed: 'the option timers' },
+    );
+  under('shutdown.', () => new GracefulShutdown(new TimerManager(), shutdown).close());
 }
 
 /** The limits of a server that has none of its own. */
@@ -300,7 +334,7 @@ function checkRates({ requests, rates }: ServerOptions): void {
   }
   if (rates !== undefined) {
     knownOptions('rates', objectOf('rates', rates), RATES, 'rates.');
-    checkedLimits(rates);
+    under('rates.', () => checkedLimits(rates));
   }
 }
 
@@ -326,8 +360,17 @@ export function addHandlers(
   handlers: WebSocketOptions['handlers'],
 ): void {
   // Their payloads are unchecked: `.on(type, handle, check)` checks them.
-  for (const [type, handle] of Object.entries(handlers ?? {}))
-    router.on(type, handle as MessageHandler<unknown, ServerConnection>);
+  for (const [type, handle] of Object.entries(handlers ?? {})) {
+    if (type === '' || type.length > NAME_MAX)
+      throw outOfRange('websocket.handlers', type, `types of 1 to ${NAME_MAX} characters`);
+    try {
+      router.on(type, handle as MessageHandler<unknown, ServerConnection>);
+    } catch (error) {
+      throw renamedField(error, (field) =>
+        field === 'handle' ? `websocket.handlers.${type}` : 'websocket.handlers',
+      );
+    }
+  }
 }
 
 function checkWebSocket(websocket: WebSocketOptions): void {

@@ -2,6 +2,7 @@
 import { bunSockets } from '../adapters/bun-sockets.js';
 import { PortcullisError } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
+import { givenOptions } from '../base/options.js';
 import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionStats } from '../connections/stats.js';
@@ -10,6 +11,7 @@ import { Guard, type GuardStats } from '../guard/guard.js';
 import { LIMITS_ONLY } from '../guard/json-filter.js';
 import { type Passing, type Respond, withinLimits } from '../http/fetch.js';
 import { REFUSAL_OPTIONS } from '../http/refusal-shape.js';
+import type { GuardOptions } from '../guard/options.js';
 import type { MessageRouter, MessageStats } from '../messages/router.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { resourceLimits } from '../resources/resource-limits.js';
@@ -69,74 +71,95 @@ export class ServerParts {
   readonly connections = new WeakMap<ManagedConnection, Connection>();
   readonly onError: ErrorHook;
   readonly endpoints: Required<Endpoints>;
+  /** Ends each part that was made, in the order of making. */
+  readonly #ends: (() => void)[] = [];
   #version = -1;
   #hasLayers = false;
 
+  /** @throws as the parts that are made; none of them is left then */
   constructor(
     options: ServerOptions,
     readonly router: MessageRouter<ServerConnection>,
   ) {
-    const limits = serverLimits(options.limits);
-    this.limits = limits;
-    this.timers = options.timers ?? new TimerManager({ name: 'server' });
+    this.limits = serverLimits(options.limits);
     this.onError = guarded(
       options.onError ?? ((error, where) => console.error(`${where}:`, error)),
     );
     this.endpoints = checkedEndpoints(options.endpoints);
-    this.chain = new PerformantMiddlewareChain(options.middlewares ?? [], this.timers, {
-      name: 'server',
-      onError: (error, { layer }) => this.onError(error, `middleware ${layer}`),
-    });
-    const { connections } = limits;
-    // A monitor of its own where memory is limited and no monitor is given.
-    const monitor =
-      options.monitor ??
-      (options.limits?.memory === undefined
-        ? undefined
-        : new ResourceMonitor({ memory: limits.memory }, { timers: this.timers }));
-    if (monitor !== undefined) router.observe(monitor);
-    this.guard = new Guard<Request>(
-      'ElysiaServerBuilder',
-      {
-        timers: this.timers,
-        limits: {
-          maxTotalConnections: connections.maxTotal,
-          maxConnectionsPerIp: connections.maxPerIp,
-          maxConnectionsPerUser: connections.maxPerUser,
-          connectionTimeoutMs: connections.timeoutMs,
-          ...options.rates,
-        },
-        requests: { ...limits.requests, ...options.requests },
-        websockets: limits.websockets,
-        // Health checks must be answered under load, and show nothing: all else passes the guard. Elysia's routes also
-        // match with a slash at the end.
-        exemptPaths: HEALTH_ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(
-          ([, path]) => [path, `${path}/`],
-        ),
-        onIdentifyError: (error, _ip, trace) => this.onError(error, 'auth', trace),
-        ...(monitor === undefined ? {} : { monitor }),
-        ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
-        page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
-        ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
-        clientAddress: options.clientAddress,
-        allowedOrigins: options.allowedOrigins,
-        ...Object.fromEntries(
-          FOR_GUARD.filter((name) => options[name] !== undefined).map((name) => [
-            name,
-            options[name],
-          ]),
-        ),
-        json: options.json ?? LIMITS_ONLY,
-        onInvalidMessage: options.onInvalidMessage,
-        ...authOptions(options.auth),
+    this.timers = options.timers ?? new TimerManager({ name: 'server' });
+    if (options.timers === undefined) this.#ends.push(() => this.timers.close());
+    try {
+      this.chain = new PerformantMiddlewareChain(options.middlewares ?? [], this.timers, {
+        name: 'server',
+        onError: (error, { layer }) => this.onError(error, `middleware ${layer}`),
+      });
+      this.#ends.push(() => this.chain.close());
+      const monitor = this.#monitorOf(options);
+      if (monitor !== undefined) router.observe(monitor);
+      this.guard = new Guard<Request>(
+        'ElysiaServerBuilder',
+        this.#guardOptions(options, monitor),
+        bunSockets,
+      );
+      this.#ends.push(() => this.guard.close());
+      const { onError } = options.shutdown ?? {};
+      this.shutdown = new GracefulShutdown(this.timers, {
+        ...options.shutdown,
+        onError: onError ?? ((error, name) => this.onError(error, `shutdown ${name}`)),
+      });
+      this.#ends.push(() => this.shutdown.close());
+    } catch (error) {
+      this.discard();
+      throw error;
+    }
+  }
+
+  /** Ends all parts, at once: those of a server that cannot be built. Timers that were given stay open. */
+  discard(): void {
+    for (const end of this.#ends.toReversed()) end();
+  }
+
+  /** Returns the monitor of the options, or one of the server's own where memory is limited. */
+  #monitorOf({ monitor, limits }: ServerOptions): ResourceMonitor | undefined {
+    if (monitor !== undefined || limits?.memory === undefined) return monitor;
+    const own = new ResourceMonitor({ memory: this.limits.memory }, { timers: this.timers });
+    this.#ends.push(() => own.close());
+    return own;
+  }
+
+  #guardOptions(
+    options: ServerOptions,
+    monitor: ResourceMonitor | undefined,
+  ): GuardOptions<Request> {
+    const { connections, requests, websockets } = this.limits;
+    const { page, metrics, trustedProxies, clientAddress, allowedOrigins } = options;
+    return {
+      timers: this.timers,
+      limits: {
+        maxTotalConnections: connections.maxTotal,
+        maxConnectionsPerIp: connections.maxPerIp,
+        maxConnectionsPerUser: connections.maxPerUser,
+        connectionTimeoutMs: connections.timeoutMs,
+        ...options.rates,
       },
-      bunSockets,
-    );
-    const { onError } = options.shutdown ?? {};
-    this.shutdown = new GracefulShutdown(this.timers, {
-      ...options.shutdown,
-      onError: onError ?? ((error, name) => this.onError(error, `shutdown ${name}`)),
-    });
+      requests: { ...requests, ...options.requests },
+      websockets,
+      // Health checks must be answered under load, and show nothing: all else passes the guard. Elysia's routes also
+      // match with a slash at the end.
+      exemptPaths: HEALTH_ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(([, path]) => [
+        path,
+        `${path}/`,
+      ]),
+      onIdentifyError: (error, _ip, trace) => this.onError(error, 'auth', trace),
+      page: page === undefined ? undefined : { ...page, chain: page.chain ?? this.chain },
+      clientAddress,
+      allowedOrigins,
+      ...givenOptions({ monitor, metrics, trustedProxies }),
+      ...givenOptions(Object.fromEntries(FOR_GUARD.map((name) => [name, options[name]]))),
+      json: options.json ?? LIMITS_ONLY,
+      onInvalidMessage: options.onInvalidMessage,
+      ...authOptions(options.auth),
+    };
   }
 
   /** Runs a request that is not for a health endpoint: the limits first, then the middleware. */

@@ -666,6 +666,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return this.isOpen ? this.#seats.total : 0;
   }
 
+  /** Name of the index that is counted, if it has one: managers of a name share its total. @internal */
+  get indexName(): string | undefined {
+    return this.#options.name;
+  }
+
   /** Monitor that counts the connections, if there is one. @internal */
   get monitor(): ResourceMonitor | undefined {
     return this.#options.monitor;

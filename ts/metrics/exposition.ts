@@ -12,7 +12,8 @@ import type { Template } from './instrument-registry.js';
 import { areMet } from './health-score.js';
 import { type ExpositionContent, LAYOUT, type Ledger } from './ledger.js';
 import type { LimiterFigures } from './limiters.js';
-import type { BanCounts } from './sources.js';
+import type { BanCounts } from './ban-lists.js';
+import { nameLabel } from './routes.js';
 
 /** Options of the text exposition. */
 export interface ExpositionOptions {
@@ -152,7 +153,7 @@ export function samplesOf(
     ['messageBytes', ['out'], bytesOut],
     ...refusals.map(([code, count]): Sample => ['refusals', [code], count]),
     ...errors.map(([kind, count]): Sample => ['errors', [kind], count]),
-    ...clusters.flatMap(clusterSamples),
+    ...distinct(clusters).flatMap(clusterSamples),
     ...limiters.flatMap(limiterSamples),
     ...entriesOf(pressure?.refused).map(([cause, count]): Sample => ['shed', [cause], count]),
     ...entriesOf(pressure?.causes).map(([cause, share]): Sample => ['pressure', [cause], share]),
@@ -168,11 +169,12 @@ export function samplesOf(
 const entriesOf = (values: PressureFigures['causes'] = {}): [string, number][] =>
   Object.entries(values) as [string, number][];
 
-/** Returns a label without tabs and line ends, which separate labels on their way to the renderer. */
-const labelOf = (name: string): string => name.replaceAll(/[\t\r\n]/g, ' ');
+/** Returns one of the managers whose names differ in control characters only: a second series would spoil the text. */
+function distinct(clusters: readonly ClusterManagerStats[]): ClusterManagerStats[] {
+  return [...new Map(clusters.map((stats) => [nameLabel(stats.name), stats])).values()];
+}
 
-function limiterSamples(figures: LimiterFigures): Sample[] {
-  const label = labelOf(figures.label);
+function limiterSamples({ label, ...figures }: LimiterFigures): Sample[] {
   return [
     ['limiterCosts', [label, 'admitted'], figures.admitted],
     ['limiterCosts', [label, 'refused'], figures.refused],
@@ -184,7 +186,7 @@ function limiterSamples(figures: LimiterFigures): Sample[] {
 }
 
 function clusterSamples(stats: ClusterManagerStats): Sample[] {
-  const name = labelOf(stats.name);
+  const name = nameLabel(stats.name);
   const { granted, refused, grantedAhead, refusedByCache, grantedByPolicy, refusedByPolicy } =
     stats.admissions;
   return [

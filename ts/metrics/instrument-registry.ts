@@ -17,7 +17,8 @@ export interface InstrumentOptions {
 /** Options of a histogram. */
 export interface HistogramOptions extends InstrumentOptions {
   /**
-   * Upper bounds of the buckets, ascending: 1 to 100 finite numbers. One more bucket is open.
+   * Upper bounds of the buckets, ascending: 1 to 100 finite numbers. One more bucket is open. With a
+   * bound or a value below 0, OpenMetrics forbids a sum: its text then has buckets only.
    * Default: 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5 and 10, as in prom-client.
    */
   readonly buckets?: readonly number[] | undefined;
@@ -31,6 +32,9 @@ export interface Template {
 
 const NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]{0,199}$/;
 const LABEL = /^(?!__)[a-zA-Z_][a-zA-Z0-9_]{0,99}$/;
+const NAME_RULE = 'a name such as shop_orders_total: letters, digits, _ and :, 200 at most';
+/** End of the name of each counter. */
+const TOTAL = '_total';
 const LABELS_MAX = 20;
 const HELP_MAX = 1000;
 const SERIES_MAX = 100_000;
@@ -80,7 +84,9 @@ export class InstrumentRegistry {
 
   counter(name: unknown, help: unknown, labels: unknown, options: InstrumentOptions): Counter {
     const checked = check(name, help, labels, options, ['maxSeries']);
-    const fullName = checked.name.endsWith('_total') ? checked.name : `${checked.name}_total`;
+    // The name of the family is without the ending, and would be empty.
+    if (checked.name === TOTAL) throw outOfRange('name', name, NAME_RULE);
+    const fullName = checked.name.endsWith(TOTAL) ? checked.name : `${checked.name}${TOTAL}`;
     this.#take('counter', fullName);
     return this.#add(new Counter(fullName, checked.help, checked.labels, checked.maxSeries));
   }
@@ -123,14 +129,14 @@ export class InstrumentRegistry {
   template(format: Format, more: readonly (AnyInstrument | undefined)[]): Template {
     const all = [...more.filter((one) => one !== undefined), ...this.#instruments];
     let count = 0;
-    for (const instrument of all) count += instrument.valueCount;
+    for (const instrument of all) count += instrument.valueCount(format);
     const values = new Float64Array(count);
     let at = 0;
     let text = '';
     for (const instrument of all) {
       if (instrument.all.length === 0) continue;
       text += instrument.template(format);
-      at = instrument.values(values, at);
+      at = instrument.values(values, at, format);
     }
     return { text, values };
   }
@@ -150,9 +156,8 @@ function check(
   options: InstrumentOptions,
   known: readonly string[],
 ): Checked {
-  const nameRule = 'a name such as shop_orders_total: letters, digits, _ and :, 200 at most';
-  if (typeof name !== 'string') throw wrongType('name', name, nameRule);
-  if (!NAME.test(name)) throw outOfRange('name', name, nameRule);
+  if (typeof name !== 'string') throw wrongType('name', name, NAME_RULE);
+  if (!NAME.test(name)) throw outOfRange('name', name, NAME_RULE);
   const helpRule = `a text of 1 to ${HELP_MAX} characters`;
   if (typeof help !== 'string') throw wrongType('help', help, helpRule);
   if (help === '' || help.length > HELP_MAX) throw outOfRange('help', help, helpRule);

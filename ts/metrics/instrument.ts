@@ -76,8 +76,8 @@ export abstract class Instrument<S extends AnySeries> {
    * than a count. Beyond `maxSeries`, all others share one series whose labels are all `other`.
    * @param values one value for each label name, in their order, or one object with all of them.
    *   Cut to 200 characters; control characters become `?`
-   * @throws ERR_INVALID_ARG_TYPE for wrong values, ERR_OUT_OF_RANGE for too many, too few or unknown
-   *   names
+   * @throws ERR_INVALID_ARG_TYPE for wrong values, ERR_OUT_OF_RANGE for too many, too few, missing or
+   *   unknown names
    */
   labels(...values: readonly LabelValue[] | readonly [LabelValues]): S {
     const [first] = values;
@@ -101,7 +101,11 @@ export abstract class Instrument<S extends AnySeries> {
     for (const name of Object.keys(values))
       if (!this.labelNames.includes(name))
         throw outOfRange('labels', name, `the names ${this.labelNames.join(', ') || '(none)'}`);
-    return this.labelNames.map((name) => values[name]!);
+    return this.labelNames.map((name) => {
+      const value = Object.hasOwn(values, name) ? values[name] : undefined;
+      if (value === undefined) throw outOfRange(`labels.${name}`, value, 'a value of this label');
+      return value;
+    });
   }
 
   #wrongCount(count: number): Error {
@@ -157,9 +161,9 @@ export abstract class Instrument<S extends AnySeries> {
   /** Returns the lines of one series without values. @internal */
   protected abstract lines(labels: string, format: Format): string;
   /** Writes the values of the lines of one series; returns the place after them. @internal */
-  protected abstract write(series: S, into: Float64Array, at: number): number;
-  /** Number of lines of a series. @internal */
-  protected abstract readonly lineCount: number;
+  protected abstract write(series: S, into: Float64Array, at: number, format: Format): number;
+  /** Returns the number of lines of a series. @internal */
+  protected abstract lineCount(format: Format): number;
 
   /** Returns the lines of the family without values; only new series are written. @internal */
   template(format: Format): string {
@@ -182,15 +186,23 @@ export abstract class Instrument<S extends AnySeries> {
     return `# HELP ${name} ${helpText(this.help, isOpen)}\n# TYPE ${name} ${this.kind}\n`;
   }
 
-  /** Number of values that the template lacks. @internal */
-  get valueCount(): number {
-    return this.all.length * this.lineCount;
+  /** Has all lines written anew. @internal */
+  protected rewrite(): void {
+    for (const known of Object.values(this.#templates)) {
+      known.text = '';
+      known.count = 0;
+    }
+  }
+
+  /** Returns the number of values that the template lacks. @internal */
+  valueCount(format: Format): number {
+    return this.all.length * this.lineCount(format);
   }
 
   /** Writes the values that the template lacks. @internal */
-  values(into: Float64Array, start: number): number {
+  values(into: Float64Array, start: number, format: Format): number {
     let at = start;
-    for (const { series } of this.all) at = this.write(series, into, at);
+    for (const { series } of this.all) at = this.write(series, into, at, format);
     return at;
   }
 }

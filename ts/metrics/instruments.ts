@@ -1,6 +1,6 @@
 /** Metrics of the application: counters, gauges and histograms with labels. */
 import { boundText, type Format, Instrument, seriesLine } from './instrument.js';
-import { CounterSeries, GaugeSeries, HistogramSeries } from './series.js';
+import { CounterSeries, GaugeSeries, HistogramSeries, type HistogramShape } from './series.js';
 
 /**
  * Counter of the application, from `ProductionMetrics.counter()`.
@@ -14,7 +14,9 @@ export class Counter extends Instrument<CounterSeries> {
   /** @internal */
   readonly kind = 'counter';
   /** @internal */
-  protected readonly lineCount = 1;
+  protected lineCount(): number {
+    return 1;
+  }
 
   /** @internal */
   constructor(name: string, help: string, labelNames: readonly string[], maxSeries: number) {
@@ -53,7 +55,9 @@ export class Gauge extends Instrument<GaugeSeries> {
   /** @internal */
   readonly kind = 'gauge';
   /** @internal */
-  protected readonly lineCount = 1;
+  protected lineCount(): number {
+    return 1;
+  }
 
   /** @internal */
   constructor(name: string, help: string, labelNames: readonly string[], maxSeries: number) {
@@ -109,10 +113,10 @@ export class Gauge extends Instrument<GaugeSeries> {
 export class Histogram extends Instrument<HistogramSeries> {
   /** @internal */
   readonly kind = 'histogram';
-  /** Upper bounds of the buckets but the last, which is open. @internal */
-  readonly bounds: Float64Array;
   /** @internal */
-  protected readonly lineCount: number;
+  readonly shape: HistogramShape;
+  /** Whether the lines of OpenMetrics have no sums. */
+  #lacksSums: boolean;
 
   /** @internal */
   constructor(
@@ -123,16 +127,39 @@ export class Histogram extends Instrument<HistogramSeries> {
     buckets: readonly number[],
   ) {
     const bounds = Float64Array.from(buckets);
+    const shape: HistogramShape = { bounds, hasNegatives: bounds[0]! < 0 };
     super(
       name,
       help,
       labelNames,
       maxSeries,
       bounds.length + 2,
-      (cells, at) => new HistogramSeries(cells, at, bounds),
+      (cells, at) => new HistogramSeries(cells, at, shape),
     );
-    this.bounds = bounds;
-    this.lineCount = bounds.length + 3;
+    this.shape = shape;
+    this.#lacksSums = shape.hasNegatives;
+  }
+
+  /**
+   * Whether a series has the lines `_sum` and `_count`. In OpenMetrics both belong together, and a sum is a counter:
+   * where values are below 0 it might fall, and strict parsers reject the text.
+   */
+  #hasSums(format: Format): boolean {
+    return format === 'prometheus' || !this.shape.hasNegatives;
+  }
+
+  /** @internal */
+  override template(format: Format): string {
+    if (this.#lacksSums !== this.shape.hasNegatives) {
+      this.#lacksSums = this.shape.hasNegatives;
+      this.rewrite();
+    }
+    return super.template(format);
+  }
+
+  /** @internal */
+  protected lineCount(format: Format): number {
+    return this.shape.bounds.length + (this.#hasSums(format) ? 3 : 1);
   }
 
   /**
@@ -148,17 +175,24 @@ export class Histogram extends Instrument<HistogramSeries> {
   protected lines(labels: string, format: Format): string {
     const comma = labels === '' ? '' : ',';
     let text = '';
-    for (const bound of [...this.bounds, Infinity])
+    for (const bound of [...this.shape.bounds, Infinity])
       text += `${this.name}_bucket{${labels}${comma}le="${boundText(bound, format)}"}\n`;
+    if (!this.#hasSums(format)) return text;
     return `${text}${seriesLine(`${this.name}_sum`, labels)}${seriesLine(`${this.name}_count`, labels)}`;
   }
 
   /** @internal */
-  protected write({ cells, at }: HistogramSeries, into: Float64Array, to: number): number {
-    const buckets = this.bounds.length + 1;
+  protected write(
+    { cells, at }: HistogramSeries,
+    into: Float64Array,
+    to: number,
+    format: Format,
+  ): number {
+    const buckets = this.shape.bounds.length + 1;
     let count = 0;
     for (let bucket = 0; bucket < buckets; bucket++)
       into[to + bucket] = count += cells[at + bucket]!;
+    if (!this.#hasSums(format)) return to + buckets;
     into[to + buckets] = cells[at + buckets]!;
     into[to + buckets + 1] = count;
     return to + buckets + 2;

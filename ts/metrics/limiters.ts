@@ -1,7 +1,7 @@
 /** The attached rate limiters: their counts, by label. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { RateLimiter } from '../limiter/limiter.js';
-import { OTHER } from './routes.js';
+import { nameLabel, OTHER } from './routes.js';
 
 const LABELS_MAX = 100;
 const LABEL_MAX = 128;
@@ -37,8 +37,9 @@ export class LimiterSources {
       throw wrongType('label', name, 'a string that is not empty: the limiter has no name');
     if (name.length > LABEL_MAX) throw outOfRange('label', name, `1 to ${LABEL_MAX} characters`);
     if (this.#limiters.has(limiter)) return;
-    const isKnown = this.#detached.has(name) || this.#detached.size < LABELS_MAX - 1;
-    const at = isKnown ? name : OTHER;
+    const shown = nameLabel(name);
+    const isKnown = this.#detached.has(shown) || this.#detached.size < LABELS_MAX - 1;
+    const at = isKnown ? shown : OTHER;
     if (!this.#detached.has(at))
       this.#detached.set(at, { admitted: 0, refused: 0, blocks: 0, evicted: 0 });
     this.#limiters.set(limiter, at);

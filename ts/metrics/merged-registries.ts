@@ -2,12 +2,13 @@
  * Registries of other libraries, such as prom-client's, whose metrics the exposition shows. A
  * registry is code of the application: it may be late, throw, or report anything.
  */
+import type { Clock } from '../base/clock.js';
 import { wrongType } from '../base/errors.js';
 import { isThenable } from '../base/hooks.js';
 import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
-import type { TimerManager } from '../timers/manager.js';
+import { TimerManager } from '../timers/manager.js';
 import { isLabelName, isMetricName, namesOf, type Template } from './instrument-registry.js';
-import { type Format, helpText, labelText } from './instrument.js';
+import { type Format, helpText, labelText, seriesLine } from './instrument.js';
 
 /** Registry of another library. prom-client's `Registry` is one. */
 export interface MetricRegistry {
@@ -43,10 +44,11 @@ const NOTHING: Template = { text: '', values: new Float64Array() };
 export class MergedRegistries {
   readonly #all: Merged[] = [];
   readonly #failures = new Map<Reason, number>();
+  /** On the clock of the metrics, whose own timers end before the last exposition does. */
   readonly #timers: TimerManager;
 
-  constructor(timers: TimerManager) {
-    this.#timers = timers;
+  constructor(clock: Clock) {
+    this.#timers = new TimerManager({ clock, name: 'metrics.merge' });
   }
 
   get isEmpty(): boolean {
@@ -184,12 +186,14 @@ class TemplateWriter {
     const names = namesOf(kind, name);
     if (names.some((one) => this.#isTaken(one) || this.#names.has(one))) return 'conflict';
     if (this.#values.length + values.length > end) return 'limit';
+    if (names.includes('')) return 'invalid';
     const base = kind === 'counter' && this.#isOpen ? name.replace(/_total$/, '') : name;
     const word = kind === 'unknown' && !this.#isOpen ? 'untyped' : kind;
     const description = helpText(help.replaceAll('\r', ' '), this.#isOpen);
     this.#text += `# HELP ${base} ${description}\n# TYPE ${base} ${word}\n`;
     this.#series.clear();
-    for (const value of values as readonly unknown[])
+    const lacksSums = this.#isOpen && kind === 'histogram' && hasNegatives(values, name);
+    for (const value of lacksSums ? values.filter((one) => !isSum(one, name)) : values)
       if (!this.#write(value, name, kind, names)) return 'invalid';
     for (const one of names) this.#names.add(one);
     return undefined;
@@ -204,17 +208,35 @@ class TemplateWriter {
     const entries = Object.entries((labels as object | undefined) ?? {});
     if (!entries.every(([label]) => isLabelName(label))) return false;
     const texts = entries.map(([label, text]) => valueText(label, text, this.#isOpen));
-    const pairs = labelText(
-      entries.map(([label]) => label),
-      texts,
-    );
-    const series = pairs === '' ? `${name}\n` : `${name}{${pairs}}\n`;
-    if (this.#series.has(series)) return false;
-    this.#series.add(series);
-    this.#text += series;
+    const pairs = entries.map(([label], at) => labelText([label], [texts[at]!]));
+    // The same labels in another order are the same series.
+    const key = `${name}{${pairs.toSorted().join(',')}}`;
+    if (this.#series.has(key)) return false;
+    this.#series.add(key);
+    this.#text += seriesLine(name, pairs.join(','));
     this.#values.push(value);
     return true;
   }
+}
+
+/** One value of a family, as far as it can be read. */
+interface Sample {
+  readonly metricName?: unknown;
+  readonly value?: unknown;
+  readonly labels?: { readonly le?: unknown } | undefined;
+}
+
+/** True for `_sum` and `_count`, which OpenMetrics wants together. */
+function isSum(given: unknown, family: string): boolean {
+  const { metricName } = given as Sample;
+  return metricName === `${family}_sum` || metricName === `${family}_count`;
+}
+
+/** Whether a histogram has a bound or a sum below 0: its sum is no counter, and OpenMetrics forbids it. */
+function hasNegatives(values: readonly unknown[], family: string): boolean {
+  return (values as readonly Sample[]).some(({ metricName, value, labels }) =>
+    metricName === `${family}_sum` ? Number(value) < 0 : Number(labels?.le) < 0,
+  );
 }
 
 function valueText(label: string, value: unknown, isOpen: boolean): string {

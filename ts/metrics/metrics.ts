@@ -55,12 +55,14 @@ import type {
   WindowName,
 } from './report.js';
 import {
+  checkDetails,
+  isFailed,
   NO_DETAILS,
   type RequestDetails,
   type RequestEnd,
   RequestTimer,
+  statusOf,
   wrongDuration,
-  wrongStatus,
 } from './request.js';
 import { type Collected, type OpenTelemetryProducer, Producer } from './open-telemetry.js';
 import { LimiterSources } from './limiters.js';
@@ -124,7 +126,7 @@ export class ProductionMetrics {
     this.#settings = settings;
     if (settings.timers === undefined) this.#ownTimers = new TimerManager({ name: 'metrics' });
     this.#timers = settings.timers ?? this.#ownTimers!;
-    this.#merged = new MergedRegistries(this.#timers);
+    this.#merged = new MergedRegistries(this.#timers.driver.clock);
     const { maxResponseTime } = settings.targets;
     this.#ledger = new Ledger(this.#timers.driver.now(), maxResponseTime, settings.maxRoutes);
     this.#traffic = this.#ledger.traffic;
@@ -153,24 +155,21 @@ export class ProductionMetrics {
   recordRequest(durationMs: number, details: RequestDetails = NO_DETAILS): void {
     if (typeof durationMs !== 'number' || !(durationMs >= 0 && durationMs < Infinity))
       throw wrongDuration(durationMs);
-    const { route, method } = details;
-    this.#record(durationMs, this.#ledger.routes.rowOf(route, method), details);
+    checkDetails(details);
+    this.#record(durationMs, -1, details);
   }
 
-  #record(durationMs: number, row: number, { status, error }: RequestDetails): void {
-    const code =
-      status === undefined
-        ? 0
-        : typeof status === 'number' && (status | 0) === status && status >= 100 && status <= 599
-          ? status
-          : wrongStatus(status);
+  /** Records a request. Its details are checked first: a refused one takes no row. @param knownRow -1 for that of the details */
+  #record(
+    durationMs: number,
+    knownRow: number,
+    { route, method, status, error }: RequestDetails,
+  ): void {
+    const code = statusOf(status);
+    const hasFailed = isFailed(error);
+    const row = knownRow >= 0 ? knownRow : this.#ledger.routes.rowOf(route, method);
     if (typeof error === 'string') this.#errors.add('error', error);
-    this.#ledger.record(
-      row,
-      durationMs,
-      code,
-      code >= 500 || (error !== undefined && error !== false),
-    );
+    this.#ledger.record(row, durationMs, code, hasFailed || code >= 500);
   }
 
   /**
@@ -178,12 +177,13 @@ export class ProductionMetrics {
    * with its route.
    * @param details route and method, if they are known already
    * @returns the timer of the request
-   * @throws ERR_INVALID_ARG_TYPE
+   * @throws ERR_INVALID_ARG_TYPE; no request has started then
    * @example
    * const request = metrics.startRequest({ route: '/import', method: 'POST' });
    * try { await work(); request.end({ status: 200 }); } catch { request.end({ status: 500 }); }
    */
   startRequest(details: Pick<RequestDetails, 'route' | 'method'> = NO_DETAILS): RequestTimer {
+    checkDetails(details);
     const { route, method } = details;
     return new RequestTimer(this, this.#ledger.routes.rowOf(route, method));
   }
@@ -225,11 +225,11 @@ export class ProductionMetrics {
   end(startMs: number, row: number, details: RequestEnd): void {
     const durationMs = this.#since(startMs);
     this.leave(true);
+    checkDetails(details);
     const { route, method, refused } = details;
     if (refused !== undefined) return this.recordRefusal(refused);
     const isSameRoute = route === undefined && method === undefined;
-    const endRow = isSameRoute ? row : this.#ledger.routes.rowOf(route, method);
-    this.#record(durationMs, endRow, details);
+    this.#record(durationMs, isSameRoute ? row : -1, details);
   }
 
   #since(startMs: number): number {
@@ -300,8 +300,8 @@ export class ProductionMetrics {
   }
 
   /**
-   * Counts a manager's connections, messages, refusals and users from now on. Repeated calls have
-   * no effect.
+   * Counts a manager's connections, messages, refusals, bans and users from now on; connections and bans of
+   * managers with one name count once. Repeated calls have no effect.
    * @param manager the manager to add
    * @throws ERR_INVALID_ARG_TYPE unless it is a `ConnectionManager`
    */
@@ -310,7 +310,7 @@ export class ProductionMetrics {
   }
 
   /**
-   * Undoes `attach`: the manager's connections leave the figures at once; its messages and refusals
+   * Undoes `attach`: the manager's connections leave the figures at once; its messages, refusals and bans
    * so far stay counted.
    * @param manager the manager to remove; unknown ones are ignored
    */
@@ -324,8 +324,8 @@ export class ProductionMetrics {
    * and `requests.user`, and those of single routes of Elysia, by their name or the route. Limiters with one label
    * are added up. Repeated calls have no effect.
    * @param limiter the limiter to add
-   * @param label value of the label `limiter`: 1 to 128 characters. Default: the limiter's name. From
-   *   the hundredth label on, all share `other`
+   * @param label value of the label `limiter`: 1 to 128 characters; tabs and line ends become spaces,
+   *   other control characters `?`. Default: the limiter's name. From the hundredth label on, all share `other`
    * @throws ERR_INVALID_ARG_TYPE, also without a label for a limiter without a name; ERR_OUT_OF_RANGE
    * @example
    * metrics.attachLimiter(logins, 'logins');

@@ -21,7 +21,8 @@ export interface MetricPoint<T> {
 /** Counts by bucket. */
 export interface HistogramValue {
   buckets: { boundaries: number[]; counts: number[] };
-  sum: number;
+  /** Sum of all values; absent where values may be below 0, as the data model asks for. */
+  sum?: number;
   count: number;
 }
 
@@ -290,13 +291,15 @@ class Points {
     const attributes = (labels: readonly string[]): Record<string, string> =>
       Object.fromEntries(labelNames.map((label, at) => [label, labels[at]!]));
     if (instrument.kind === 'histogram') {
-      const boundaries = [...instrument.bounds];
+      const { shape } = instrument;
+      const boundaries = [...shape.bounds];
       const dataPoints = instrument.all.map(({ series, labels }) => {
         const end = series.at + boundaries.length + 1;
         const counts = [...series.cells.subarray(series.at, end)];
         const count = counts.reduce((sum, one) => sum + one, 0);
         const buckets = { boundaries: [...boundaries], counts };
-        return this.#point(attributes(labels), { buckets, sum: series.cells[end]!, count });
+        const sum = shape.hasNegatives ? {} : { sum: series.cells[end]! };
+        return this.#point(attributes(labels), { buckets, ...sum, count });
       });
       return { ...base(name, unit, help), dataPointType: 0, dataPoints };
     }

@@ -23,21 +23,21 @@ export interface ProductionMetricsOptions {
    */
   readonly monitor?: ResourceMonitor | undefined;
   /**
-   * Connection managers whose connections, messages, refusals and users are counted. Adapters with
-   * the option `metrics` add their own. Default: none.
+   * Connection managers whose connections, messages, refusals and users are counted; connections and bans of
+   * managers with one `name` count once. Adapters with the option `metrics` add their own. Default: none.
    */
   readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
   /** Window of the report's key figures. Default `1m`. */
   readonly window?: WindowName | undefined;
   /**
-   * Pairs of route and method that are counted separately: 1 to 10000. All others share `other`.
-   * Default 500.
+   * Pairs of route and method that are counted separately: 1 to 10000. All others share `other`. Requests
+   * without a route are counted by method beside them. Default 500.
    */
   readonly maxRoutes?: number | undefined;
   /** Promised share of requests within `maxResponseTime`: above 0, below 1. Default 0.95. */
   readonly latencyObjective?: number | undefined;
   /**
-   * Weights of the health score's parts, of at least 0; 0 leaves a part and its cap out. Default:
+   * Weights of the health score's parts: 0 to 1000000; 0 leaves a part and its cap out. Default:
    * errors 0.3, latency 0.25, memory 0.15, cpu 0.1, loop 0.05, utilization 0.05, saturation 0.05,
    * stalls 0.025, stallCount 0.025.
    */
@@ -66,7 +66,13 @@ const TARGETS: Readonly<Record<keyof ProductionTargets, number>> = {
 };
 
 type Range = readonly [allowed: string, isAllowed: (value: number) => boolean];
-const POSITIVE: Range = ['a finite number above 0', (value) => value > 0 && value < Infinity];
+// Ratios and sums of such numbers are finite.
+const LEAST = 1e-6;
+const MOST = Number.MAX_SAFE_INTEGER;
+const POSITIVE: Range = [
+  `a number from ${LEAST} to 2^53 - 1`,
+  (value) => value >= LEAST && value <= MOST,
+];
 const RANGES: Readonly<Record<keyof ProductionTargets, Range>> = {
   maxResponseTime: POSITIVE,
   maxErrorRate: ['a share from 0 to 1', (value) => value >= 0 && value <= 1],
@@ -74,7 +80,7 @@ const RANGES: Readonly<Record<keyof ProductionTargets, Range>> = {
   maxCpuUsage: ['per cent: a number from 1 to 100', (value) => value >= 1 && value <= 100],
   minHealthScore: ['a number from 0 to 100', (value) => value >= 0 && value <= 100],
 };
-const WEIGHT: Range = ['a finite number of at least 0', (value) => value >= 0 && value < Infinity];
+const WEIGHT: Range = ['a number from 0 to 1000000', (value) => value >= 0 && value <= 1e6];
 const OBJECTIVE: Range = ['a number above 0 and below 1', (value) => value > 0 && value < 1];
 
 function numberIn(field: string, value: unknown, [allowed, isAllowed]: Range): number {

@@ -69,11 +69,11 @@ export interface ProductionFigures {
 
 /** Targets of the key figures. */
 export interface ProductionTargets {
-  /** Greatest mean duration of a request, ms: above 0. Default 100. */
+  /** Greatest mean duration of a request, ms: 0.000001 to 2^53 - 1. Default 100. */
   maxResponseTime: number;
   /** Greatest share of failed requests: 0 to 1. Default 0.01. */
   maxErrorRate: number;
-  /** Greatest resident memory, MB: above 0. Default 512. */
+  /** Greatest resident memory, MB: 0.000001 to 2^53 - 1. Default 512. */
   maxMemoryUsage: number;
   /** Greatest CPU use, percent of the allowed CPUs: 1 to 100. Default 70. */
   maxCpuUsage: number;

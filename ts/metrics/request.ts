@@ -13,8 +13,8 @@ export interface RequestDetails {
   /** Status of the response: 100 to 599; 500 and above is an error. */
   readonly status?: number | undefined;
   /**
-   * Marks an error whatever the status, such as a timeout; a string is also counted as the error's
-   * kind.
+   * Marks an error whatever the status, such as a timeout; a string of at least 1 character is also counted
+   * as the error's kind.
    */
   readonly error?: boolean | string | undefined;
 }
@@ -85,8 +85,37 @@ export function wrongDuration(durationMs: unknown): PortcullisError {
     : wrongType('durationMs', durationMs, allowed);
 }
 
-/** Throws the error for a wrong status. @internal */
-export function wrongStatus(status: unknown): never {
+/** @throws ERR_INVALID_ARG_TYPE unless the details of a request are an object @internal */
+export function checkDetails(details: unknown): void {
+  if (typeof details !== 'object' || details === null)
+    throw wrongType('details', details, 'an object');
+}
+
+/**
+ * Returns the status of a request, or 0 for none.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+ * @internal
+ */
+export function statusOf(status: RequestDetails['status']): number {
+  if (status === undefined) return 0;
+  return typeof status === 'number' && (status | 0) === status && status >= 100 && status <= 599
+    ? status
+    : wrongStatus(status);
+}
+
+/**
+ * Tells whether the details mark a request as failed.
+ * @throws ERR_INVALID_ARG_TYPE for anything but a boolean and a text
+ * @internal
+ */
+export function isFailed(error: RequestDetails['error']): boolean {
+  if (error === undefined || typeof error === 'boolean') return error === true;
+  if (typeof error === 'string' && error !== '') return true;
+  throw wrongType('error', error, 'true, false or a string that is not empty');
+}
+
+/** Throws the error for a wrong status. */
+function wrongStatus(status: unknown): never {
   const allowed = 'a whole number from 100 to 599';
   throw typeof status === 'number'
     ? outOfRange('status', status, allowed)

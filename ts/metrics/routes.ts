@@ -1,6 +1,6 @@
 /**
  * Rows of the ledger: one per pair of route pattern and method. Pairs beyond `maxRoutes` share one
- * row.
+ * row. Requests without a route have a row for each method, which the limit does not count.
  */
 import { wrongType } from '../base/errors.js';
 
@@ -42,6 +42,11 @@ export function cleaned(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, '?').replaceAll(/\p{Cs}/gu, '\u{fffd}');
 }
 
+/** Returns a name of the application as a label: on one line, and cleaned. @internal */
+export function nameLabel(name: string): string {
+  return cleaned(name.replaceAll(/[\t\r\n]/g, ' '));
+}
+
 /** @internal */
 export class Routes {
   /** Route and method of each row. Row 0 is for requests without either. */
@@ -51,6 +56,8 @@ export class Routes {
   /** Rows by pattern, and within a pattern by method: a short list, faster to search than a map. */
   readonly #rows = new Map<string | undefined, MethodRow[]>();
   #otherRow = -1;
+  /** Rows with a route. */
+  #routeCount = 0;
 
   /** @param onRow called with each new row, in their order */
   constructor(maxRoutes: number, onRow: (route: string, method: string) => void) {
@@ -85,21 +92,26 @@ export class Routes {
     const method = normalizedMethod(givenMethod);
     const known = this.#rows.get(route)?.find((row) => row.method === method);
     if (known !== undefined) return known.row;
-    if (this.names.length < this.#maxRoutes) return this.#add(route, method);
-    if (this.#otherRow < 0) this.#otherRow = this.#append(OTHER, '');
+    if (route === '' || this.#routeCount < this.#maxRoutes) {
+      if (route !== '') this.#routeCount++;
+      return this.#add(route, method);
+    }
+    if (this.#otherRow < 0) this.#otherRow = this.#sharedRow();
     return this.#otherRow;
   }
 
+  /** Returns the row of all routes beyond the cap; the application may have named a route so itself. */
+  #sharedRow(): number {
+    const named = this.#rows.get(OTHER)?.find(({ method }) => method === '');
+    return named?.row ?? this.#add(OTHER, '');
+  }
+
   #add(route: string, method: string): number {
-    const row = this.#append(route, method);
+    this.#onRow(route, method);
+    const row = this.names.push({ route, method }) - 1;
     const rows = this.#rows.get(route);
     if (rows === undefined) this.#rows.set(route, [{ method, row }]);
     else rows.push({ method, row });
     return row;
-  }
-
-  #append(route: string, method: string): number {
-    this.#onRow(route, method);
-    return this.names.push({ route, method }) - 1;
   }
 }

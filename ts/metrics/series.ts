@@ -71,6 +71,14 @@ export class GaugeSeries implements AnySeries {
   }
 }
 
+/** State that all series of a histogram share. @internal */
+export interface HistogramShape {
+  /** Upper bounds of the buckets but the last, which is open. */
+  readonly bounds: Float64Array;
+  /** Whether a bound or a value so far is below 0. */
+  hasNegatives: boolean;
+}
+
 /** A series of a histogram. */
 export class HistogramSeries implements AnySeries {
   /** @internal */
@@ -80,7 +88,7 @@ export class HistogramSeries implements AnySeries {
     /** @internal */
     readonly at: number,
     /** @internal */
-    readonly bounds: Float64Array,
+    readonly shape: HistogramShape,
   ) {}
 
   /**
@@ -91,7 +99,9 @@ export class HistogramSeries implements AnySeries {
   observe(value: number): void {
     // The difference of a number that is not finite is NaN.
     if (typeof value !== 'number' || value - value !== 0) throw wrongObservation(value);
-    const { bounds, cells, at } = this;
+    const { shape, cells, at } = this;
+    const { bounds } = shape;
+    if (value < 0) shape.hasNegatives = true;
     const last = bounds.length;
     let bucket = 0;
     while (bucket < last && value > bounds[bucket]!) bucket++;

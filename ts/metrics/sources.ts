@@ -1,15 +1,12 @@
 /** The attached connection managers: their connections, messages, refusals and users. */
 import type { ClusterManagerStats } from '../cluster/stats.js';
 import { wrongType } from '../base/errors.js';
-import type { BanStats } from '../connections/ban.js';
 import { ConnectionManager } from '../connections/manager.js';
+import { type BanCounts, BanLists } from './ban-lists.js';
 import { REFUSED } from './ledger.js';
 
 /** Ticks in which the scan visits every connected user once. */
 const SCAN_TICKS = 240;
-
-/** Counts of bans that are exposed. @internal */
-export type BanCounts = Pick<BanStats, 'active' | 'banned' | 'failures'>;
 
 type Refusals = Readonly<Record<string, number>>;
 
@@ -32,8 +29,7 @@ export class Sources {
   readonly #sources = new Map<ConnectionManager, Source>();
   /** Refusals of detached managers, by code: a counter must not fall. */
   readonly #detachedRefusals = new Map<string, number>();
-  /** Bans of detached managers. */
-  #detachedBans: BanCounts | undefined;
+  readonly #bans = new BanLists();
   readonly #onUser: (userId: string) => void;
 
   /** @param onUser called with each user who connects, and again while the user stays connected */
@@ -57,6 +53,7 @@ export class Sources {
       refusedBefore,
       users: undefined,
     });
+    this.#bans.attach(manager);
     manager.userListeners.add(this.#onUser);
     for (const { userId } of manager.connections.values())
       if (userId !== undefined) this.#onUser(userId);
@@ -68,9 +65,7 @@ export class Sources {
     if (source === undefined) return;
     this.#readSource(source, traffic);
     addRefusals(this.#detachedRefusals, source);
-    const { bans } = manager.snapshot();
-    if (bans !== undefined)
-      this.#detachedBans = { ...sumOf([this.#detachedBans, bans]), active: 0 };
+    this.#bans.detach(manager);
     this.#sources.delete(manager);
     manager.userListeners.delete(this.#onUser);
   }
@@ -114,10 +109,16 @@ export class Sources {
     }
   }
 
-  /** Open connections and leases. */
+  /** Open connections and leases, those of the managers of one name once. */
   get connections(): number {
     let total = 0;
-    for (const manager of this.#sources.keys()) total += manager.getStats().totalConnections;
+    const named = new Set<string>();
+    for (const manager of this.#sources.keys()) {
+      const { indexName } = manager;
+      if (indexName !== undefined && named.has(indexName)) continue;
+      if (indexName !== undefined) named.add(indexName);
+      total += manager.getStats().totalConnections;
+    }
     return total;
   }
 
@@ -143,11 +144,9 @@ export class Sources {
     return [...all.values()];
   }
 
-  /** Returns the sums of the managers' bans; `undefined` if none bans. Managers of one name have the same bans. */
+  /** Returns the sums of the managers' bans while they were attached; `undefined` if none bans. */
   bans(): BanCounts | undefined {
-    const all = [...this.#sources.keys()].map((manager) => manager.snapshot().bans);
-    const known = [this.#detachedBans, ...all].filter((bans) => bans !== undefined);
-    return known.length === 0 ? undefined : sumOf(known);
+    return this.#bans.counts();
   }
 
   /** Returns `entries` plus the managers' refusals by code, while they were attached. */
@@ -165,10 +164,4 @@ function addRefusals(all: Map<string, number>, { manager, refusedBefore }: Sourc
     const added = count - (refusedBefore[code] ?? 0);
     if (added > 0) all.set(code, (all.get(code) ?? 0) + added);
   }
-}
-
-function sumOf(all: readonly (BanCounts | undefined)[]): BanCounts {
-  const sum = (field: keyof BanCounts): number =>
-    all.reduce((total, bans) => total + (bans?.[field] ?? 0), 0);
-  return { active: sum('active'), banned: sum('banned'), failures: sum('failures') };
 }

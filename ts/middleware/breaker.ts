@@ -4,7 +4,7 @@ import { isThenable } from '../base/hooks.js';
 import type { TimerManager } from '../timers/manager.js';
 import { FAILURES, SKIPPED } from './figures.js';
 import { type LayerFunction, rejected, type WrappedLayer } from './layers.js';
-import { signalOf } from './signal.js';
+import { dropEnded, signalOf } from './signal.js';
 
 /** Decides whether a run calls an optional layer. @internal */
 export class Breaker {
@@ -74,6 +74,7 @@ export function optional(
     let hasFailed = false;
     const goOn = (error: unknown): Promise<unknown> => {
       hasFailed = true;
+      dropEnded(context);
       if (rest !== undefined) {
         // An error of the rest that the layer passes on is no failure of the layer.
         rest.then(

@@ -503,7 +503,7 @@ function isCurrent({ watched, hashed }: Compiled): boolean {
   }
   for (let at = 0; at < hashed.length; at++) {
     const { middleware, made } = hashed[at]!;
-    if (isHashable(middleware) && middleware.getConfigHash() !== made?.hash) return false;
+    if (isHashable(middleware) && !Object.is(middleware.getConfigHash(), made?.hash)) return false;
   }
   return true;
 }

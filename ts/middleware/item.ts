@@ -197,7 +197,7 @@ export function reread(item: Item): Item {
   const isStale =
     isHashable(item.middleware) &&
     item.made !== undefined &&
-    item.middleware.getConfigHash() !== item.made.hash;
+    !Object.is(item.middleware.getConfigHash(), item.made.hash);
   const isSame =
     !hasOtherLayer &&
     !isStale &&

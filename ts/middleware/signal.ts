@@ -14,6 +14,16 @@ export function signalOf(context: unknown): AbortSignal | undefined {
   return signal;
 }
 
+/**
+ * Takes the signal of a chain in the layer of another chain, which is over, from a context whose run goes on: a later
+ * layer would take it for that of its own run.
+ * @internal
+ */
+export function dropEnded(context: unknown): void {
+  const signal = (context as { signal?: unknown } | null | undefined)?.signal;
+  if (ended.has(signal as AbortSignal)) Reflect.deleteProperty(context as object, 'signal');
+}
+
 /** Returns the controller of a run, if `openSignal` has given the context a signal. @internal */
 export function controllerOf(context: unknown): AbortController | undefined {
   return controllers.get(signalOf(context) as AbortSignal);

@@ -391,7 +391,8 @@ export class ResourceMonitor {
 
   /** True if `shedMs()` refuses some newcomers. Reading it does not count as one. @internal */
   get isPressed(): boolean {
-    if (this.#retryAfterMs === 0) return false;
+    // The figures of a closed monitor are its last ones: they would refuse for ever.
+    if (this.#retryAfterMs === 0 || this.#isClosed) return false;
     // False for NaN, an unknown percentage.
     if (this.#cells[PERCENT]! > this.#memory.warningThreshold) return true;
     return this.#pressure !== undefined && this.#pressure.share > 0;
@@ -401,7 +402,7 @@ export class ResourceMonitor {
   #memoryShare(): number {
     const { warningThreshold, criticalThreshold } = this.#memory;
     const percent = this.#cells[PERCENT]!;
-    return this.#retryAfterMs !== 0 && percent > warningThreshold
+    return this.#retryAfterMs !== 0 && !this.#isClosed && percent > warningThreshold
       ? Math.min(1, (percent - warningThreshold) / (criticalThreshold - warningThreshold))
       : 0;
   }
@@ -442,8 +443,8 @@ export class ResourceMonitor {
   }
 
   /**
-   * Ends the watch at once. The figures of `getMetrics()`, `isHealthy()` and `state` keep their
-   * last values. May be called again.
+   * Ends the watch at once, and sheds no load any more. The figures of `getMetrics()`, `isHealthy()` and
+   * `state` keep their last values. May be called again.
    */
   close(): void {
     if (this.#isClosed) return;
@@ -467,7 +468,13 @@ export class ResourceMonitor {
 
   #connections(): number {
     let sum = 0;
-    for (const manager of this.#managers) sum += manager.total;
+    const named = new Map<string, number>();
+    for (const { total, indexName } of this.#managers) {
+      if (indexName === undefined) sum += total;
+      // A closed manager tells 0, while others of its name go on.
+      else named.set(indexName, Math.max(named.get(indexName) ?? 0, total));
+    }
+    for (const total of named.values()) sum += total;
     return sum;
   }
 

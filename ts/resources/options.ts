@@ -30,6 +30,8 @@ export type ResourceLog = (
 export interface CountsConnections {
   /** Open connections and leases. */
   readonly total: number;
+  /** Name of what is counted: of objects with one name, the greatest total counts. Default: each counts. */
+  readonly indexName?: string | undefined;
 }
 
 /** True for an object with a number `total`. @internal */
@@ -55,8 +57,8 @@ export interface ResourceMonitorOptions {
    */
   readonly name?: string | undefined;
   /**
-   * Connection managers to count. A manager with the option `monitor` adds itself. Managers with
-   * one `name` share their count: pass one of them. Default: none.
+   * Connection managers to count. A manager with the option `monitor` adds itself. The connections of
+   * managers with one `name` count once. Default: none.
    */
   readonly connections?: CountsConnections | readonly CountsConnections[] | undefined;
   /** Detection of stalls; `false` turns it off. Default: on. */

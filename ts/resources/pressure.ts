@@ -208,6 +208,7 @@ export class Pressure {
   /** Beginnings of the causes that last, wall-clock ms. */
   readonly #since = new Map<PressureCause, number>();
   readonly #timers: readonly TimerHandle[];
+  #isClosed = false;
 
   /**
    * @param utilization returns that of the event loop since its last call; `null` while it is not known
@@ -251,8 +252,13 @@ export class Pressure {
     ];
   }
 
-  /** Returns every cause that is watched. */
+  /** Returns every cause that is watched, also once the watch has ended: then none has a share. */
   limits(): PressureLimit[] {
+    const limits = this.#limits();
+    return this.#isClosed ? limits.map((limit) => ({ ...limit, share: 0 })) : limits;
+  }
+
+  #limits(): PressureLimit[] {
     const since = (cause: PressureCause): number | null => this.#since.get(cause) ?? null;
     const limits: PressureLimit[] = [];
     const add = (cause: PressureCause, threshold: Threshold | undefined): void => {
@@ -274,6 +280,8 @@ export class Pressure {
   }
 
   #update(): void {
+    // A check may settle after the watch has ended.
+    if (this.#isClosed) return;
     this.share = 0;
     this.cause = undefined;
     this.#judge('event_loop_delay', this.#delay?.share ?? 0);
@@ -292,6 +300,7 @@ export class Pressure {
 
   /** Ends the watch; nothing is refused any more. */
   close(): void {
+    this.#isClosed = true;
     for (const timer of this.#timers) timer.close();
     this.#since.clear();
     this.share = 0;

@@ -3,7 +3,13 @@
  * interface of each section names the class that enforces it.
  */
 import { ArgumentRangeError, describe, outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import {
+  knownOptions,
+  optionsObject,
+  givenOptions,
+  TIME_MAX_MS,
+  wholeNumber,
+} from '../base/options.js';
 
 /** Memory of the process, watched by `ResourceMonitor`. */
 export interface MemoryLimits {
@@ -275,6 +281,39 @@ function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits):
   );
 }
 
+const SECTIONS: readonly Section[] = ['memory', 'connections', 'requests', 'websockets'];
+
+/**
+ * Returns limits with changes; sections and limits that the changes leave out stay as they are. A limit that is
+ * set by its alias replaces the one of its name, and the other way round. The result is not checked.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for changes that are no objects of sections
+ * @internal
+ */
+export function mergedLimits(
+  before: ResourceLimitsInput,
+  changes: ResourceLimitsInput,
+): ResourceLimitsInput {
+  optionsObject('limits', changes);
+  knownOptions('limits', changes, SECTIONS, 'limits.');
+  const merged: Record<string, object | undefined> = { ...before };
+  for (const section of SECTIONS) {
+    const given: unknown = changes[section];
+    if (given === undefined) continue;
+    optionsObject(`limits.${section}`, given);
+    const fields: Readonly<Record<string, unknown>> = givenOptions(
+      given as Record<string, unknown>,
+    );
+    const replaced = Object.entries(ALIASES)
+      .filter(([field]) => field.startsWith(`${section}.`))
+      .map(([field, alias]) => [field.slice(section.length + 1), alias])
+      .filter((names) => names.some((name) => name in fields))
+      .flat();
+    const kept = Object.entries(before[section] ?? {}).filter(([name]) => !replaced.includes(name));
+    merged[section] = { ...Object.fromEntries(kept), ...fields };
+  }
+  return merged;
+}
+
 /**
  * Checks resource limits and fills in the defaults.
  * @param limits some or all of the limits
@@ -288,8 +327,7 @@ export function resourceLimits(limits: ResourceLimitsInput = {}): {
   readonly [S in keyof ResourceLimits]: Readonly<Required<ResourceLimits[S]>>;
 } {
   optionsObject('limits', limits);
-  const sections: readonly Section[] = ['memory', 'connections', 'requests', 'websockets'];
-  knownOptions('ResourceLimits', limits, sections);
+  knownOptions('ResourceLimits', limits, SECTIONS);
   return Object.freeze({
     memory: checkedSection('memory', limits.memory),
     connections: checkedSection('connections', limits.connections),

@@ -1,5 +1,6 @@
 /** The hooks of a shutdown, and how they share its time. */
-import { PortcullisError } from '../base/errors.js';
+import { PortcullisError, wrongType } from '../base/errors.js';
+import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
 import { Deadline } from './deadline.js';
 import type { ErrorCollector } from './errors.js';
@@ -22,6 +23,26 @@ interface Hook {
   readonly name: string;
   readonly timeoutMs: number;
   readonly run: ShutdownHook;
+}
+
+/**
+ * Checks the arguments of `onShutdown` and returns the hook.
+ * @param hookTimeoutMs its time where the options have none
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
+ * @internal
+ */
+export function checkedHook(
+  name: string,
+  run: ShutdownHook,
+  options: { readonly timeoutMs?: number },
+  hookTimeoutMs: number,
+): Hook {
+  if (typeof name !== 'string' || name === '') throw wrongType('name', name, 'a name');
+  if (typeof run !== 'function') throw wrongType('hook', run, 'a function');
+  optionsObject('options', options);
+  knownOptions('onShutdown', options, ['timeoutMs']);
+  const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, hookTimeoutMs);
+  return { name, timeoutMs, run };
 }
 
 /** Runs hooks, the last added first. */

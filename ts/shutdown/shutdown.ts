@@ -5,7 +5,6 @@
  *     running -> notReady -> draining -> closing -> forced? -> stopped
  */
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
 import { resolveTimers } from '../timers/ownership.js';
 import { ClosingSockets } from './closing.js';
@@ -13,7 +12,7 @@ import { Deadline, deferred } from './deadline.js';
 import type { Drainable, ShutdownSocket } from './drainable.js';
 import { ErrorCollector } from './errors.js';
 import { type HealthAnswer, healthy } from './health.js';
-import { HookRunner, type ShutdownHook } from './hooks.js';
+import { checkedHook, HookRunner, type ShutdownHook } from './hooks.js';
 import { type Plan, planOf, type ShutdownOptions, SIGNAL_NUMBERS } from './options.js';
 import { Readiness } from './readiness.js';
 import type { ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.js';
@@ -224,14 +223,9 @@ export class GracefulShutdown {
     hook: ShutdownHook,
     options: { readonly timeoutMs?: number } = {},
   ): this {
-    if (typeof name !== 'string' || name === '') throw wrongType('name', name, 'a name');
-    if (typeof hook !== 'function') throw wrongType('hook', hook, 'a function');
-    optionsObject('options', options);
-    knownOptions('onShutdown', options, ['timeoutMs']);
-    const { hookTimeoutMs } = this.#plan;
-    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, hookTimeoutMs);
+    const checked = checkedHook(name, hook, options, this.#plan.hookTimeoutMs);
     this.#checkRunning();
-    this.#hooks.add({ name, timeoutMs, run: hook });
+    this.#hooks.add(checked);
     return this;
   }
 
