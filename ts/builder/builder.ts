@@ -343,6 +343,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     } catch (error) {
       // Releases the timers and signal listeners of a server that never listened.
       await parts.shutdown.shutdown('failed to start');
+      parts.shutdown.close();
       throw error;
     }
   }
@@ -378,6 +379,9 @@ function running<App>(
     explainRates: (client) => parts.guard.explainRates(client),
     close: stop,
     stop,
-    [Symbol.asyncDispose]: async () => void (await stop()),
+    async [Symbol.asyncDispose]() {
+      await stop();
+      parts.shutdown.close();
+    },
   };
 }
