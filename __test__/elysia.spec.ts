@@ -336,6 +336,33 @@ describe('routes', () => {
     expect((await fetch(`${url}/free`)).status).toBe(200);
   });
 
+  it('with a rate by user count the user of the token, whatever user the application has', async () => {
+    const server = await app('a rated route in an app with users of its own', {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET } } },
+    });
+    const bearer = (sub: string): Record<string, string> => ({
+      Authorization: `Bearer ${token({ sub })}`,
+    });
+    const asked = async (path: string, sub: string): Promise<unknown[]> => {
+      const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, {
+        headers: bearer(sub),
+      });
+      return [answer.status, answer.status === 200 ? await answer.text() : undefined];
+    };
+    // A decorated user that is no text, and a derived one that the client chooses.
+    expect(await asked('/user', 'ann')).toEqual([200, '{"id":1}']);
+    expect(await asked('/user', 'ann')).toEqual([429, undefined]);
+    expect(await asked('/user?as=cid', 'ann')).toEqual([429, undefined]);
+    expect(await asked('/user?as=ann', 'bob')).toEqual([200, 'ann']);
+    expect(await asked('/user?as=dan', 'bob')).toEqual([429, undefined]);
+    // A request that asks for a WebSocket and gets a response.
+    const statuses: number[] = [];
+    for (const as of ['x', 'y'])
+      statuses.push((await server.handshake(bearer('eve'), `/user?as=${as}`)).status);
+    expect(statuses).toEqual([200, 429]);
+  });
+
   it('refuse tokens without their scopes and roles, at requests and handshakes', async () => {
     for (const refuseWith of ['http', 'close'] as const) {
       const server = await app('routes with tokens', {

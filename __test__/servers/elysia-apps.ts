@@ -390,6 +390,14 @@ Object.assign(APPS, {
         portcullis: { requireToken: true, rate: { limit: 1, windowMs: 60_000, by: 'user' } },
       })
       .get('/free', () => 'free'),
+  'a rated route in an app with users of its own': () =>
+    new Elysia()
+      .use(portcullis(options))
+      .decorate('user', { id: 1 } as unknown as string)
+      .derive(({ query }) => (query['as'] === undefined ? {} : { user: query['as'] }))
+      .get('/user', ({ user }) => user, {
+        portcullis: { requireToken: true, rate: { limit: 1, windowMs: 60_000, by: 'user' } },
+      }),
   'limiters of routes': () => {
     const metrics = new ProductionMetrics({ timers });
     const rate = { limit: 1, windowMs: 60_000 };

@@ -18,7 +18,8 @@ import type { TokenClaims } from '../tokens/result.js';
 export interface RouteRate extends RequestRate {
   /**
    * `ip`: of each client, judged before its token; clients that the guard's option `exempt` names are not counted.
-   * `user`: of each user, and needs `requireToken`. Default `ip`.
+   * `user`: of each user, and needs `requireToken`. The user is the token's `sub`, also where the application has a
+   * `user` of its own in the context. Default `ip`.
    */
   readonly by?: 'ip' | 'user' | undefined;
 }
@@ -187,8 +188,11 @@ export class RouteGuard {
       this.#guard.showLimiter({ ...labelled, label: labelled.limiter.name ?? route });
   }
 
-  /** Judges a request of the route by its rate; `undefined` without one, and for an exempt client of a rate by address. */
-  judge(asked: Omit<RatedRequest, 'request'>, user: unknown): RatedOutcome | undefined {
+  /**
+   * Judges a request of the route by its rate; `undefined` without one, and for an exempt client of a rate by address.
+   * @param user whom its token names
+   */
+  judge(asked: Omit<RatedRequest, 'request'>, user: string | undefined): RatedOutcome | undefined {
     if (this.ratesUsers === false && this.#guard.manager.isExempt(asked.clientOf()))
       return undefined;
     return this.#rates?.judge({ ...asked, request: user });
