@@ -295,18 +295,51 @@ describe.skipIf(BUN)('a HEAD of HTTP/2', () => {
   });
 });
 
-it('keeps the repeated fields of a list that `writeHead()` gets behind its own', async () => {
-  const perIp = { limit: 9, windowMs: 60_000 };
-  const server = await start(HOSTS['http']!, { rate: { perIp } }, (_request, response) => {
-    response.writeHead(201, 'Made', ['Set-Cookie', 'a=1', 'X-One', 'x', 'set-cookie', 'b=2']).end();
+describe('a list of fields that `writeHead()` gets behind those of rates', () => {
+  const rate = { perIp: { limit: 9, windowMs: 60_000 } };
+  const listed = (list: unknown[]): Promise<Awaited<ReturnType<typeof start>>> =>
+    start(HOSTS['http']!, { rate }, (_request, response) => {
+      try {
+        response.writeHead(201, 'Made', list as string[]).end();
+      } catch (error) {
+        response.end((error as { code: string }).code);
+      }
+    });
+
+  it.each<[string, unknown[]]>([
+    ['flat', ['Set-Cookie', 'a=1', 'X-One', 'x', 'set-cookie', 'b=2, c']],
+    ['flat, with arrays as values', ['Set-Cookie', ['a=1', 'b=2, c'], 'X-One', 'x']],
+    ['flat, with both', ['Set-Cookie', ['a=1'], 'X-One', 'x', 'set-cookie', 'b=2, c']],
+    [
+      'of pairs',
+      [
+        ['Set-Cookie', 'a=1'],
+        ['X-One', 'x'],
+        ['set-cookie', 'b=2, c'],
+      ],
+    ],
+    [
+      'of pairs with arrays as values',
+      [
+        ['Set-Cookie', ['a=1', 'b=2, c']],
+        ['X-One', ['x']],
+      ],
+    ],
+    ['empty', []],
+  ])('keeps each of its fields: %s', async (kind, list) => {
+    const server = await listed(list);
+    const answer = await fetch(server.url);
+    expect([answer.status, answer.statusText]).toEqual([201, 'Made']);
+    expect([answer.headers.getSetCookie(), answer.headers.get('x-one')]).toEqual(
+      kind === 'empty' ? [[], null] : [['a=1', 'b=2, c'], 'x'],
+    );
+    expect(answer.headers.get('ratelimit')).toBe('"ip";r=8;t=7');
   });
-  const answer = await fetch(server.url);
-  expect([answer.status, answer.statusText]).toEqual([201, 'Made']);
-  expect([answer.headers.getSetCookie(), answer.headers.get('x-one')]).toEqual([
-    ['a=1', 'b=2'],
-    'x',
-  ]);
-  expect(answer.headers.get('ratelimit')).toBe('"ip";r=8;t=7');
+
+  it('throws as the host does where a value is missing', async () => {
+    const server = await listed(['Set-Cookie', 'a=1', 'X-One']);
+    expect(await (await fetch(server.url)).text()).toBe('ERR_INVALID_ARG_VALUE');
+  });
 });
 
 describe.skipIf(BUN)('a body of HTTP/2', () => {

@@ -67,20 +67,27 @@ function writeFields(
   };
 }
 
-/** Returns a list of fields, pairs or flat, as an object. */
-function joined(list: readonly unknown[]): Record<string, string | string[]> {
-  const flat = list.flat() as string[];
-  const found = new Map<string, [name: string, values: string[]]>();
-  for (let at = 0; at + 1 < flat.length; at += 2) {
-    const [name, value] = [String(flat[at]), String(flat[at + 1])];
-    const known = found.get(name.toLowerCase());
-    if (known === undefined) found.set(name.toLowerCase(), [name, [value]]);
-    else known[1].push(value);
-  }
+/**
+ * Returns a list of fields, pairs or flat, as an object. A value may be an array, each element of which is a field of
+ * its own. A flat list with a name too many stays as it is: the host tells of it.
+ */
+function joined(list: readonly unknown[]): Record<string, unknown> | readonly unknown[] {
+  const isOfPairs = Array.isArray(list[0]);
+  if (!isOfPairs && list.length % 2 === 1) return list;
+  const found = new Map<string, [name: string, values: unknown[]]>();
+  const add = (name: unknown, value: unknown): void => {
+    const values: readonly unknown[] = Array.isArray(value) ? value : [value];
+    const key = String(name).toLowerCase();
+    const known = found.get(key);
+    if (known === undefined) found.set(key, [String(name), [...values]]);
+    else known[1].push(...values);
+  };
+  if (isOfPairs) for (const pair of list) add(...(pair as [name: unknown, value: unknown]));
+  else for (let at = 0; at < list.length; at += 2) add(list[at], list[at + 1]);
   return Object.fromEntries(
     Array.from(found.values(), ([name, values]) => [
       name,
-      values.length === 1 ? values[0]! : values,
+      values.length === 1 ? values[0] : values,
     ]),
   );
 }
