@@ -342,6 +342,68 @@ describe('a list of fields that `writeHead()` gets behind those of rates', () =>
   });
 });
 
+describe('the fields of rates', () => {
+  const headers = ['ratelimit', 'x-ratelimit'] as const;
+  const rate = { perIp: { limit: 9, windowMs: 60_000 }, headers };
+  const NAMES = ['ratelimit-policy', 'ratelimit', 'x-ratelimit-limit', 'x-ratelimit-remaining'];
+  const LISTED = ['"own";q=5, "ip";q=9;w=60', '"own";r=1, "ip";r=8;t=7'];
+  const mine = (left: number): Record<string, string> => ({
+    'RateLimit-Policy': '"own";q=5',
+    RateLimit: '"own";r=1',
+    'X-RateLimit-Limit': '5',
+    'X-RateLimit-Remaining': String(left),
+  });
+  const set = (response: ServerResponse, left: number): ServerResponse => {
+    for (const [name, value] of Object.entries(mine(left))) response.setHeader(name, value);
+    return response;
+  };
+
+  it.each<[string, (response: ServerResponse, left: number) => unknown]>([
+    ['set', (response, left) => set(response, left).end()],
+    [
+      'set, before the first write',
+      (response, left) => set(response, left).write('') && response.end(),
+    ],
+    ['given', (response, left) => response.writeHead(200, mine(left)).end()],
+    [
+      'given as a list',
+      (response, left) => response.writeHead(200, 'OK', Object.entries(mine(left)).flat()).end(),
+    ],
+    [
+      'given again, behind a head that the host has refused',
+      (response, left) => {
+        set(response, left);
+        try {
+          response.writeHead(1);
+        } catch {
+          response.writeHead(200).end();
+        }
+      },
+    ],
+  ])('stand beside those of the application: %s', async (_how, answer) => {
+    const rest: [number, string[]][] = [
+      [1, ['5', '1']],
+      [9, ['9', '8']],
+    ];
+    for (const [left, least] of rest) {
+      const server = await start(HOSTS['http']!, { rate }, (_request, response) =>
+        answer(response, left),
+      );
+      const { status, headers: seen } = await fetch(server.url);
+      expect([status, ...NAMES.map((name) => seen.get(name))]).toEqual([200, ...LISTED, ...least]);
+    }
+  });
+
+  it('are left out where the application removes them', async () => {
+    const server = await start(HOSTS['http']!, { rate }, (_request, response) => {
+      response.removeHeader('ratelimit');
+      response.end();
+    });
+    const { headers: seen } = await fetch(server.url);
+    expect([seen.get('ratelimit'), seen.get('ratelimit-policy')]).toEqual([null, '"ip";q=9;w=60']);
+  });
+});
+
 describe.skipIf(BUN)('a body of HTTP/2', () => {
   const LENGTH: Handler = async (request, response) => {
     let bytes = 0;

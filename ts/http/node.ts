@@ -6,6 +6,8 @@ import { markRefused } from '../metrics/meters.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import type { Answer } from './answer.js';
 import { lengthOf } from './handshake.js';
+import { besideOthers } from './rate-headers.js';
+import type { RatedOutcome } from './request-rates.js';
 import {
   codeOfRefusal,
   isFailure,
@@ -44,27 +46,73 @@ const hasBegun = (response: ServerResponse & Internals): boolean =>
   // A complete response may wait behind another one of its connection, and has sent nothing then.
   response.writableEnded || (response.headersSent && (isBun || response._headerSent !== false));
 
+/** Fields of a head, by names in any case. */
+type Fields = Readonly<Record<string, unknown>>;
+
 /**
- * Sets header fields of our own. Node writes a list of `writeHead()` field by field then, each over the one before of
- * its name: `Set-Cookie` lines of a proxy would be lost. So a list becomes an object, in which repeated fields are arrays.
+ * Sets the header fields of an outcome. Hosts write each head by `writeHead()`, also where the application calls only
+ * `write()` or `end()`.
  */
-function writeFields(
-  response: ServerResponse,
-  fields: Readonly<Record<string, string>> | undefined,
-): void {
+function rate(response: ServerResponse, { headers: own }: RatedOutcome): void {
   let isEmpty = true;
-  for (const name in fields) {
-    response.setHeader(name, fields[name]!);
+  for (const name in own) {
+    response.setHeader(name, own[name]!);
     isEmpty = false;
   }
   if (isEmpty) return;
   const writeHead = response.writeHead as (...given: unknown[]) => ServerResponse;
   response.writeHead = function (this: ServerResponse, ...given: unknown[]): ServerResponse {
-    return writeHead.apply(
-      this,
-      given.map((one) => (Array.isArray(one) ? joined(one) : one)),
-    );
+    // The host throws for a second head.
+    if (this.headersSent) return writeHead.apply(this, given);
+    const at = given.findLastIndex((one) => typeof one === 'object' && one !== null);
+    const list = given[at];
+    // Behind fields that were set before, Node writes a list field by field, each over the one before of its name:
+    // `Set-Cookie` lines of a proxy would be lost. In an object, repeated fields are arrays.
+    const fields = Array.isArray(list) ? joined(list) : (list as Fields | undefined);
+    const others = Array.isArray(fields) ? fields : besideRates(this, own, fields as Fields);
+    return writeHead.apply(this, at === -1 ? given : given.with(at, others));
   };
+}
+
+/** Returns the text of a field that the application has set; `undefined` if there is nothing beside our value. */
+function otherThan(own: string, value: unknown): string | undefined {
+  const others = (Array.isArray(value) ? value : [value]).filter(
+    // A head that the host has refused has joined them before.
+    (one) => one !== undefined && one !== null && one !== own && !String(one).endsWith(`, ${own}`),
+  );
+  return others.length === 0 ? undefined : others.join(', ');
+}
+
+/**
+ * Writes our fields beside those of their names that the application has set, or gives to `writeHead()`.
+ * @param fields the given ones
+ * @returns the given ones without ours
+ */
+function besideRates(
+  response: ServerResponse,
+  own: Readonly<Record<string, string>>,
+  fields: Fields | undefined,
+): Fields | undefined {
+  const others: Record<string, string> = {};
+  for (const name in own) {
+    const other = otherThan(own[name]!, response.getHeader(name));
+    if (other !== undefined) others[name] = other;
+  }
+  let rest = fields;
+  for (const name in fields) {
+    const key = name.toLowerCase();
+    if (!Object.hasOwn(own, key)) continue;
+    const { [name]: value, ...remaining } = rest ?? {};
+    rest = remaining;
+    const other = otherThan(own[key]!, value);
+    if (other !== undefined) others[key] = other;
+  }
+  for (const name in others)
+    response.setHeader(
+      name,
+      besideOthers(name, own, others[name]!, (one) => others[one]),
+    );
+  return rest;
 }
 
 /**
@@ -264,7 +312,7 @@ function watch(
     inFlight.rated = undefined;
     inFlight.end();
   };
-  writeFields(response, inFlight.rated?.headers);
+  if (inFlight.rated !== undefined) rate(response, inFlight.rated);
   const forget = onClientGone(request, over);
   response.once('close', over);
   return forget;

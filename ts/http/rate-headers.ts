@@ -56,6 +56,29 @@ function listed(met: readonly MetLimit[]): Record<string, string> {
   return { 'ratelimit-policy': policies, ratelimit: left };
 }
 
+/** The fields of the draft: lists of limits. */
+const LISTS: ReadonlySet<string> = new Set(['ratelimit', 'ratelimit-policy']);
+
+/**
+ * Returns the value of a field on an answer that other limits have written to, too: the fields of the draft list all
+ * limits, the older ones tell the limit with the least left.
+ * @param own the fields of our limits
+ * @param other value that the field has without us
+ * @param remainingOf returns the value that another field has without us
+ * @internal
+ */
+export function besideOthers(
+  name: string,
+  own: Readonly<Record<string, string>>,
+  other: string,
+  remainingOf: (name: string) => string | null | undefined,
+): string {
+  if (LISTS.has(name)) return `${other}, ${own[name]!}`;
+  const remaining = `${name.slice(0, name.lastIndexOf('-'))}-remaining`;
+  const isLess = Number(remainingOf(remaining) ?? NaN) < Number(own[remaining]);
+  return isLess ? other : own[name]!;
+}
+
 /** The fields of a single limit: the one of which least is left. */
 function addNumbers(
   headers: Record<string, string>,

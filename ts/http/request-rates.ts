@@ -10,7 +10,13 @@ import { checkedCost } from '../limiter/options.js';
 import type { RateLimiterStats, RateLimitResult } from '../limiter/result.js';
 import { type Answer, answerWith } from './answer.js';
 import { pathReadingsOf } from './path-readings.js';
-import { type MetLimit, rateHeaders, type RequestLimit, requestLimit } from './rate-headers.js';
+import {
+  besideOthers,
+  type MetLimit,
+  rateHeaders,
+  type RequestLimit,
+  requestLimit,
+} from './rate-headers.js';
 import {
   type CheckedRates,
   checkedRates,
@@ -135,9 +141,6 @@ type FormerFields = Record<string, string | null>;
 /** A response, with its former fields by the key of each limiter that has written to it. */
 type RatedResponse = Response & { [key: symbol]: FormerFields | undefined };
 
-/** The fields of the draft: lists of limits. */
-const LISTS: ReadonlySet<string> = new Set(['ratelimit', 'ratelimit-policy']);
-
 /** A judged request: its refusal, or the costs that it has spent. @internal */
 export class RatedOutcome {
   /** Header fields of the answer, with names in lower case. */
@@ -186,21 +189,13 @@ export class RatedOutcome {
     return former;
   }
 
-  /**
-   * Writes the fields. A route may have written those of its own limits: the fields of the draft list both, the older
-   * ones tell the limit with the least left.
-   */
+  /** Writes the fields, beside those that a route has written of its own limits. */
   private writeTo(headers: Headers, former: FormerFields): void {
     for (const name in this.headers) {
-      const own = this.headers[name]!;
       const other = former[name] ?? null;
-      if (other === null) headers.set(name, own);
-      else if (LISTS.has(name)) headers.set(name, `${other}, ${own}`);
-      else {
-        const remaining = `${name.slice(0, name.lastIndexOf('-'))}-remaining`;
-        const isLess = Number(former[remaining] ?? NaN) < Number(this.headers[remaining]);
-        headers.set(name, isLess ? other : own);
-      }
+      const beside = (): string =>
+        besideOthers(name, this.headers, other ?? '', (one) => former[one]);
+      headers.set(name, other === null ? this.headers[name]! : beside());
     }
   }
 
