@@ -5,7 +5,7 @@ import { normalizedPath } from '../dist/http/rate-options.js';
 import { clientKeyOf } from '../dist/base/address.js';
 import { RateLimiter, type RateRefusal } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
-import { fetcher } from './fixtures/rated-fetch.js';
+import { fetcher, type Sent } from './fixtures/rated-fetch.js';
 import { SERVERS, cleanUp, start } from './servers/start.js';
 
 // Rates of HTTP requests, on real servers of each adapter and with requests of `fetch`.
@@ -273,6 +273,23 @@ describe('rates of requests', () => {
     };
     expect([399, 400].map((status) => counts('skipFailed', status))).toEqual([true, false]);
     expect([399, 400].map((status) => counts('skipSuccessful', status))).toEqual([false, true]);
+  });
+
+  it('take the answer that a host gives in the place of a response that it cannot send', async () => {
+    const read = new Response('text');
+    await read.text();
+    const counts = (option: 'skipFailed' | 'skipSuccessful', sent: Sent): boolean => {
+      const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, [option]: true });
+      send('/', sent);
+      return send().status === 429;
+    };
+    for (const answer of [Response.error(), read]) {
+      expect(counts('skipFailed', { answer })).toBe(false);
+      expect(counts('skipSuccessful', { answer })).toBe(true);
+    }
+    // Bun answers 204 for a handler that returns nothing.
+    expect(counts('skipFailed', { isSilent: true })).toBe(true);
+    expect(counts('skipSuccessful', { isSilent: true })).toBe(false);
   });
 
   it('round `Retry-After` up to whole seconds, and leave it out where no retry helps', async () => {

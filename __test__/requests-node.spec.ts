@@ -218,6 +218,37 @@ describe.each(Object.entries(HOSTS))('a request of node:%s', (host, make) => {
     }
   });
 
+  it('counts by the status of its head, whatever status the handler sets later', async () => {
+    const server = await start(
+      make,
+      { rate: { perIp: { limit: 1, windowMs: 60_000 }, skipFailed: true } },
+      (_request, response) => {
+        response.end('ok');
+        response.statusCode = 500;
+      },
+    );
+    for (const status of [200, 429]) {
+      const { seen } = ask(host, server.port);
+      await until(() => seen.isOver);
+      expect(seen.status).toBe(status);
+      await until(() => server.requests()?.active === 0);
+    }
+  });
+
+  it('gets its cost back with its head, while its body is still on the way', async () => {
+    const server = await start(
+      make,
+      { rate: { perIp: { limit: 1, windowMs: 60_000 }, skipSuccessful: true } },
+      (_request, response) => response.write('first'),
+    );
+    for (let i = 0; i < 3; i++) {
+      const { seen } = ask(host, server.port);
+      await until(() => seen.body === 'first');
+      expect([seen.status, seen.isOver]).toEqual([200, false]);
+    }
+    expect(server.requests()?.active).toBe(3);
+  });
+
   it('is served without a timeout after its timers are closed', async () => {
     const server = await start(
       make,

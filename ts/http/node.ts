@@ -50,11 +50,12 @@ const hasBegun = (response: ServerResponse & Internals): boolean =>
 type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * Sets the header fields of an outcome. Hosts write each head by `writeHead()`, also where the application calls only
- * `write()` or `end()`.
+ * Sets the header fields of an outcome, and settles it by the status of the head. Hosts write each head by
+ * `writeHead()`, also where the application calls only `write()` or `end()`. A later `statusCode` is never sent.
  */
-function rate(response: ServerResponse, { headers: own }: RatedOutcome): void {
-  let isEmpty = true;
+function rate(response: ServerResponse, outcome: RatedOutcome): void {
+  const { headers: own } = outcome;
+  let isEmpty = !outcome.givesBack;
   for (const name in own) {
     response.setHeader(name, own[name]!);
     isEmpty = false;
@@ -70,7 +71,9 @@ function rate(response: ServerResponse, { headers: own }: RatedOutcome): void {
     // `Set-Cookie` lines of a proxy would be lost. In an object, repeated fields are arrays.
     const fields = Array.isArray(list) ? joined(list) : (list as Fields | undefined);
     const others = Array.isArray(fields) ? fields : besideRates(this, own, fields as Fields);
-    return writeHead.apply(this, at === -1 ? given : given.with(at, others));
+    const head = writeHead.apply(this, at === -1 ? given : given.with(at, others));
+    outcome.settle(this.statusCode);
+    return head;
   };
 }
 
@@ -307,8 +310,7 @@ function watch(
     // The answer to a HEAD is its head.
     const isAnswered = request.method === 'HEAD' && response.headersSent;
     if (!response.writableFinished && !isAnswered) inFlight.abort('The client is gone');
-    // Before the answer, the status is none: a client that leaves could get each of its costs back.
-    if (response.headersSent) inFlight.rated?.settle(response.statusCode);
+    // Without a head there is no status, and the cost stays spent: a client that leaves could get each of them back.
     inFlight.rated = undefined;
     inFlight.end();
   };

@@ -8,6 +8,7 @@ import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { RateLimiter } from '../limiter/limiter.js';
 import { checkedCost } from '../limiter/options.js';
 import type { RateLimiterStats, RateLimitResult } from '../limiter/result.js';
+import { sentStatus } from '../metrics/meters.js';
 import { type Answer, answerWith } from './answer.js';
 import { pathReadingsOf } from './path-readings.js';
 import {
@@ -170,6 +171,12 @@ export class RatedOutcome {
     this.formerKey = formerKey;
   }
 
+  /** True if the status of the answer decides whether the cost stays spent. */
+  get givesBack(): boolean {
+    const { skipSuccessful, skipFailed } = this.skips;
+    return (skipSuccessful === true || skipFailed === true) && this.taken.length > 0;
+  }
+
   /**
    * Gives the cost back if answers with `status` do not count. May be called again. A cost that has come back by
    * itself is not given back a second time: that would give back the cost of a later request.
@@ -201,8 +208,12 @@ export class RatedOutcome {
 
   /** Settles the result of a handler, and adds the header fields to a response. */
   finish<T>(result: T): T | Response {
-    if (!(result instanceof Response)) return result;
-    this.settle(result.status);
+    if (!(result instanceof Response)) {
+      // Bun has an answer of its own for a handler without a response: 204, and 200 with hints in development.
+      this.settle(204);
+      return result;
+    }
+    this.settle(sentStatus(result));
     const response = result as RatedResponse;
     // An application may return one response again and again: its fields are written once, then those of copies.
     const known = response[this.formerKey];
