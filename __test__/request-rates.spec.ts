@@ -441,6 +441,17 @@ describe('rates of requests', () => {
     ]);
   });
 
+  it('count an address in all its notations as one, and two addresses with ports as two', () => {
+    const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 } });
+    const statuses = [
+      '192.0.2.1:5678',
+      ' 192.0.2.1',
+      '[::ffff:192.0.2.1]:80',
+      '192.0.2.2:5678',
+    ].map((ip) => send('/', { ip }).status);
+    expect(statuses).toEqual([200, 429, 429, 200]);
+  });
+
   it('count an IPv6 client by its network', () => {
     const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, ipv6PrefixBits: 56 });
     expect(send('/', { ip: '2001:db8:0:100::1' }).status).toBe(200);

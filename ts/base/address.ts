@@ -7,15 +7,37 @@ const GROUPS = 8;
 /** The prefix of NAT64 (RFC 6052, section 2.1): the last 32 bits are an IPv4 address. */
 const NAT64 = [0x64, 0xff9b, 0, 0, 0, 0];
 
+/** Characters of the longest text that is read as an address, as in the core. */
+const NOTATION_MAX = 128;
+const BLANKS = /^[\t-\r ]+|[\t-\r ]+$/g;
+/** An address in brackets, with or without a port; and one with dots and a port. */
+const BRACKETED = /^\[([^\]]*)\](?::(\d+))?$/;
+const WITH_PORT = /^([^:]*\.[^:]*):(\d+)$/;
+const PORT_MAX = 65_535;
+
+/** Returns the address of a text without blanks, brackets, port and zone. */
+function bareAddress(text: string): string {
+  const trimmed = text.replaceAll(BLANKS, '');
+  const [, host = trimmed, port = '0'] = BRACKETED.exec(trimmed) ?? WITH_PORT.exec(trimmed) ?? [];
+  if (Number(port) > PORT_MAX) return '';
+  // Only IPv6 has zones.
+  const [address = ''] = host.split('%', 1);
+  return address.includes(':') ? address : host;
+}
+
 /**
  * Returns the IPv4 address in dotted form, also of a mapped one (`::ffff:192.0.2.1`), or the eight
- * groups of an IPv6 address without its zone; `undefined` for text that is no address.
+ * groups of an IPv6 address without its zone; `undefined` for text that is no address. Reads the notations that
+ * `Address::parse` of the core reads: with blanks around it, in brackets, with a port, with a zone.
  * @internal
  */
 export function parseAddress(text: string): string | readonly number[] | undefined {
   if (net().isIPv4(text)) return text;
-  if (!net().isIPv6(text)) return undefined;
-  const [head = '', tail] = text.split('%', 1)[0]!.split('::');
+  if (text.length > NOTATION_MAX) return undefined;
+  const address = bareAddress(text);
+  if (net().isIPv4(address)) return address;
+  if (!net().isIPv6(address)) return undefined;
+  const [head = '', tail] = address.split('::');
   const groups = groupsOf(head);
   if (tail !== undefined) {
     const last = groupsOf(tail);
