@@ -2421,17 +2421,18 @@ interface RequestRates<R = unknown> {
     /** Rate of each value that `key` returns; needs `key`. Default: none. */
     readonly perKey?: RequestRate | RateLimiter | undefined;
     /**
-     * Returns a key of your own, such as an API key; `undefined` for a request that has none. A promise is an error:
-     * the request is not counted, and a process warning tells so. The same holds for `user`.
+     * Returns a key of your own, such as an API key; `undefined` or `null` for a request that has none. A number counts
+     * by its text. Any other value is an error, as a promise is: the request is not counted, and a process warning tells
+     * so. The same holds for `user`.
      */
-    readonly key?: ((request: R) => string | undefined) | undefined;
+    readonly key?: ((request: R) => string | number | bigint | null | undefined) | undefined;
     /** Rate of each user that `user` returns; needs `user`. Default: none. */
     readonly perUser?: RequestRate | RateLimiter | undefined;
     /**
-     * Returns the user of a request, verified; `undefined` for an anonymous one. Called after the other
+     * Returns the user of a request, verified; `undefined` or `null` for an anonymous one. Called after the other
      * rates have admitted the request, so that a flood costs no verification.
      */
-    readonly user?: ((request: R) => string | undefined) | undefined;
+    readonly user?: ((request: R) => string | number | bigint | null | undefined) | undefined;
     /** Returns true for a request that no rate counts. Default: none. */
     readonly skip?: ((request: R) => boolean) | undefined;
     /** Returns the cost of a request: 1 to 2^30; 0 counts nothing. Default: 1. */
@@ -2472,9 +2473,9 @@ interface RateQuestion {
     /** Method and path of a request, such as `POST /login`. */
     readonly route?: string | undefined;
     /** Key, as the option `key` returns it. */
-    readonly key?: string | undefined;
+    readonly key?: string | number | bigint | undefined;
     /** User, as the option `user` returns it. */
-    readonly user?: string | undefined;
+    readonly user?: string | number | bigint | undefined;
     /** Cost of the request: 1 to 2^30. Default 1. */
     readonly cost?: number | undefined;
 }
@@ -4699,7 +4700,7 @@ type MessageRateKey = 'connection' | 'user' | 'ip';
 interface MessageTypeRate extends RateLimit {
     /**
      * Clients that count together. `connection`: each by itself, by its `id`. `user`: all connections
-     * of the sender's `userId`; a client without a user counts by connection. `ip`: all connections
+     * of the sender's `userId`, a number by its text; a client without a user counts by connection. `ip`: all connections
      * of an `ip`, of IPv6 of its network of 64 bits. Default `connection`.
      */
     readonly by?: MessageRateKey | undefined;

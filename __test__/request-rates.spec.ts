@@ -347,6 +347,7 @@ describe('rates of requests', () => {
     [{ route: 5 }, 'route'],
     [{ key: {} }, 'key'],
     [{ user: null }, 'user'],
+    [{ key: NaN }, 'key'],
     [{ cost: '1' }, 'cost'],
   ])('explain nothing of %o, and name %s', (question, field) => {
     const { rates } = fetcher({ perIp: { limit: 2, windowMs: 1000 } });
@@ -387,6 +388,53 @@ describe('rates of requests', () => {
     const { cause } = await warned;
     expect(String(cause)).toContain('rate.key returned a promise');
   });
+
+  it('count a number that `key` or `user` returns by its text, and no request without a key', () => {
+    for (const [given, statuses, id] of [
+      [42, [200, 429], '42'],
+      [2n ** 64n, [200, 429], '18446744073709551616'],
+      ['', [200, 429], ''],
+      [null, [200, 200], undefined],
+      [undefined, [200, 200], undefined],
+    ] as const) {
+      const limit = { limit: 1, windowMs: 1000 };
+      for (const option of [
+        { perKey: limit, key: () => given },
+        { perUser: limit, user: () => given },
+      ]) {
+        const { send, rates } = fetcher(option);
+        expect([send(), send()].map(({ status }) => status)).toEqual(statuses);
+        if (id === undefined || typeof given === 'string') continue;
+        const scope = 'key' in option ? 'key' : 'user';
+        for (const asked of [given, id])
+          expect(rates.explain({ [scope]: asked })[0]).toMatchObject({
+            key: id,
+            wouldRefuse: true,
+          });
+      }
+    }
+  });
+
+  it.each([[{ id: 42 }], [true], [NaN], [Symbol('key')]])(
+    'warn of a function that returns %o as its key',
+    async (given) => {
+      const warned = new Promise<Error>((resolve) => {
+        const listener = (warning: Error): void => {
+          if (!warning.message.startsWith('rate.user failed')) return;
+          process.off('warning', listener);
+          resolve(warning);
+        };
+        process.on('warning', listener);
+      });
+      const { send } = fetcher({
+        perUser: { limit: 1, windowMs: 1000 },
+        user: (() => given) as unknown as () => string,
+      });
+      expect([send(), send()].map(({ status }) => status)).toEqual([200, 200]);
+      const { cause } = await warned;
+      expect(cause).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'rate.user' });
+    },
+  );
 
   it('count the cost 1 where `cost` returns a promise, whose rejection ends nothing', async () => {
     for (const cost of [async () => 2, () => Promise.reject(new Error('of the application'))]) {

@@ -27,6 +27,9 @@ export type RateHeaders = 'ratelimit' | 'ratelimit-legacy' | 'x-ratelimit';
 /** The limit that a request meets. */
 export type RateScope = 'ip' | 'route' | 'key' | 'user';
 
+/** A key of the application's; `undefined` or `null` for none. @internal */
+export type RateKey = string | number | bigint | null | undefined;
+
 /** A request that a rate refused, or would refuse with `mode: 'observe'`. */
 export interface RateRefusal {
   /** The limit that the request met. */
@@ -64,17 +67,18 @@ export interface RequestRates<R = unknown> {
   /** Rate of each value that `key` returns; needs `key`. Default: none. */
   readonly perKey?: RequestRate | RateLimiter | undefined;
   /**
-   * Returns a key of your own, such as an API key; `undefined` for a request that has none. A promise is an error:
-   * the request is not counted, and a process warning tells so. The same holds for `user`.
+   * Returns a key of your own, such as an API key; `undefined` or `null` for a request that has none. A number counts
+   * by its text. Any other value is an error, as a promise is: the request is not counted, and a process warning tells
+   * so. The same holds for `user`.
    */
-  readonly key?: ((request: R) => string | undefined) | undefined;
+  readonly key?: ((request: R) => string | number | bigint | null | undefined) | undefined;
   /** Rate of each user that `user` returns; needs `user`. Default: none. */
   readonly perUser?: RequestRate | RateLimiter | undefined;
   /**
-   * Returns the user of a request, verified; `undefined` for an anonymous one. Called after the other
+   * Returns the user of a request, verified; `undefined` or `null` for an anonymous one. Called after the other
    * rates have admitted the request, so that a flood costs no verification.
    */
-  readonly user?: ((request: R) => string | undefined) | undefined;
+  readonly user?: ((request: R) => string | number | bigint | null | undefined) | undefined;
   /** Returns true for a request that no rate counts. Default: none. */
   readonly skip?: ((request: R) => boolean) | undefined;
   /** Returns the cost of a request: 1 to 2^30; 0 counts nothing. Default: 1. */

@@ -6,7 +6,7 @@ import { Hooks } from '../base/hooks.js';
 import { knownOptions, optionsObject } from '../base/options.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { RateLimiter } from '../limiter/limiter.js';
-import { checkedCost } from '../limiter/options.js';
+import { checkedCost, keyOfId } from '../limiter/options.js';
 import type { RateLimiterStats, RateLimitResult } from '../limiter/result.js';
 import { sentStatus } from '../metrics/meters.js';
 import { type Answer, answerWith } from './answer.js';
@@ -24,6 +24,7 @@ import {
   checkedRequestRoute,
   isOfMethod,
   matchesRoute,
+  type RateKey,
   type RateRefusal,
   type RateScope,
   type RequestRates,
@@ -68,9 +69,9 @@ export interface RateQuestion {
   /** Method and path of a request, such as `POST /login`. */
   readonly route?: string | undefined;
   /** Key, as the option `key` returns it. */
-  readonly key?: string | undefined;
+  readonly key?: string | number | bigint | undefined;
   /** User, as the option `user` returns it. */
-  readonly user?: string | undefined;
+  readonly user?: string | number | bigint | undefined;
   /** Cost of the request: 1 to 2^30. Default 1. */
   readonly cost?: number | undefined;
 }
@@ -83,9 +84,14 @@ export interface RateQuestion {
 export function checkQuestion(question: RateQuestion): void {
   optionsObject('client', question, 'an object such as { ip, route }');
   knownOptions('explainRates', question, ['ip', 'route', 'key', 'user', 'cost']);
-  for (const name of ['ip', 'route', 'key', 'user'] as const) {
+  for (const name of ['ip', 'route'] as const) {
     if (question[name] !== undefined && typeof question[name] !== 'string')
       throw wrongType(name, question[name], 'a string');
+  }
+  for (const name of ['key', 'user'] as const) {
+    if (question[name] === null)
+      throw wrongType(name, null, 'a string, a finite number or a bigint');
+    keyOfId(name, question[name]);
   }
   if (question.route !== undefined) checkedRequestRoute(question.route);
   if (question.cost !== undefined) checkedCost('cost', question.cost);
@@ -365,17 +371,28 @@ export class RequestRateLimiter {
   }
 
   #takeOfKey(asking: Asking): RatedOutcome | undefined {
-    const { key: keyOf } = this.#rates.options;
-    if (this.#ofKey === undefined || keyOf === undefined) return undefined;
-    const key = this.#hooks.ask('rate.key', () => keyOf(asking.asked.request as never));
-    return typeof key === 'string' ? this.#take(this.#ofKey, key, asking) : undefined;
+    const { key } = this.#rates.options;
+    return this.#takeOf(this.#ofKey, 'rate.key', key, asking);
   }
 
   #takeOfUser(asking: Asking): RatedOutcome | undefined {
-    const { user: userOf } = this.#rates.options;
-    if (this.#ofUser === undefined || userOf === undefined) return undefined;
-    const user = this.#hooks.ask('rate.user', () => userOf(asking.asked.request as never));
-    return typeof user === 'string' ? this.#take(this.#ofUser, user, asking) : undefined;
+    const { user } = this.#rates.options;
+    return this.#takeOf(this.#ofUser, 'rate.user', user, asking);
+  }
+
+  /** Takes the cost from the limit of the key that a function of the application returns. */
+  #takeOf(
+    limit: RequestLimit | undefined,
+    hook: string,
+    keyOf: ((request: never) => RateKey) | undefined,
+    asking: Asking,
+  ): RatedOutcome | undefined {
+    if (limit === undefined || keyOf === undefined) return undefined;
+    // Asked apart from the check: a promise is no key, and its rejection has to be handled.
+    const given = this.#hooks.ask(hook, () => keyOf(asking.asked.request as never));
+    const key =
+      typeof given === 'string' ? given : this.#hooks.ask(hook, () => keyOfId(hook, given));
+    return key === undefined ? undefined : this.#take(limit, key, asking);
   }
 
   /** Takes the cost from one limit; returns a refusal, and gives back the costs of the others. */
@@ -499,8 +516,8 @@ export class RequestRateLimiter {
     const asked: readonly (readonly [RateScope, RateLimiter | undefined, string | undefined])[] = [
       ['ip', perIp, client],
       ...routes.map(({ limiter }) => ['route', limiter, client] as const),
-      ['key', perKey, key],
-      ['user', perUser, user],
+      ['key', perKey, keyOfId('key', key)],
+      ['user', perUser, keyOfId('user', user)],
     ];
     return asked.flatMap(([scope, limiter, name]) => {
       if (limiter === undefined || name === undefined) return [];

@@ -130,6 +130,19 @@ export function checkedLimiter(given: RateLimiterOptions): CheckedLimiter {
   return { ...limit, maxKeys, name, clock, onRefuse, showKeys };
 }
 
+/**
+ * Returns the key of an id of the application's, such as that of an account: of a number its text; `undefined` for
+ * none.
+ * @throws ERR_INVALID_ARG_TYPE
+ * @internal
+ */
+export function keyOfId(field: string, id: unknown): string | undefined {
+  if (typeof id === 'string') return id;
+  if (typeof id === 'bigint' || Number.isFinite(id)) return String(id);
+  if (id === undefined || id === null) return undefined;
+  throw wrongType(field, id, 'a string, a finite number, a bigint, undefined or null');
+}
+
 /** Index of an algorithm in the core. @internal */
 export const algorithmIndex = (algorithm: RateAlgorithm): number => ALGORITHMS.indexOf(algorithm);
 
