@@ -363,6 +363,43 @@ describe('routes', () => {
     expect(statuses).toEqual([200, 429]);
   });
 
+  it.each(['global', 'scoped'])(
+    'count a client that leaves before their hook by its address: %s',
+    async (scoping) => {
+      const server = await app('routes behind a hook that waits', {
+        limits: {},
+        scoping,
+        auth: { policy: { keys: { secret: SECRET } } },
+        trustedProxies: ['127.0.0.1'],
+        banAfter: { failures: 1 },
+      });
+      /** Sends a request, and leaves while a hook of the application waits. */
+      const leave = async (path: string, ip: string, lines = ''): Promise<void> => {
+        const before = Number(await server.get('/left'));
+        const head = `GET ${path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: ${ip}\r\n${lines}\r\n`;
+        const { socket } = server.raw(head);
+        await until(async () => (await server.get('/waiting')) === '1');
+        socket.resetAndDestroy();
+        await until(async () => Number(await server.get('/left')) > before);
+        await server.get('/go');
+      };
+      await leave('/slow/rated', '198.51.100.1');
+      const again = fetch(`http://127.0.0.1:${server.port}/slow/rated`, {
+        headers: { 'X-Forwarded-For': '198.51.100.1' },
+      });
+      await until(async () => (await server.get('/waiting')) === '1');
+      await server.get('/go');
+      expect((await again).status).toBe(429);
+      const wrong = 'Authorization: Bearer a.b.c\r\n';
+      await leave('/slow/secret', '198.51.100.2', wrong);
+      const asks =
+        'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n';
+      await leave('/slow/ws', '198.51.100.3', `${asks}${wrong}`);
+      await until(async () => (await server.get('/banned')).includes('198.51.100.3'));
+      expect(JSON.parse(await server.get('/banned'))).toEqual(['198.51.100.3', '198.51.100.2']);
+    },
+  );
+
   it('refuse tokens without their scopes and roles, at requests and handshakes', async () => {
     for (const refuseWith of ['http', 'close'] as const) {
       const server = await app('routes with tokens', {

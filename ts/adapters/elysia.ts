@@ -134,6 +134,10 @@ type GuardedUpgrade = RawServer['upgrade'] & {
 const OPENED = Symbol('portcullis.opened');
 type OpenedRequest = Request & { [OPENED]?: true };
 
+/** Key of a request's peer: Bun knows no peer of a request whose client has left. */
+const PEER = Symbol('portcullis.peer');
+type NotedRequest = Request & { [PEER]?: string };
+
 /** Interval of the look for the server of an app that has taken the plugin's routes only, ms. */
 const LOOK_MS = 1;
 
@@ -209,6 +213,8 @@ class ElysiaAdapter {
   #arrivingPeer = '';
   /** Routes whose descriptions are complete. */
   #described = 0;
+  /** True if hooks of routes judge clients: those may run once the client has left. */
+  notesPeers = false;
   /** Options of single routes, by the hook that enforces them. */
   readonly routeGuards = new Map<unknown, RouteGuard>();
   /**
@@ -357,6 +363,7 @@ class ElysiaAdapter {
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
     const isUpgrade = this.#isHandshake(request);
+    if (isUpgrade || this.notesPeers) (request as NotedRequest)[PEER] = this.#peerOf(request);
     const refused = this.#refusesClient(request, isUpgrade);
     if (refused !== undefined) {
       const answer = isUpgrade && isBun ? lastOf(refused) : refused;
@@ -490,6 +497,8 @@ class ElysiaAdapter {
   }
 
   #peerOf(request: Request, server = this.#server): string {
+    const noted = (request as NotedRequest)[PEER];
+    if (noted !== undefined) return noted;
     const isArriving = this.#arriving === request;
     if (isArriving && this.#arrivingPeer !== '') return this.#arrivingPeer;
     const peer = server === undefined ? '' : bunPeer(server, request);
@@ -816,7 +825,12 @@ class ElysiaAdapter {
       // own, have no admission yet: they are judged now, and can only be refused by close code.
       const pending =
         admitted ??
-        this.#guard.admitLate(bunPeer(server, request), headerOf(request), request.url, request);
+        this.#guard.admitLate(
+          this.#peerOf(request, server),
+          headerOf(request),
+          request.url,
+          request,
+        );
       const further = this.#pendingOf(request)[this.#routeKey];
       let isUpgraded = false;
       try {
@@ -929,6 +943,7 @@ function routeHook(
         return answer as undefined;
       };
   adapter.routeGuards.set(hook, route);
+  if (route.requiresToken || route.ratesUsers !== undefined) adapter.notesPeers = true;
   return hook as () => undefined;
 }
 
