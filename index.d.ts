@@ -2444,7 +2444,7 @@ interface RequestRates<R = unknown> {
     /** Bits of an IPv6 address that make one client: 32 to 128. Default 64. */
     readonly ipv6PrefixBits?: number | undefined;
     /**
-     * Header fields of answers. `ratelimit`: `RateLimit` and `RateLimit-Policy` of
+     * Header fields of answers. `ratelimit`: `RateLimit` and `RateLimit-Policy` of version 10 of
      * draft-ietf-httpapi-ratelimit-headers. `ratelimit-legacy`: `RateLimit-Limit`, `-Remaining` and
      * `-Reset` of its sixth version. `x-ratelimit`: the same with `X-`, and the reset as a time of Unix.
      * Default `['ratelimit']`.

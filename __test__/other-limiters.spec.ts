@@ -667,7 +667,7 @@ const headers: Suite = {
     ],
   ],
   differs: [
-    ['the combined field of the seventh draft', 'the older fields, or those of the eighth draft'],
+    ['the combined field of the seventh draft', 'the older fields, or those of the tenth draft'],
     ['a name of the policy', 'a policy has the name of its limit'],
     ['no `Retry-After` without other fields', '429 always has `Retry-After`'],
     ['no field after the headers were sent', 'a refusal is the whole answer'],

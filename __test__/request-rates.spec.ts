@@ -28,12 +28,12 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     for (const left of [1, 0]) {
       const { status, headers } = await fetch(url);
       expect([status, headers.get('ratelimit-policy')]).toEqual([200, '"ip";q=2;w=60']);
-      expect(headers.get('ratelimit')).toMatch(new RegExp(`^"ip";r=${left};t=(30|60)$`));
+      expect(headers.get('ratelimit')).toBe(`"ip";r=${left};t=30`);
     }
     const refused = await fetch(url);
     expect(refused.status).toBe(429);
     expect(refused.headers.get('content-type')).toBe('application/problem+json');
-    expect(refused.headers.get('ratelimit')).toBe('"ip";r=0;t=60');
+    expect(refused.headers.get('ratelimit')).toBe('"ip";r=0;t=30');
     const body = (await refused.json()) as { retryAfterMs: number };
     expect(body).toMatchObject({
       status: 429,
@@ -175,6 +175,53 @@ describe('rates of requests', () => {
     });
     for (let i = 0; i < 20; i++) expect(logins().status).toBe(200);
     expect([1, 2, 3].map(() => logins('/', { status: 401 }).status)).toEqual([401, 401, 429]);
+  });
+
+  it.each([
+    ['gcra', '"ip";r=9;t=6', '"ip";r=8;t=6', 'r=0;t=2', '2'],
+    // The first part ends with a seventh of the window, and a window later it has left.
+    ['sliding-window', '"ip";r=9;t=69', '"ip";r=8;t=69', 'r=0;t=65', '65'],
+    ['fixed-window', '"ip";r=9;t=60', '"ip";r=8;t=60', 'r=0;t=56', '56'],
+  ] as const)(
+    'tell when more is admitted, by %s: never later than `Retry-After`',
+    (algorithm, first, second, refused, retry) => {
+      const { send, clock } = fetcher({ perIp: { limit: 10, windowMs: 60_000, algorithm } });
+      expect([send(), send()].map(({ headers }) => headers.get('ratelimit'))).toEqual([
+        first,
+        second,
+      ]);
+      clock.advance(4000);
+      for (let i = 0; i < 8; i++) send();
+      const { status, headers } = send();
+      expect([status, headers.get('ratelimit'), headers.get('retry-after')]).toEqual([
+        429,
+        `"ip";${refused}`,
+        retry,
+      ]);
+    },
+  );
+
+  it('leave the time of a limit out that has its whole, and of one whose time is behind `Retry-After`', () => {
+    const { send, clock } = fetcher({
+      perIp: { limit: 5, windowMs: 3_600_000, algorithm: 'fixed-window' },
+      perRoute: { '/a': { limit: 1, windowMs: 2000 } },
+      perUser: { limit: 1, windowMs: 1000, burst: 2 },
+      user: ({ headers }) => headers.get('x-user') ?? undefined,
+      cost: ({ url }) => (url.endsWith('/dear') ? 3 : 1),
+    });
+    expect(send('/a').headers.get('ratelimit')).toBe('"ip";r=4;t=3600, "route";r=0;t=2');
+    const { headers } = send('/a');
+    expect([headers.get('ratelimit'), headers.get('retry-after')]).toEqual([
+      '"ip";r=4, "route";r=0;t=2',
+      '2',
+    ]);
+    clock.advance(3_600_000);
+    // No retry helps a cost above the limit.
+    const never = send('/dear', { headers: { 'x-user': 'ann' } }).headers;
+    expect([never.get('ratelimit'), never.get('retry-after')]).toEqual([
+      '"ip";r=5, "user";r=2',
+      null,
+    ]);
   });
 
   it('tells clients by the older header fields, of the limit with the least left', () => {

@@ -22,6 +22,8 @@ export function requestLimit(scope: RateScope, limiter: RateLimiter): RequestLim
 /** A limit that a request has met. @internal */
 export interface MetLimit {
   readonly limit: RequestLimit;
+  readonly key: string;
+  readonly cost: number;
   readonly result: RateLimitResult;
 }
 
@@ -31,27 +33,36 @@ const seconds = (ms: number): number => Math.ceil(wholeMs(ms) / 1000);
  * Returns header fields with names in lower case.
  * @param kinds the fields that are asked for
  * @param met the limits in their order; without any there are no fields
+ * @param retrySeconds value of `Retry-After` of the answer, if it has one
  * @internal
  */
 export function rateHeaders(
   kinds: ReadonlySet<RateHeaders>,
   met: readonly MetLimit[],
+  retrySeconds = Infinity,
 ): Record<string, string> {
   if (kinds.size === 0 || met.length === 0) return {};
-  const headers = kinds.has('ratelimit') ? listed(met) : {};
+  const headers = kinds.has('ratelimit') ? listed(met, retrySeconds) : {};
   if (kinds.has('ratelimit-legacy')) addNumbers(headers, 'ratelimit', met, 0);
   if (kinds.has('x-ratelimit')) addNumbers(headers, 'x-ratelimit', met, seconds(wallClockMs()));
   return headers;
 }
 
-/** The lists of the draft: the policies, and the units that are left of each. */
-function listed(met: readonly MetLimit[]): Record<string, string> {
+/**
+ * The lists of the draft: the policies, and for each the units that are left and the seconds until there are more.
+ * These are left out where there will not be more, and where `Retry-After` would point before them: it should not
+ * (version 10, section "Server Behavior"), and it tells of the limit that has refused.
+ */
+function listed(met: readonly MetLimit[], retrySeconds: number): Record<string, string> {
   let policies = '';
   let left = '';
-  for (const { limit, result } of met) {
+  for (const { limit, key, cost, result } of met) {
     const comma = left === '' ? '' : ', ';
+    const moreMs = limit.limiter.moreMs(key, cost, result);
+    const more = seconds(moreMs);
+    const time = moreMs !== Infinity && more <= retrySeconds ? `;t=${more}` : '';
     policies += `${comma}${limit.policy}`;
-    left += `${comma}"${limit.scope}";r=${result.remaining};t=${seconds(result.resetMs)}`;
+    left += `${comma}"${limit.scope}";r=${result.remaining}${time}`;
   }
   return { 'ratelimit-policy': policies, ratelimit: left };
 }

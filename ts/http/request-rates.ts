@@ -129,7 +129,6 @@ export interface LabelledLimiter {
 
 /** A cost that a request has spent, and may get back. */
 interface Taken extends MetLimit {
-  readonly key: string;
   /** Time of `limiter.fixedNow()` at which the cost has come back by itself; 0 if nothing gives it back. */
   readonly until: number;
 }
@@ -404,6 +403,7 @@ export class RequestRateLimiter {
       taken.push({
         limit,
         key,
+        cost,
         result,
         until: givesBack ? limiter.fixedNow() + result.resetMs : 0,
       });
@@ -412,12 +412,14 @@ export class RequestRateLimiter {
     this.#report(limit.scope, key, result, asked.traced);
     if (this.#isObserving) return undefined;
     // The answer tells the units that are left of the others, now that it has spent nothing of them.
-    const met: MetLimit[] = taken.map((one) => ({
-      limit: one.limit,
-      result: undone(one.limit.limiter, one.key, cost),
+    const met: MetLimit[] = taken.map(({ limit: other, key: otherKey }) => ({
+      limit: other,
+      key: otherKey,
+      cost: 1,
+      result: undone(other.limiter, otherKey, cost),
     }));
     this.onRefused?.(asked.clientOf);
-    return this.#refusalOf([...met, { limit, result }], limit.scope, result);
+    return this.#refusalOf([...met, { limit, key, cost, result }], limit.scope, result);
   }
 
   /**
@@ -484,10 +486,11 @@ export class RequestRateLimiter {
 
   #refusalOf(met: readonly MetLimit[], scope: RateScope, result: RateLimitResult): RatedOutcome {
     const { headers: kinds, options } = this.#rates;
-    const headers = rateHeaders(kinds, met);
     const retryAfterMs = wholeMs(result.retryAfterMs);
     // A cost above the limit is never admitted: no retry helps.
     const retry = Number.isFinite(retryAfterMs);
+    const retrySeconds = Math.max(1, Math.ceil(retryAfterMs / 1000));
+    const headers = rateHeaders(kinds, met, retrySeconds);
     const answer = answerWith(
       429,
       {
@@ -497,7 +500,7 @@ export class RequestRateLimiter {
         'violated-policies': [scope],
       },
       {
-        ...(retry ? { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) } : {}),
+        ...(retry ? { 'retry-after': String(retrySeconds) } : {}),
         ...headers,
       },
     );
