@@ -49,8 +49,8 @@ describe('the rate of a route', () => {
 
   it('takes mode, header fields and onRateRefused of the rates of the guard', async () => {
     const of = (given: object): object => ({ requests: { rate: { onRateRefused, ...given } } });
-    expect(await twice({})).toEqual([200, 429, '"route";r=0;t=60', null]);
-    expect(await twice(of({}))).toEqual([200, 429, '"route";r=0;t=60', null]);
+    expect(await twice({})).toEqual([200, 429, '"ip:GET /";r=0;t=60', null]);
+    expect(await twice(of({}))).toEqual([200, 429, '"ip:GET /";r=0;t=60', null]);
     expect(told).toMatchObject([{ scope: 'route', key: '2001:db8:0:0::/64', isEnforced: true }]);
     expect(await twice(of({ mode: 'observe' }))).toEqual([200, 200, null, null]);
     expect(told).toMatchObject([{ scope: 'route', isEnforced: false }]);
@@ -320,16 +320,22 @@ describe('routes', () => {
     const first = await fetch(`${url}/address`);
     expect([await first.text(), first.headers.get('ratelimit-policy')]).toEqual([
       'by address',
-      '"route";q=1;w=60, "ip";q=100;w=60',
+      '"ip:GET /address";q=1;w=60, "ip";q=100;w=60',
     ]);
     const refused = await fetch(`${url}/address`);
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '60']);
-    expect(await refused.json()).toMatchObject({ code: 'route_request_rate' });
+    expect(await refused.json()).toMatchObject({
+      code: 'route_request_rate',
+      'violated-policies': ['ip:GET /address'],
+    });
     const as = (sub: string): Promise<Response> =>
       fetch(`${url}/user`, { headers: { Authorization: `Bearer ${token({ sub })}` } });
     expect(await (await as('ann')).text()).toBe('by user ann');
     const again = await as('ann');
-    expect([again.status, await again.json()]).toMatchObject([429, { code: 'user_request_rate' }]);
+    expect([again.status, await again.json()]).toMatchObject([
+      429,
+      { code: 'user_request_rate', 'violated-policies': ['user:GET /user'] },
+    ]);
     expect(await (await as('bob')).text()).toBe('by user bob');
     // A request without a token spends nothing of anybody's rate.
     expect((await fetch(`${url}/user`)).status).toBe(401);

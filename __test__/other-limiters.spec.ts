@@ -652,8 +652,8 @@ const headers: Suite = {
           perRoute: { '/*': { limit: 5, windowMs: MINUTE, algorithm: 'fixed-window' } },
         } as const;
         expect(headersOf(rates, 'ratelimit-policy', 'ratelimit')).toEqual([
-          '"ip";q=1;w=5, "route";q=5;w=60',
-          '"ip";r=0;t=5, "route";r=4;t=60',
+          '"ip";q=1;w=5, "route:/*";q=5;w=60',
+          '"ip";r=0;t=5, "route:/*";r=4;t=60',
         ]);
       },
     ],

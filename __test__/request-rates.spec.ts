@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { normalizedPath } from '../dist/http/rate-options.js';
+import { RequestLimit } from '../dist/http/rate-headers.js';
 import { clientKeyOf } from '../dist/base/address.js';
 import { RateLimiter, type RateRefusal } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
@@ -84,12 +85,12 @@ describe('the builder', () => {
     const first = await fetch(url('/json'), body);
     expect([first.status, first.headers.get('ratelimit')]).toEqual([
       200,
-      '"ip";r=1;t=30, "route";r=0;t=60',
+      '"ip";r=1;t=30, "route:POST /json";r=0;t=60',
     ]);
     const routed = await fetch(url('/json'), body);
     expect([routed.status, await routed.json()]).toMatchObject([
       429,
-      { code: 'route_request_rate' },
+      { code: 'route_request_rate', 'violated-policies': ['route:POST /json'] },
     ]);
     // A request that the route has refused spends nothing of the address; nor does an endpoint.
     expect((await fetch(url('/health/live'))).status).toBe(200);
@@ -209,19 +210,48 @@ describe('rates of requests', () => {
       user: ({ headers }) => headers.get('x-user') ?? undefined,
       cost: ({ url }) => (url.endsWith('/dear') ? 3 : 1),
     });
-    expect(send('/a').headers.get('ratelimit')).toBe('"ip";r=4;t=3600, "route";r=0;t=2');
+    expect(send('/a').headers.get('ratelimit')).toBe('"ip";r=4;t=3600, "route:/a";r=0;t=2');
     const { headers } = send('/a');
     expect([headers.get('ratelimit'), headers.get('retry-after')]).toEqual([
-      '"ip";r=4, "route";r=0;t=2',
+      '"ip";r=4, "route:/a";r=0;t=2',
       '2',
     ]);
     clock.advance(3_600_000);
     // No retry helps a cost above the limit.
     const never = send('/dear', { headers: { 'x-user': 'ann' } }).headers;
     expect([never.get('ratelimit'), never.get('retry-after')]).toEqual([
-      '"ip";r=5, "user";r=2',
+      '"ip";r=5, "user";r=1',
       null,
     ]);
+  });
+
+  it('have a name each, whatever characters a route has', () => {
+    const rate = { limit: 9, windowMs: 1000 };
+    const long = `/${'x'.repeat(200)}`;
+    const { send } = fetcher({
+      perRoute: { 'GET /a': rate, '/b/*': rate, '/"\\': rate, [long]: rate },
+    });
+    // A router may read either path.
+    expect(send('/b/..%2fa').headers.get('ratelimit')).toBe(
+      '"route:/b/*";r=8;t=1, "route:GET /a";r=8;t=1',
+    );
+    const policyOf = (path: string): string | null => send(path).headers.get('ratelimit-policy');
+    expect(policyOf('/%22%5c')).toBe(String.raw`"route:/\"\\";q=9;w=1`);
+    expect(policyOf(long)).toBe(`"route:/${'x'.repeat(121)}";q=9;w=1`);
+    const limit = new RequestLimit('route', new RateLimiter(rate), 'ip:GET /caf\u00e9/\ud800');
+    expect(limit.item).toBe('"ip:GET /caf%C3%A9/%EF%BF%BD"');
+  });
+
+  it('tell clients no more units than the quota, also with a burst above it', () => {
+    const { send } = fetcher({
+      perIp: { limit: 10, windowMs: 1000, burst: 50 },
+      headers: ['ratelimit', 'ratelimit-legacy'],
+    });
+    const told = (): (string | null)[] =>
+      headersOf(send(), 'ratelimit-policy', 'ratelimit', 'ratelimit-limit', 'ratelimit-remaining');
+    expect(told()).toEqual(['"ip";q=10;w=1', '"ip";r=10;t=1', '10', '10']);
+    for (let i = 0; i < 40; i++) send();
+    expect(told()).toEqual(['"ip";q=10;w=1', '"ip";r=8;t=1', '10', '8']);
   });
 
   it('tells clients by the older header fields, of the limit with the least left', () => {
@@ -238,7 +268,7 @@ describe('rates of requests', () => {
     // Unix time, seconds.
     expect(Number(response.headers.get('x-ratelimit-reset'))).toBeGreaterThan(1.7e9);
     // A window that is no whole number of seconds has no `w`.
-    expect(response.headers.get('ratelimit-policy')).toBe('"ip";q=5;w=5, "route";q=3');
+    expect(response.headers.get('ratelimit-policy')).toBe('"ip";q=5;w=5, "route:/*";q=3');
     // Sums of times of a clock with fractions are rounded: 60 s do not become 61.
     const { clock, send: once } = fetcher({ perIp: { limit: 1, windowMs: 60_000 } });
     clock.advance(50_133.1223791365);

@@ -177,13 +177,14 @@ export class RouteGuard {
   }
 
   /**
-   * Shows the limiter of the rate in metrics and on the page, by its name or by the route. Of several routes with
-   * these options, whose requests count together, the first one names it.
+   * Shows the limiter of the rate in metrics and on the page, by its name or by the route, which names its policy, too.
+   * Of several routes with these options, whose requests count together, the first one names it.
    * @param route method and path
    */
   stands(route: string): void {
     if (this.#isShown) return;
     this.#isShown = true;
+    this.#rates?.nameAfter(route);
     for (const labelled of this.#rates?.labelled() ?? [])
       this.#guard.showLimiter({ ...labelled, label: labelled.limiter.name ?? route });
   }

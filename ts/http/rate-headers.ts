@@ -4,19 +4,44 @@ import type { RateLimiter } from '../limiter/limiter.js';
 import type { RateLimitResult } from '../limiter/result.js';
 import type { RateHeaders, RateScope } from './rate-options.js';
 
-/** A limiter of requests, and its scope. @internal */
-export interface RequestLimit {
-  readonly scope: RateScope;
-  readonly limiter: RateLimiter;
-  /** Its part of the field `RateLimit-Policy`, which is the same for all requests. */
-  readonly policy: string;
+/** Characters of a policy's name. */
+const NAME_MAX = 128;
+
+/**
+ * Returns a name as a string of structured fields (RFC 9651, section 3.3.3), which has printable ASCII only: routes may
+ * have other characters.
+ */
+function quoted(name: string): string {
+  const ascii = name.replaceAll(/[^\x20-\x7e]+/g, (part) => encodeURI(part.toWellFormed()));
+  return `"${ascii.slice(0, NAME_MAX).replaceAll(/["\\]/g, String.raw`\$&`)}"`;
 }
 
-/** Returns a limiter of requests with its scope and its policy. @internal */
-export function requestLimit(scope: RateScope, limiter: RateLimiter): RequestLimit {
-  // `w` is whole seconds, and optional: a shorter window has none.
-  const window = limiter.windowMs % 1000 === 0 ? `;w=${limiter.windowMs / 1000}` : '';
-  return { scope, limiter, policy: `"${scope}";q=${limiter.limit}${window}` };
+/** A limiter of requests, and its scope. @internal */
+export class RequestLimit {
+  /** Name of its policy: a client tells limits apart by it. */
+  name = '';
+  /** The name, as header fields have it. */
+  item = '';
+  /** Its part of the field `RateLimit-Policy`, which is the same for all requests. */
+  policy = '';
+
+  constructor(
+    readonly scope: RateScope,
+    readonly limiter: RateLimiter,
+    name: string = scope,
+  ) {
+    this.rename(name);
+  }
+
+  /** Names the policy. */
+  rename(name: string): void {
+    const { limit, windowMs } = this.limiter;
+    // `w` is whole seconds, and optional: a shorter window has none.
+    const window = windowMs % 1000 === 0 ? `;w=${windowMs / 1000}` : '';
+    this.name = name;
+    this.item = quoted(name);
+    this.policy = `${this.item};q=${limit}${window}`;
+  }
 }
 
 /** A limit that a request has met. @internal */
@@ -26,6 +51,12 @@ export interface MetLimit {
   readonly cost: number;
   readonly result: RateLimitResult;
 }
+
+/**
+ * Returns the units that are left, as clients are told: at most the quota. A burst above the limit is admitted once, not
+ * in each window, and a policy has no place for it.
+ */
+const unitsLeft = ({ remaining, limit }: RateLimitResult): number => Math.min(remaining, limit);
 
 const seconds = (ms: number): number => Math.ceil(wholeMs(ms) / 1000);
 
@@ -62,7 +93,7 @@ function listed(met: readonly MetLimit[], retrySeconds: number): Record<string, 
     const more = seconds(moreMs);
     const time = moreMs !== Infinity && more <= retrySeconds ? `;t=${more}` : '';
     policies += `${comma}${limit.policy}`;
-    left += `${comma}"${limit.scope}";r=${result.remaining}${time}`;
+    left += `${comma}${limit.item};r=${unitsLeft(result)}${time}`;
   }
   return { 'ratelimit-policy': policies, ratelimit: left };
 }
@@ -98,9 +129,9 @@ function addNumbers(
   since: number,
 ): void {
   const { result } = met.reduce((least, next) =>
-    next.result.remaining < least.result.remaining ? next : least,
+    unitsLeft(next.result) < unitsLeft(least.result) ? next : least,
   );
   headers[`${prefix}-limit`] = String(result.limit);
-  headers[`${prefix}-remaining`] = String(result.remaining);
+  headers[`${prefix}-remaining`] = String(unitsLeft(result));
   headers[`${prefix}-reset`] = String(since + seconds(result.resetMs));
 }

@@ -135,6 +135,8 @@ const FIELD = 'requests.rate';
 
 /** The rate of one route. @internal */
 export interface RouteRate {
+  /** The route as it was given. */
+  readonly route: string;
   /** `undefined` for all methods. */
   readonly method: string | undefined;
   /** Normalized path; of a wildcard, the part before the star. */
@@ -274,7 +276,7 @@ function routesOf(rates: RequestRates<never>['perRoute'], made: Made): RouteRate
   const entries = Object.entries(rates);
   if (entries.length > ROUTES_MAX)
     throw outOfRange(field, entries.length, `at most ${ROUTES_MAX} routes`);
-  const earlier: (Omit<RouteRate, 'limiter'> & { readonly route: string })[] = [];
+  const earlier: Omit<RouteRate, 'limiter'>[] = [];
   return entries.map(([route, rate]) => {
     const { method, path } = checkedRoute(field, route);
     const isPrefix = path.endsWith('/*');
@@ -291,7 +293,7 @@ function routesOf(rates: RequestRates<never>['perRoute'], made: Made): RouteRate
     const limiter = limiterOf(`${field}['${route}']`, rate, made);
     if (limiter === undefined)
       throw wrongType(`${field}['${route}']`, rate, 'an object { limit, windowMs }');
-    return { method, path: normal, isPrefix, limiter };
+    return { ...found, limiter };
   });
 }
 

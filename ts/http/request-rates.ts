@@ -11,13 +11,7 @@ import type { RateLimiterStats, RateLimitResult } from '../limiter/result.js';
 import { sentStatus } from '../metrics/meters.js';
 import { type Answer, answerWith } from './answer.js';
 import { pathReadingsOf } from './path-readings.js';
-import {
-  besideOthers,
-  type MetLimit,
-  rateHeaders,
-  type RequestLimit,
-  requestLimit,
-} from './rate-headers.js';
+import { besideOthers, type MetLimit, rateHeaders, RequestLimit } from './rate-headers.js';
 import {
   type CheckedRates,
   checkedRates,
@@ -290,12 +284,20 @@ export class RequestRateLimiter {
     this.#tracer = tracer;
     const rates = checkedRates(given, clock, showKeys);
     const limitOf = (scope: RateScope, limiter: RateLimiter | undefined) =>
-      limiter && requestLimit(scope, limiter);
+      limiter && new RequestLimit(scope, limiter);
     this.#rates = rates;
     this.#ofIp = limitOf('ip', rates.perIp);
     this.#ofKey = limitOf('key', rates.perKey);
     this.#ofUser = limitOf('user', rates.perUser);
-    this.#ofRoutes = rates.perRoute.map(({ limiter }) => requestLimit('route', limiter));
+    this.#ofRoutes = rates.perRoute.map(
+      ({ limiter, route }) => new RequestLimit('route', limiter, `route:${route}`),
+    );
+  }
+
+  /** Names the policies of a limiter whose rates are those of one route. */
+  nameAfter(route: string): void {
+    for (const limit of this.#ofRoutes) limit.rename(`ip:${route}`);
+    this.#ofUser?.rename(`user:${route}`);
   }
 
   /** The limiters, each with a label for metrics and the page. */
@@ -419,7 +421,7 @@ export class RequestRateLimiter {
       result: undone(other.limiter, otherKey, cost),
     }));
     this.onRefused?.(asked.clientOf);
-    return this.#refusalOf([...met, { limit, key, cost, result }], limit.scope, result);
+    return this.#refusalOf([...met, { limit, key, cost, result }], limit, result);
   }
 
   /**
@@ -484,7 +486,11 @@ export class RequestRateLimiter {
     this.#hooks.run('onRateRefused', () => onRateRefused(refusal));
   }
 
-  #refusalOf(met: readonly MetLimit[], scope: RateScope, result: RateLimitResult): RatedOutcome {
+  #refusalOf(
+    met: readonly MetLimit[],
+    { scope, name }: RequestLimit,
+    result: RateLimitResult,
+  ): RatedOutcome {
     const { headers: kinds, options } = this.#rates;
     const retryAfterMs = wholeMs(result.retryAfterMs);
     // A cost above the limit is never admitted: no retry helps.
@@ -497,7 +503,7 @@ export class RequestRateLimiter {
         code: CODES[scope],
         message: MESSAGES[scope],
         ...(retry ? { retryAfterMs } : {}),
-        'violated-policies': [scope],
+        'violated-policies': [name],
       },
       {
         ...(retry ? { 'retry-after': String(retrySeconds) } : {}),
