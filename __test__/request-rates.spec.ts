@@ -583,7 +583,7 @@ describe('rates of requests', () => {
     expect(send('/', { ip: '2001:db8:0:1ff::2' }).status).toBe(429);
     expect(send('/', { ip: '2001:db8:0:200::1' }).status).toBe(200);
     expect(clientKeyOf('2001:db8:1:2:3:4:5:6', 128)).toBe('2001:db8:1:2:3:4:5:6');
-    expect(clientKeyOf('2001:db8:1:2::', 49)).toBe('2001:db8:1:0::/49');
+    expect(clientKeyOf('2001:db8:1:2::', 49)).toBe('2001:db8:1::/49');
   });
 
   it('refuse wrong options, naming them', () => {
