@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { clientKeyOf, parseAddress } from '../dist/base/address.js';
 import { createBans } from '../dist/native/addon.js';
+import { wsSockets } from '../dist/adapters/ws-sockets.js';
+import { Guard } from '../dist/guard/guard.js';
 import { InFlightRequest, RequestLimiter } from '../dist/http/request-limiter.js';
 import { resourceLimits, TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
@@ -150,6 +152,35 @@ describe('requests in flight', () => {
     const limiter = new RequestLimiter(limited, timers);
     expect(admit(limiter, '')).toBeInstanceOf(InFlightRequest);
     expect(admit(limiter, 'unix:/socket')).toBe('too_many_requests_of_ip');
+  });
+
+  it.each([
+    ['requests in flight', { requests: { maxConcurrentPerIp: 1 } }],
+    ['waiting handshakes', { maxPendingHandshakesPerIp: 1 }],
+  ] as const)('of a guard count by the network of its limits: %s', async (kind, options) => {
+    const guard = new Guard<{ ip: string }>(
+      'test',
+      {
+        ...options,
+        limits: { ipv6PrefixBits: 56 },
+        clientAddress: ({ ip }) => ip,
+        identify: () => new Promise(() => undefined),
+        identifyTimeoutMs: 1000,
+      },
+      wsSockets,
+    );
+    const refused = ['2001:db8:0:1::1', '2001:db8:0:ff::1', '2001:db8:0:100::1'].map((ip) => {
+      if (kind === 'requests in flight')
+        return !(
+          guard.requests!.admit(0, undefined, () => ip, undefined) instanceof InFlightRequest
+        );
+      void guard.identify({ ip }, '192.0.2.1', () => '', '/');
+      return guard.manager.snapshot().refused.pending_ip_limit === 1;
+    });
+    expect(refused.slice(0, 2)).toEqual([false, true]);
+    if (kind === 'requests in flight') expect(refused[2]).toBe(false);
+    else expect(guard.manager.snapshot().refused.pending_ip_limit).toBe(1);
+    guard.close();
   });
 
   it('end within a second after their client is gone, on hosts that tell on demand', () => {
