@@ -1,4 +1,4 @@
-import { Elysia } from 'elysia';
+import { Elysia, t } from 'elysia';
 import { afterEach, describe, expect, it } from 'vitest';
 import { checkedScoping } from '../dist/adapters/elysia-scope.js';
 import { portcullis } from '../dist/elysia.js';
@@ -59,6 +59,25 @@ describe('the rate of a route', () => {
     // The older fields tell the limit with the least left: that of the route.
     const perIp = { limit: 9, windowMs: 60_000 };
     expect(await twice(of({ headers: ['x-ratelimit'], perIp }))).toEqual([200, 429, null, '0']);
+  });
+
+  it('does not count a request that fails the schema, as `perRoute` does', async () => {
+    const body = t.Object({ name: t.String() });
+    const statuses = async (rates: object, own: object): Promise<number[]> => {
+      const guard = portcullis({ limits: {}, requests: { rate: { headers: [], ...rates } } });
+      const app = new Elysia().use(guard).post('/login', () => 'hello', { body, ...own });
+      const seen: number[] = [];
+      for (const sent of [{}, {}, { name: 'ann' }, { name: 'ann' }, {}]) {
+        const headers = { 'content-type': 'application/json' };
+        const init = { method: 'POST', headers, body: JSON.stringify(sent) };
+        seen.push((await app.handle(new Request('http://localhost/login', init))).status);
+      }
+      guard.decorator.portcullis.close();
+      return seen;
+    };
+    expect(await statuses({}, { portcullis: { rate } })).toEqual([422, 422, 200, 429, 422]);
+    const perRoute = { perRoute: { 'POST /login': rate } };
+    expect(await statuses(perRoute, {})).toEqual([422, 429, 429, 429, 429]);
   });
 
   it('is only observed where the guard observes its limits, and counts no exempt client', async () => {

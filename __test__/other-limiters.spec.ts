@@ -669,7 +669,10 @@ const headers: Suite = {
   differs: [
     ['the combined field of the seventh draft', 'the older fields, or those of the tenth draft'],
     ['a name of the policy', 'a policy has the name of its limit'],
-    ['no `Retry-After` without other fields', '429 always has `Retry-After`'],
+    [
+      'no `Retry-After` without other fields',
+      '429 has `Retry-After` whatever the other fields are',
+    ],
     ['no field after the headers were sent', 'a refusal is the whole answer'],
     ['an unknown draft is ignored', 'it is an error'],
     ['`Retry-After` without the time of the store', 'a limiter knows the time'],

@@ -46,8 +46,8 @@ export interface RouteGuardOptions {
    */
   readonly requireToken?: boolean | undefined;
   /**
-   * Rate of the requests of this route (`RouteRate`); one more gets 429. Not of routes of `.ws()`, which have
-   * `connectRate`. Default: none.
+   * Rate of the requests of this route (`RouteRate`); one more gets 429. A request whose body or query fails the schema
+   * of the route is not counted. Not of routes of `.ws()`, which have `connectRate`. Default: none.
    */
   readonly rate?: RouteRate | undefined;
   /**
