@@ -1062,8 +1062,8 @@ interface RequestLimits {
     readonly maxConcurrent: number;
     /**
      * Requests in flight per client: 0 to 2^32 - 2, or `Infinity`; one more gets 429 with
-     * `Retry-After`. A client is its IPv4 address, or its IPv6 network of 64 bits, behind
-     * `trustedProxies` too. Default `Infinity`.
+     * `Retry-After`. A client is its IPv4 address, or its IPv6 network of the `ipv6PrefixBits` of
+     * `limits`, behind `trustedProxies` too. Default `Infinity`.
      */
     readonly maxConcurrentPerIp: number;
     /**
@@ -2245,7 +2245,8 @@ interface RateLimiterOptions extends RateLimit {
     readonly maxKeys?: number | undefined;
     /**
      * Name of the limiter: 1 to 128 characters. Limiters with one name share their keys in all worker
-     * threads of the process, and need equal options. Default: none, keys of its own.
+     * threads of the process, and need equal options. The name is free again once all of them are garbage: a guard that
+     * is closed keeps those of its rates up to then. Default: none, keys of its own.
      */
     readonly name?: string | undefined;
     /** Source of time, for tests. Default: the host's clock. */
@@ -2425,17 +2426,18 @@ interface RequestRates<R = unknown> {
     /** Rate of each value that `key` returns; needs `key`. Default: none. */
     readonly perKey?: RequestRate | RateLimiter | undefined;
     /**
-     * Returns a key of your own, such as an API key; `undefined` for a request that has none. A promise is an error:
-     * the request is not counted, and a process warning tells so. The same holds for `user`.
+     * Returns a key of your own, such as an API key; `undefined` or `null` for a request that has none. A number counts
+     * by its text. Any other value is an error, as a promise is: the request is not counted, and a process warning tells
+     * so. The same holds for `user`.
      */
-    readonly key?: ((request: R) => string | undefined) | undefined;
+    readonly key?: ((request: R) => string | number | bigint | null | undefined) | undefined;
     /** Rate of each user that `user` returns; needs `user`. Default: none. */
     readonly perUser?: RequestRate | RateLimiter | undefined;
     /**
-     * Returns the user of a request, verified; `undefined` for an anonymous one. Called after the other
+     * Returns the user of a request, verified; `undefined` or `null` for an anonymous one. Called after the other
      * rates have admitted the request, so that a flood costs no verification.
      */
-    readonly user?: ((request: R) => string | undefined) | undefined;
+    readonly user?: ((request: R) => string | number | bigint | null | undefined) | undefined;
     /** Returns true for a request that no rate counts. Default: none. */
     readonly skip?: ((request: R) => boolean) | undefined;
     /** Returns the cost of a request: 1 to 2^30; 0 counts nothing. Default: 1. */
@@ -2447,7 +2449,7 @@ interface RequestRates<R = unknown> {
     /** Bits of an IPv6 address that make one client: 32 to 128. Default 64. */
     readonly ipv6PrefixBits?: number | undefined;
     /**
-     * Header fields of answers. `ratelimit`: `RateLimit` and `RateLimit-Policy` of
+     * Header fields of answers. `ratelimit`: `RateLimit` and `RateLimit-Policy` of version 10 of
      * draft-ietf-httpapi-ratelimit-headers. `ratelimit-legacy`: `RateLimit-Limit`, `-Remaining` and
      * `-Reset` of its sixth version. `x-ratelimit`: the same with `X-`, and the reset as a time of Unix.
      * Default `['ratelimit']`.
@@ -2476,9 +2478,9 @@ interface RateQuestion {
     /** Method and path of a request, such as `POST /login`. */
     readonly route?: string | undefined;
     /** Key, as the option `key` returns it. */
-    readonly key?: string | undefined;
+    readonly key?: string | number | bigint | undefined;
     /** User, as the option `user` returns it. */
-    readonly user?: string | undefined;
+    readonly user?: string | number | bigint | undefined;
     /** Cost of the request: 1 to 2^30. Default 1. */
     readonly cost?: number | undefined;
 }
@@ -4707,7 +4709,7 @@ type MessageRateKey = 'connection' | 'user' | 'ip';
 interface MessageTypeRate extends RateLimit {
     /**
      * Clients that count together. `connection`: each by itself, by its `id`. `user`: all connections
-     * of the sender's `userId`; a client without a user counts by connection. `ip`: all connections
+     * of the sender's `userId`, a number by its text; a client without a user counts by connection. `ip`: all connections
      * of an `ip`, of IPv6 of its network of 64 bits. Default `connection`.
      */
     readonly by?: MessageRateKey | undefined;

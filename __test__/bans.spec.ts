@@ -500,6 +500,15 @@ describe('a manager', () => {
     expect(() => manager.ban('192.0.2.1', 0)).toThrow(error('ERR_OUT_OF_RANGE', 'forMs'));
     for (const address of ['192.0.2.0/24', '2001:db8::/48', '2001:db8::/64/64'])
       expect(() => manager.unban(address)).toThrow(error('ERR_OUT_OF_RANGE', 'address'));
+    // Machines of a LAN, and IPv4 in IPv6, are banned one by one: a ban of one is none of their network.
+    for (const address of ['fd00:1::/64', 'fe80::1/64', '::ffff:192.0.2.1/64', '64:ff9b::1/64'])
+      for (const call of [() => manager.ban(address), () => manager.unban(address)])
+        expect(call).toThrow(error('ERR_OUT_OF_RANGE', 'address'));
+    expect(manager.bans()).toEqual([]);
+    expect(manager.ban('fd00:1::').address).toBe('fd00:1::');
+    expect(manager.ban('2001:db8::7/64').address).toBe('2001:db8::/64');
+    const single = managerOf({}, {}, { ipv6PrefixBits: 128 });
+    expect(single.ban('fd00:1::/128').address).toBe('fd00:1::');
     expect(() => manager.ban(1 as never)).toThrow(error('ERR_INVALID_ARG_TYPE', 'address'));
     expect(() => manager.on('bans' as never, () => undefined)).toThrow(
       error('ERR_INVALID_ARG_TYPE', 'event'),

@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { clientKeyOf, parseAddress } from '../dist/base/address.js';
+import { createBans } from '../dist/native/addon.js';
+import { wsSockets } from '../dist/adapters/ws-sockets.js';
+import { Guard } from '../dist/guard/guard.js';
 import { InFlightRequest, RequestLimiter } from '../dist/http/request-limiter.js';
 import { resourceLimits, TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
@@ -16,18 +19,26 @@ describe('the key of a client', () => {
       // NAT64: all of IPv4 would share one network.
       ['64:ff9b::192.0.2.1', '192.0.2.1'],
       ['64:ff9b::c000:201', '192.0.2.1'],
-      ['64:ff9b:1::1', '64:ff9b:1:0::/64'],
+      ['64:ff9b:1::1', '64:ff9b:1::/64'],
       ['2001:db8:1:2::1', '2001:db8:1:2::/64'],
       ['2001:0DB8:0001:0002:ffff::', '2001:db8:1:2::/64'],
-      ['2001:db8::', '2001:db8:0:0::/64'],
-      ['::', '0:0:0:0::/64'],
-      ['::1', '0:0:0:0::/64'],
+      ['2001:db8::', '2001:db8::/64'],
+      ['::', '::/64'],
+      ['::1', '::/64'],
       // A LAN would be one client.
-      ['fe80::1%eth0', 'fe80:0:0:0:0:0:0:1'],
-      ['febf::2', 'febf:0:0:0:0:0:0:2'],
-      ['fec0::2', 'fec0:0:0:0::/64'],
-      ['fc00::1', 'fc00:0:0:0:0:0:0:1'],
-      ['fdff:1::2', 'fdff:1:0:0:0:0:0:2'],
+      ['fe80::1%eth0', 'fe80::1'],
+      ['febf::2', 'febf::2'],
+      ['fec0::2', 'fec0::/64'],
+      ['fc00::1', 'fc00::1'],
+      ['fdff:1::2', 'fdff:1::2'],
+      // As proxies and hosts write them.
+      ['192.0.2.1:8080', '192.0.2.1'],
+      [' 192.0.2.1\t', '192.0.2.1'],
+      ['[192.0.2.1]', '192.0.2.1'],
+      ['[::ffff:192.0.2.1]:80', '192.0.2.1'],
+      ['[64:FF9B::c000:201]:65535', '192.0.2.1'],
+      ['[2001:db8:1:2::1]:443', '2001:db8:1:2::/64'],
+      ['[2001:db8:1:2::1%eth0]', '2001:db8:1:2::/64'],
       ['', ''],
       ['unknown', ''],
       ['192.0.2.256', ''],
@@ -39,6 +50,34 @@ describe('the key of a client', () => {
     expect(parseAddress('1:2:3:4:5:6:7::')).toEqual([1, 2, 3, 4, 5, 6, 7, 0]);
     expect(parseAddress('::2:3:4:5:6:7:8')).toEqual([0, 2, 3, 4, 5, 6, 7, 8]);
   });
+});
+
+describe('the key of a client', () => {
+  /** Groups of which the addresses are made, so that runs of 0 of all lengths come up. */
+  const GROUPS = [0, 0, 0, 1, 0xfc00, 0xfe80, 0xffff, 0x2001, 0xabcd];
+
+  it.each([32, 49, 56, 64, 127, 128])(
+    'is the text that the core has in bans, by networks of %i bits',
+    (bits) => {
+      const bans = createBans(undefined, [1, 1000, 1000, 1000, 1000, 10, bits]);
+      let seed = bits;
+      const next = (most: number): number => {
+        seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
+        return Math.floor((seed / 2 ** 32) * most);
+      };
+      for (let i = 0; i < 5000; i++) {
+        const groups = Array.from({ length: 8 }, () => GROUPS[next(GROUPS.length)]!);
+        const text = groups.map((group) => group.toString(16)).join(':');
+        const quad = Array.from({ length: 4 }, () => 1 + next(255)).join('.');
+        const bare = [text, text.toUpperCase(), `${text}%eth0`, quad, `::ffff:${quad}`][next(5)]!;
+        const address = [bare, ` ${bare}`, `[${bare}]`, `[${bare}]:80`, `${bare}:80`][next(5)]!;
+        const network = bans.network(address);
+        // The core bans neither the loopback nor what is no address.
+        if (network === '' && /^(?:127\.|::|$)/.test(clientKeyOf(address, bits))) continue;
+        expect([address, clientKeyOf(address, bits)]).toEqual([address, network]);
+      }
+    },
+  );
 });
 
 describe('requests in flight', () => {
@@ -113,6 +152,35 @@ describe('requests in flight', () => {
     const limiter = new RequestLimiter(limited, timers);
     expect(admit(limiter, '')).toBeInstanceOf(InFlightRequest);
     expect(admit(limiter, 'unix:/socket')).toBe('too_many_requests_of_ip');
+  });
+
+  it.each([
+    ['requests in flight', { requests: { maxConcurrentPerIp: 1 } }],
+    ['waiting handshakes', { maxPendingHandshakesPerIp: 1 }],
+  ] as const)('of a guard count by the network of its limits: %s', async (kind, options) => {
+    const guard = new Guard<{ ip: string }>(
+      'test',
+      {
+        ...options,
+        limits: { ipv6PrefixBits: 56 },
+        clientAddress: ({ ip }) => ip,
+        identify: () => new Promise(() => undefined),
+        identifyTimeoutMs: 1000,
+      },
+      wsSockets,
+    );
+    const refused = ['2001:db8:0:1::1', '2001:db8:0:ff::1', '2001:db8:0:100::1'].map((ip) => {
+      if (kind === 'requests in flight')
+        return !(
+          guard.requests!.admit(0, undefined, () => ip, undefined) instanceof InFlightRequest
+        );
+      void guard.identify({ ip }, '192.0.2.1', () => '', '/');
+      return guard.manager.snapshot().refused.pending_ip_limit === 1;
+    });
+    expect(refused.slice(0, 2)).toEqual([false, true]);
+    if (kind === 'requests in flight') expect(refused[2]).toBe(false);
+    else expect(guard.manager.snapshot().refused.pending_ip_limit).toBe(1);
+    guard.close();
   });
 
   it('end within a second after their client is gone, on hosts that tell on demand', () => {

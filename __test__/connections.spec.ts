@@ -1632,6 +1632,21 @@ describe('closing sockets', () => {
   });
 });
 
+describe('closing sockets of a network of 56 bits', () => {
+  it('are those of one client', () => {
+    using own = new ConnectionManager<FakeSocket>(
+      { maxClosingPerIp: 1, ipv6PrefixBits: 56 },
+      timers,
+    );
+    const ends = ['2001:db8:0:1::1', '2001:db8:0:ff::1', '2001:db8:0:100::1'].map((ip) => {
+      const socket = new FakeSocket();
+      own.addConnection(ip, socket, ip).connection?.close(1000);
+      return socket.terminated;
+    });
+    expect(ends).toEqual([false, true, false]);
+  });
+});
+
 describe('an unused lease', () => {
   it.each([1, 50, 500, 3000, 30_000])(
     'of %d ms holds its seat that long, and gives it back within as long again and a second, however rare the sweeps',

@@ -1,4 +1,4 @@
-import { Elysia } from 'elysia';
+import { Elysia, t } from 'elysia';
 import { afterEach, describe, expect, it } from 'vitest';
 import { checkedScoping } from '../dist/adapters/elysia-scope.js';
 import { portcullis } from '../dist/elysia.js';
@@ -49,16 +49,35 @@ describe('the rate of a route', () => {
 
   it('takes mode, header fields and onRateRefused of the rates of the guard', async () => {
     const of = (given: object): object => ({ requests: { rate: { onRateRefused, ...given } } });
-    expect(await twice({})).toEqual([200, 429, '"route";r=0;t=60', null]);
-    expect(await twice(of({}))).toEqual([200, 429, '"route";r=0;t=60', null]);
-    expect(told).toMatchObject([{ scope: 'route', key: '2001:db8:0:0::/64', isEnforced: true }]);
+    expect(await twice({})).toEqual([200, 429, '"ip:GET /";r=0;t=60', null]);
+    expect(await twice(of({}))).toEqual([200, 429, '"ip:GET /";r=0;t=60', null]);
+    expect(told).toMatchObject([{ scope: 'route', key: '2001:db8::/64', isEnforced: true }]);
     expect(await twice(of({ mode: 'observe' }))).toEqual([200, 200, null, null]);
     expect(told).toMatchObject([{ scope: 'route', isEnforced: false }]);
     expect(await twice(of({ headers: [], ipv6PrefixBits: 48 }))).toEqual([200, 429, null, null]);
-    expect(told).toMatchObject([{ key: '2001:db8:0::/48' }]);
+    expect(told).toMatchObject([{ key: '2001:db8::/48' }]);
     // The older fields tell the limit with the least left: that of the route.
     const perIp = { limit: 9, windowMs: 60_000 };
     expect(await twice(of({ headers: ['x-ratelimit'], perIp }))).toEqual([200, 429, null, '0']);
+  });
+
+  it('does not count a request that fails the schema, as `perRoute` does', async () => {
+    const body = t.Object({ name: t.String() });
+    const statuses = async (rates: object, own: object): Promise<number[]> => {
+      const guard = portcullis({ limits: {}, requests: { rate: { headers: [], ...rates } } });
+      const app = new Elysia().use(guard).post('/login', () => 'hello', { body, ...own });
+      const seen: number[] = [];
+      for (const sent of [{}, {}, { name: 'ann' }, { name: 'ann' }, {}]) {
+        const headers = { 'content-type': 'application/json' };
+        const init = { method: 'POST', headers, body: JSON.stringify(sent) };
+        seen.push((await app.handle(new Request('http://localhost/login', init))).status);
+      }
+      guard.decorator.portcullis.close();
+      return seen;
+    };
+    expect(await statuses({}, { portcullis: { rate } })).toEqual([422, 422, 200, 429, 422]);
+    const perRoute = { perRoute: { 'POST /login': rate } };
+    expect(await statuses(perRoute, {})).toEqual([422, 429, 429, 429, 429]);
   });
 
   it('is only observed where the guard observes its limits, and counts no exempt client', async () => {
@@ -320,21 +339,91 @@ describe('routes', () => {
     const first = await fetch(`${url}/address`);
     expect([await first.text(), first.headers.get('ratelimit-policy')]).toEqual([
       'by address',
-      '"route";q=1;w=60, "ip";q=100;w=60',
+      '"ip:GET /address";q=1;w=60, "ip";q=100;w=60',
     ]);
     const refused = await fetch(`${url}/address`);
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '60']);
-    expect(await refused.json()).toMatchObject({ code: 'route_request_rate' });
+    expect(await refused.json()).toMatchObject({
+      code: 'route_request_rate',
+      'violated-policies': ['ip:GET /address'],
+    });
     const as = (sub: string): Promise<Response> =>
       fetch(`${url}/user`, { headers: { Authorization: `Bearer ${token({ sub })}` } });
     expect(await (await as('ann')).text()).toBe('by user ann');
     const again = await as('ann');
-    expect([again.status, await again.json()]).toMatchObject([429, { code: 'user_request_rate' }]);
+    expect([again.status, await again.json()]).toMatchObject([
+      429,
+      { code: 'user_request_rate', 'violated-policies': ['user:GET /user'] },
+    ]);
     expect(await (await as('bob')).text()).toBe('by user bob');
     // A request without a token spends nothing of anybody's rate.
     expect((await fetch(`${url}/user`)).status).toBe(401);
     expect((await fetch(`${url}/free`)).status).toBe(200);
   });
+
+  it('with a rate by user count the user of the token, whatever user the application has', async () => {
+    const server = await app('a rated route in an app with users of its own', {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET } } },
+    });
+    const bearer = (sub: string): Record<string, string> => ({
+      Authorization: `Bearer ${token({ sub })}`,
+    });
+    const asked = async (path: string, sub: string): Promise<unknown[]> => {
+      const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, {
+        headers: bearer(sub),
+      });
+      return [answer.status, answer.status === 200 ? await answer.text() : undefined];
+    };
+    // A decorated user that is no text, and a derived one that the client chooses.
+    expect(await asked('/user', 'ann')).toEqual([200, '{"id":1}']);
+    expect(await asked('/user', 'ann')).toEqual([429, undefined]);
+    expect(await asked('/user?as=cid', 'ann')).toEqual([429, undefined]);
+    expect(await asked('/user?as=ann', 'bob')).toEqual([200, 'ann']);
+    expect(await asked('/user?as=dan', 'bob')).toEqual([429, undefined]);
+    // A request that asks for a WebSocket and gets a response.
+    const statuses: number[] = [];
+    for (const as of ['x', 'y'])
+      statuses.push((await server.handshake(bearer('eve'), `/user?as=${as}`)).status);
+    expect(statuses).toEqual([200, 429]);
+  });
+
+  it.each(['global', 'scoped'])(
+    'count a client that leaves before their hook by its address: %s',
+    async (scoping) => {
+      const server = await app('routes behind a hook that waits', {
+        limits: {},
+        scoping,
+        auth: { policy: { keys: { secret: SECRET } } },
+        trustedProxies: ['127.0.0.1'],
+        banAfter: { failures: 1 },
+      });
+      /** Sends a request, and leaves while a hook of the application waits. */
+      const leave = async (path: string, ip: string, lines = ''): Promise<void> => {
+        const before = Number(await server.get('/left'));
+        const head = `GET ${path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: ${ip}\r\n${lines}\r\n`;
+        const { socket } = server.raw(head);
+        await until(async () => (await server.get('/waiting')) === '1');
+        socket.resetAndDestroy();
+        await until(async () => Number(await server.get('/left')) > before);
+        await server.get('/go');
+      };
+      await leave('/slow/rated', '198.51.100.1');
+      const again = fetch(`http://127.0.0.1:${server.port}/slow/rated`, {
+        headers: { 'X-Forwarded-For': '198.51.100.1' },
+      });
+      await until(async () => (await server.get('/waiting')) === '1');
+      await server.get('/go');
+      expect((await again).status).toBe(429);
+      const wrong = 'Authorization: Bearer a.b.c\r\n';
+      await leave('/slow/secret', '198.51.100.2', wrong);
+      const asks =
+        'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n';
+      await leave('/slow/ws', '198.51.100.3', `${asks}${wrong}`);
+      await until(async () => (await server.get('/banned')).includes('198.51.100.3'));
+      expect(JSON.parse(await server.get('/banned'))).toEqual(['198.51.100.3', '198.51.100.2']);
+    },
+  );
 
   it('refuse tokens without their scopes and roles, at requests and handshakes', async () => {
     for (const refuseWith of ['http', 'close'] as const) {

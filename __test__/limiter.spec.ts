@@ -67,6 +67,26 @@ describe('a limiter', () => {
     }
   });
 
+  it.each<Partial<RateLimiterOptions>>([
+    ...ALGORITHMS.map((algorithm) => ({ algorithm })),
+    { burst: 3 },
+    { burst: 25 },
+  ])('tells when more than the rest is admitted, with %j', (options) => {
+    const { clock, limiter } = limiterOf({ limit: 7, ...options });
+    // Waits that come up again and again, of whole and of broken numbers of milliseconds.
+    for (let step = 0; step < 2000; step++) {
+      const cost = 1 + ((step * 7) % 3);
+      if (step % 101 === 0) limiter.penalty('a', 4);
+      if (step % 211 === 0) limiter.block('a', 300);
+      const result = limiter.take('a', cost);
+      const { remaining } = result;
+      const { retryAfterMs } = limiter.peek('a', remaining + 1);
+      expect(limiter.moreMs('a', cost, result)).toBeCloseTo(retryAfterMs, 2);
+      clock.advance((step * 37) % 150);
+    }
+    expect(limiter.moreMs('new', 1, limiter.peek('new'))).toBe(Infinity);
+  });
+
   it('admits a burst above and below the limit, and then the flow', () => {
     for (const burst of [1, 30]) {
       const { clock, limiter } = limiterOf({ burst });

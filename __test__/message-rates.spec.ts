@@ -451,6 +451,25 @@ describe('a rate of the messages of one type', () => {
     expect([byIp(a), byIp(b), byIp(c), byIp(d)]).toEqual([true, true, false, true]);
   });
 
+  it('counts a user that is a number by its text, and refuses one that is no id', () => {
+    const errors: unknown[] = [];
+    const router = new MessageRouter<{ id: string; userId: unknown }>({
+      onError: (error) => void errors.push(error),
+    }).on('chat', () => ({ type: 'ok' }), {
+      rate: { ...rate, limit: 1, by: 'user', action: 'drop', clock },
+    });
+    const receive = (id: string, userId: unknown): unknown =>
+      router.receive(say(1), { id, userId });
+    expect(receive('a', 7)).toMatchObject({ envelope: { type: 'ok' } });
+    expect([receive('b', 7), receive('c', 7n), receive('d', '7')]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(receive('e', { id: 7 })).toMatchObject({ problem: { code: 'handler_failed' } });
+    expect(errors).toMatchObject([{ code: 'ERR_INVALID_ARG_TYPE', field: 'connection.userId' }]);
+  });
+
   it('agrees with a limiter of each client, and is judged before the payload', () => {
     const model = new Map<string, RateLimiter>();
     let checks = 0;

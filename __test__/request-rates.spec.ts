@@ -2,10 +2,11 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { normalizedPath } from '../dist/http/rate-options.js';
+import { RequestLimit } from '../dist/http/rate-headers.js';
 import { clientKeyOf } from '../dist/base/address.js';
 import { RateLimiter, type RateRefusal } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
-import { fetcher } from './fixtures/rated-fetch.js';
+import { fetcher, type Sent } from './fixtures/rated-fetch.js';
 import { SERVERS, cleanUp, start } from './servers/start.js';
 
 // Rates of HTTP requests, on real servers of each adapter and with requests of `fetch`.
@@ -28,12 +29,12 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     for (const left of [1, 0]) {
       const { status, headers } = await fetch(url);
       expect([status, headers.get('ratelimit-policy')]).toEqual([200, '"ip";q=2;w=60']);
-      expect(headers.get('ratelimit')).toMatch(new RegExp(`^"ip";r=${left};t=(30|60)$`));
+      expect(headers.get('ratelimit')).toBe(`"ip";r=${left};t=30`);
     }
     const refused = await fetch(url);
     expect(refused.status).toBe(429);
     expect(refused.headers.get('content-type')).toBe('application/problem+json');
-    expect(refused.headers.get('ratelimit')).toBe('"ip";r=0;t=60');
+    expect(refused.headers.get('ratelimit')).toBe('"ip";r=0;t=30');
     const body = (await refused.json()) as { retryAfterMs: number };
     expect(body).toMatchObject({
       status: 429,
@@ -84,12 +85,12 @@ describe('the builder', () => {
     const first = await fetch(url('/json'), body);
     expect([first.status, first.headers.get('ratelimit')]).toEqual([
       200,
-      '"ip";r=1;t=30, "route";r=0;t=60',
+      '"ip";r=1;t=30, "route:POST /json";r=0;t=60',
     ]);
     const routed = await fetch(url('/json'), body);
     expect([routed.status, await routed.json()]).toMatchObject([
       429,
-      { code: 'route_request_rate' },
+      { code: 'route_request_rate', 'violated-policies': ['route:POST /json'] },
     ]);
     // A request that the route has refused spends nothing of the address; nor does an endpoint.
     expect((await fetch(url('/health/live'))).status).toBe(200);
@@ -177,6 +178,82 @@ describe('rates of requests', () => {
     expect([1, 2, 3].map(() => logins('/', { status: 401 }).status)).toEqual([401, 401, 429]);
   });
 
+  it.each([
+    ['gcra', '"ip";r=9;t=6', '"ip";r=8;t=6', 'r=0;t=2', '2'],
+    // The first part ends with a seventh of the window, and a window later it has left.
+    ['sliding-window', '"ip";r=9;t=69', '"ip";r=8;t=69', 'r=0;t=65', '65'],
+    ['fixed-window', '"ip";r=9;t=60', '"ip";r=8;t=60', 'r=0;t=56', '56'],
+  ] as const)(
+    'tell when more is admitted, by %s: never later than `Retry-After`',
+    (algorithm, first, second, refused, retry) => {
+      const { send, clock } = fetcher({ perIp: { limit: 10, windowMs: 60_000, algorithm } });
+      expect([send(), send()].map(({ headers }) => headers.get('ratelimit'))).toEqual([
+        first,
+        second,
+      ]);
+      clock.advance(4000);
+      for (let i = 0; i < 8; i++) send();
+      const { status, headers } = send();
+      expect([status, headers.get('ratelimit'), headers.get('retry-after')]).toEqual([
+        429,
+        `"ip";${refused}`,
+        retry,
+      ]);
+    },
+  );
+
+  it('leave the time of a limit out that has its whole, and of one whose time is behind `Retry-After`', () => {
+    const { send, clock } = fetcher({
+      perIp: { limit: 5, windowMs: 3_600_000, algorithm: 'fixed-window' },
+      perRoute: { '/a': { limit: 1, windowMs: 2000 } },
+      perUser: { limit: 1, windowMs: 1000, burst: 2 },
+      user: ({ headers }) => headers.get('x-user') ?? undefined,
+      cost: ({ url }) => (url.endsWith('/dear') ? 3 : 1),
+    });
+    expect(send('/a').headers.get('ratelimit')).toBe('"ip";r=4;t=3600, "route:/a";r=0;t=2');
+    const { headers } = send('/a');
+    expect([headers.get('ratelimit'), headers.get('retry-after')]).toEqual([
+      '"ip";r=4, "route:/a";r=0;t=2',
+      '2',
+    ]);
+    clock.advance(3_600_000);
+    // No retry helps a cost above the limit.
+    const never = send('/dear', { headers: { 'x-user': 'ann' } }).headers;
+    expect([never.get('ratelimit'), never.get('retry-after')]).toEqual([
+      '"ip";r=5, "user";r=1',
+      null,
+    ]);
+  });
+
+  it('have a name each, whatever characters a route has', () => {
+    const rate = { limit: 9, windowMs: 1000 };
+    const long = `/${'x'.repeat(200)}`;
+    const { send } = fetcher({
+      perRoute: { 'GET /a': rate, '/b/*': rate, '/"\\': rate, [long]: rate },
+    });
+    // A router may read either path.
+    expect(send('/b/..%2fa').headers.get('ratelimit')).toBe(
+      '"route:/b/*";r=8;t=1, "route:GET /a";r=8;t=1',
+    );
+    const policyOf = (path: string): string | null => send(path).headers.get('ratelimit-policy');
+    expect(policyOf('/%22%5c')).toBe(String.raw`"route:/\"\\";q=9;w=1`);
+    expect(policyOf(long)).toBe(`"route:/${'x'.repeat(121)}";q=9;w=1`);
+    const limit = new RequestLimit('route', new RateLimiter(rate), 'ip:GET /caf\u00e9/\ud800');
+    expect(limit.item).toBe('"ip:GET /caf%C3%A9/%EF%BF%BD"');
+  });
+
+  it('tell clients no more units than the quota, also with a burst above it', () => {
+    const { send } = fetcher({
+      perIp: { limit: 10, windowMs: 1000, burst: 50 },
+      headers: ['ratelimit', 'ratelimit-legacy'],
+    });
+    const told = (): (string | null)[] =>
+      headersOf(send(), 'ratelimit-policy', 'ratelimit', 'ratelimit-limit', 'ratelimit-remaining');
+    expect(told()).toEqual(['"ip";q=10;w=1', '"ip";r=10;t=1', '10', '10']);
+    for (let i = 0; i < 40; i++) send();
+    expect(told()).toEqual(['"ip";q=10;w=1', '"ip";r=8;t=1', '10', '8']);
+  });
+
   it('tells clients by the older header fields, of the limit with the least left', () => {
     const { send } = fetcher({
       perIp: { limit: 5, windowMs: 5000 },
@@ -191,7 +268,7 @@ describe('rates of requests', () => {
     // Unix time, seconds.
     expect(Number(response.headers.get('x-ratelimit-reset'))).toBeGreaterThan(1.7e9);
     // A window that is no whole number of seconds has no `w`.
-    expect(response.headers.get('ratelimit-policy')).toBe('"ip";q=5;w=5, "route";q=3');
+    expect(response.headers.get('ratelimit-policy')).toBe('"ip";q=5;w=5, "route:/*";q=3');
     // Sums of times of a clock with fractions are rounded: 60 s do not become 61.
     const { clock, send: once } = fetcher({ perIp: { limit: 1, windowMs: 60_000 } });
     clock.advance(50_133.1223791365);
@@ -302,6 +379,23 @@ describe('rates of requests', () => {
     expect([399, 400].map((status) => counts('skipSuccessful', status))).toEqual([false, true]);
   });
 
+  it('take the answer that a host gives in the place of a response that it cannot send', async () => {
+    const read = new Response('text');
+    await read.text();
+    const counts = (option: 'skipFailed' | 'skipSuccessful', sent: Sent): boolean => {
+      const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, [option]: true });
+      send('/', sent);
+      return send().status === 429;
+    };
+    for (const answer of [Response.error(), read]) {
+      expect(counts('skipFailed', { answer })).toBe(false);
+      expect(counts('skipSuccessful', { answer })).toBe(true);
+    }
+    // Bun answers 204 for a handler that returns nothing.
+    expect(counts('skipFailed', { isSilent: true })).toBe(true);
+    expect(counts('skipSuccessful', { isSilent: true })).toBe(false);
+  });
+
   it('round `Retry-After` up to whole seconds, and leave it out where no retry helps', async () => {
     const refused = (windowMs: number, cost = 1): Response => {
       const { send } = fetcher({ perIp: { limit: 1, windowMs }, cost: () => cost });
@@ -357,6 +451,7 @@ describe('rates of requests', () => {
     [{ route: 5 }, 'route'],
     [{ key: {} }, 'key'],
     [{ user: null }, 'user'],
+    [{ key: NaN }, 'key'],
     [{ cost: '1' }, 'cost'],
   ])('explain nothing of %o, and name %s', (question, field) => {
     const { rates } = fetcher({ perIp: { limit: 2, windowMs: 1000 } });
@@ -397,6 +492,53 @@ describe('rates of requests', () => {
     const { cause } = await warned;
     expect(String(cause)).toContain('rate.key returned a promise');
   });
+
+  it('count a number that `key` or `user` returns by its text, and no request without a key', () => {
+    for (const [given, statuses, id] of [
+      [42, [200, 429], '42'],
+      [2n ** 64n, [200, 429], '18446744073709551616'],
+      ['', [200, 429], ''],
+      [null, [200, 200], undefined],
+      [undefined, [200, 200], undefined],
+    ] as const) {
+      const limit = { limit: 1, windowMs: 1000 };
+      for (const option of [
+        { perKey: limit, key: () => given },
+        { perUser: limit, user: () => given },
+      ]) {
+        const { send, rates } = fetcher(option);
+        expect([send(), send()].map(({ status }) => status)).toEqual(statuses);
+        if (id === undefined || typeof given === 'string') continue;
+        const scope = 'key' in option ? 'key' : 'user';
+        for (const asked of [given, id])
+          expect(rates.explain({ [scope]: asked })[0]).toMatchObject({
+            key: id,
+            wouldRefuse: true,
+          });
+      }
+    }
+  });
+
+  it.each([[{ id: 42 }], [true], [NaN], [Symbol('key')]])(
+    'warn of a function that returns %o as its key',
+    async (given) => {
+      const warned = new Promise<Error>((resolve) => {
+        const listener = (warning: Error): void => {
+          if (!warning.message.startsWith('rate.user failed')) return;
+          process.off('warning', listener);
+          resolve(warning);
+        };
+        process.on('warning', listener);
+      });
+      const { send } = fetcher({
+        perUser: { limit: 1, windowMs: 1000 },
+        user: (() => given) as unknown as () => string,
+      });
+      expect([send(), send()].map(({ status }) => status)).toEqual([200, 200]);
+      const { cause } = await warned;
+      expect(cause).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'rate.user' });
+    },
+  );
 
   it('count the cost 1 where `cost` returns a promise, whose rejection ends nothing', async () => {
     for (const cost of [async () => 2, () => Promise.reject(new Error('of the application'))]) {
@@ -451,13 +593,24 @@ describe('rates of requests', () => {
     ]);
   });
 
+  it('count an address in all its notations as one, and two addresses with ports as two', () => {
+    const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 } });
+    const statuses = [
+      '192.0.2.1:5678',
+      ' 192.0.2.1',
+      '[::ffff:192.0.2.1]:80',
+      '192.0.2.2:5678',
+    ].map((ip) => send('/', { ip }).status);
+    expect(statuses).toEqual([200, 429, 429, 200]);
+  });
+
   it('count an IPv6 client by its network', () => {
     const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, ipv6PrefixBits: 56 });
     expect(send('/', { ip: '2001:db8:0:100::1' }).status).toBe(200);
     expect(send('/', { ip: '2001:db8:0:1ff::2' }).status).toBe(429);
     expect(send('/', { ip: '2001:db8:0:200::1' }).status).toBe(200);
     expect(clientKeyOf('2001:db8:1:2:3:4:5:6', 128)).toBe('2001:db8:1:2:3:4:5:6');
-    expect(clientKeyOf('2001:db8:1:2::', 49)).toBe('2001:db8:1:0::/49');
+    expect(clientKeyOf('2001:db8:1:2::', 49)).toBe('2001:db8:1::/49');
   });
 
   it('refuse wrong options, naming them', () => {

@@ -218,6 +218,37 @@ describe.each(Object.entries(HOSTS))('a request of node:%s', (host, make) => {
     }
   });
 
+  it('counts by the status of its head, whatever status the handler sets later', async () => {
+    const server = await start(
+      make,
+      { rate: { perIp: { limit: 1, windowMs: 60_000 }, skipFailed: true } },
+      (_request, response) => {
+        response.end('ok');
+        response.statusCode = 500;
+      },
+    );
+    for (const status of [200, 429]) {
+      const { seen } = ask(host, server.port);
+      await until(() => seen.isOver);
+      expect(seen.status).toBe(status);
+      await until(() => server.requests()?.active === 0);
+    }
+  });
+
+  it('gets its cost back with its head, while its body is still on the way', async () => {
+    const server = await start(
+      make,
+      { rate: { perIp: { limit: 1, windowMs: 60_000 }, skipSuccessful: true } },
+      (_request, response) => response.write('first'),
+    );
+    for (let i = 0; i < 3; i++) {
+      const { seen } = ask(host, server.port);
+      await until(() => seen.body === 'first');
+      expect([seen.status, seen.isOver]).toEqual([200, false]);
+    }
+    expect(server.requests()?.active).toBe(3);
+  });
+
   it('is served without a timeout after its timers are closed', async () => {
     const server = await start(
       make,
@@ -295,18 +326,113 @@ describe.skipIf(BUN)('a HEAD of HTTP/2', () => {
   });
 });
 
-it('keeps the repeated fields of a list that `writeHead()` gets behind its own', async () => {
-  const perIp = { limit: 9, windowMs: 60_000 };
-  const server = await start(HOSTS['http']!, { rate: { perIp } }, (_request, response) => {
-    response.writeHead(201, 'Made', ['Set-Cookie', 'a=1', 'X-One', 'x', 'set-cookie', 'b=2']).end();
+describe('a list of fields that `writeHead()` gets behind those of rates', () => {
+  const rate = { perIp: { limit: 9, windowMs: 60_000 } };
+  const listed = (list: unknown[]): Promise<Awaited<ReturnType<typeof start>>> =>
+    start(HOSTS['http']!, { rate }, (_request, response) => {
+      try {
+        response.writeHead(201, 'Made', list as string[]).end();
+      } catch (error) {
+        response.end((error as { code: string }).code);
+      }
+    });
+
+  it.each<[string, unknown[]]>([
+    ['flat', ['Set-Cookie', 'a=1', 'X-One', 'x', 'set-cookie', 'b=2, c']],
+    ['flat, with arrays as values', ['Set-Cookie', ['a=1', 'b=2, c'], 'X-One', 'x']],
+    ['flat, with both', ['Set-Cookie', ['a=1'], 'X-One', 'x', 'set-cookie', 'b=2, c']],
+    [
+      'of pairs',
+      [
+        ['Set-Cookie', 'a=1'],
+        ['X-One', 'x'],
+        ['set-cookie', 'b=2, c'],
+      ],
+    ],
+    [
+      'of pairs with arrays as values',
+      [
+        ['Set-Cookie', ['a=1', 'b=2, c']],
+        ['X-One', ['x']],
+      ],
+    ],
+    ['empty', []],
+  ])('keeps each of its fields: %s', async (kind, list) => {
+    const server = await listed(list);
+    const answer = await fetch(server.url);
+    expect([answer.status, answer.statusText]).toEqual([201, 'Made']);
+    expect([answer.headers.getSetCookie(), answer.headers.get('x-one')]).toEqual(
+      kind === 'empty' ? [[], null] : [['a=1', 'b=2, c'], 'x'],
+    );
+    expect(answer.headers.get('ratelimit')).toBe('"ip";r=8;t=7');
   });
-  const answer = await fetch(server.url);
-  expect([answer.status, answer.statusText]).toEqual([201, 'Made']);
-  expect([answer.headers.getSetCookie(), answer.headers.get('x-one')]).toEqual([
-    ['a=1', 'b=2'],
-    'x',
-  ]);
-  expect(answer.headers.get('ratelimit')).toBe('"ip";r=8;t=7');
+
+  it('throws as the host does where a value is missing', async () => {
+    const server = await listed(['Set-Cookie', 'a=1', 'X-One']);
+    expect(await (await fetch(server.url)).text()).toBe('ERR_INVALID_ARG_VALUE');
+  });
+});
+
+describe('the fields of rates', () => {
+  const headers = ['ratelimit', 'x-ratelimit'] as const;
+  const rate = { perIp: { limit: 9, windowMs: 60_000 }, headers };
+  const NAMES = ['ratelimit-policy', 'ratelimit', 'x-ratelimit-limit', 'x-ratelimit-remaining'];
+  const LISTED = ['"own";q=5, "ip";q=9;w=60', '"own";r=1, "ip";r=8;t=7'];
+  const mine = (left: number): Record<string, string> => ({
+    'RateLimit-Policy': '"own";q=5',
+    RateLimit: '"own";r=1',
+    'X-RateLimit-Limit': '5',
+    'X-RateLimit-Remaining': String(left),
+  });
+  const set = (response: ServerResponse, left: number): ServerResponse => {
+    for (const [name, value] of Object.entries(mine(left))) response.setHeader(name, value);
+    return response;
+  };
+
+  it.each<[string, (response: ServerResponse, left: number) => unknown]>([
+    ['set', (response, left) => set(response, left).end()],
+    [
+      'set, before the first write',
+      (response, left) => set(response, left).write('') && response.end(),
+    ],
+    ['given', (response, left) => response.writeHead(200, mine(left)).end()],
+    [
+      'given as a list',
+      (response, left) => response.writeHead(200, 'OK', Object.entries(mine(left)).flat()).end(),
+    ],
+    [
+      'given again, behind a head that the host has refused',
+      (response, left) => {
+        set(response, left);
+        try {
+          response.writeHead(1);
+        } catch {
+          response.writeHead(200).end();
+        }
+      },
+    ],
+  ])('stand beside those of the application: %s', async (_how, answer) => {
+    const rest: [number, string[]][] = [
+      [1, ['5', '1']],
+      [9, ['9', '8']],
+    ];
+    for (const [left, least] of rest) {
+      const server = await start(HOSTS['http']!, { rate }, (_request, response) =>
+        answer(response, left),
+      );
+      const { status, headers: seen } = await fetch(server.url);
+      expect([status, ...NAMES.map((name) => seen.get(name))]).toEqual([200, ...LISTED, ...least]);
+    }
+  });
+
+  it('are left out where the application removes them', async () => {
+    const server = await start(HOSTS['http']!, { rate }, (_request, response) => {
+      response.removeHeader('ratelimit');
+      response.end();
+    });
+    const { headers: seen } = await fetch(server.url);
+    expect([seen.get('ratelimit'), seen.get('ratelimit-policy')]).toEqual([null, '"ip";q=9;w=60']);
+  });
 });
 
 describe.skipIf(BUN)('a body of HTTP/2', () => {

@@ -390,6 +390,34 @@ Object.assign(APPS, {
         portcullis: { requireToken: true, rate: { limit: 1, windowMs: 60_000, by: 'user' } },
       })
       .get('/free', () => 'free'),
+  'a rated route in an app with users of its own': () =>
+    new Elysia()
+      .use(portcullis(options))
+      .decorate('user', { id: 1 } as unknown as string)
+      .derive(({ query }) => (query['as'] === undefined ? {} : { user: query['as'] }))
+      .get('/user', ({ user }) => user, {
+        portcullis: { requireToken: true, rate: { limit: 1, windowMs: 60_000, by: 'user' } },
+      }),
+  'routes behind a hook that waits': () => {
+    const waiting: (() => void)[] = [];
+    let left = 0;
+    const guard = portcullis(options);
+    const { manager } = guard.decorator.portcullis;
+    return new Elysia()
+      .derive(async ({ request }) => {
+        if (!request.url.includes('/slow')) return;
+        request.signal.addEventListener('abort', () => left++);
+        await new Promise<void>((resolve) => void waiting.push(resolve));
+      })
+      .use(guard)
+      .get('/slow/rated', () => 'rated', { portcullis: { rate: { limit: 1, windowMs: 60_000 } } })
+      .get('/slow/secret', () => 'secret', { portcullis: { requireToken: true } })
+      .ws('/slow/ws', echo)
+      .get('/waiting', () => waiting.length)
+      .get('/left', () => left)
+      .get('/go', () => waiting.splice(0).forEach((resolve) => resolve()))
+      .get('/banned', () => manager.bans().map(({ address }) => address));
+  },
   'limiters of routes': () => {
     const metrics = new ProductionMetrics({ timers });
     const rate = { limit: 1, windowMs: 60_000 };

@@ -18,7 +18,8 @@ import type { TokenClaims } from '../tokens/result.js';
 export interface RouteRate extends RequestRate {
   /**
    * `ip`: of each client, judged before its token; clients that the guard's option `exempt` names are not counted.
-   * `user`: of each user, and needs `requireToken`. Default `ip`.
+   * `user`: of each user, and needs `requireToken`. The user is the token's `sub`, also where the application has a
+   * `user` of its own in the context. Default `ip`.
    */
   readonly by?: 'ip' | 'user' | undefined;
 }
@@ -45,8 +46,8 @@ export interface RouteGuardOptions {
    */
   readonly requireToken?: boolean | undefined;
   /**
-   * Rate of the requests of this route (`RouteRate`); one more gets 429. Not of routes of `.ws()`, which have
-   * `connectRate`. Default: none.
+   * Rate of the requests of this route (`RouteRate`); one more gets 429. A request whose body or query fails the schema
+   * of the route is not counted. Not of routes of `.ws()`, which have `connectRate`. Default: none.
    */
   readonly rate?: RouteRate | undefined;
   /**
@@ -176,19 +177,23 @@ export class RouteGuard {
   }
 
   /**
-   * Shows the limiter of the rate in metrics and on the page, by its name or by the route. Of several routes with
-   * these options, whose requests count together, the first one names it.
+   * Shows the limiter of the rate in metrics and on the page, by its name or by the route, which names its policy, too.
+   * Of several routes with these options, whose requests count together, the first one names it.
    * @param route method and path
    */
   stands(route: string): void {
     if (this.#isShown) return;
     this.#isShown = true;
+    this.#rates?.nameAfter(route);
     for (const labelled of this.#rates?.labelled() ?? [])
       this.#guard.showLimiter({ ...labelled, label: labelled.limiter.name ?? route });
   }
 
-  /** Judges a request of the route by its rate; `undefined` without one, and for an exempt client of a rate by address. */
-  judge(asked: Omit<RatedRequest, 'request'>, user: unknown): RatedOutcome | undefined {
+  /**
+   * Judges a request of the route by its rate; `undefined` without one, and for an exempt client of a rate by address.
+   * @param user whom its token names
+   */
+  judge(asked: Omit<RatedRequest, 'request'>, user: string | undefined): RatedOutcome | undefined {
     if (this.ratesUsers === false && this.#guard.manager.isExempt(asked.clientOf()))
       return undefined;
     return this.#rates?.judge({ ...asked, request: user });

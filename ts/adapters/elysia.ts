@@ -134,6 +134,10 @@ type GuardedUpgrade = RawServer['upgrade'] & {
 const OPENED = Symbol('portcullis.opened');
 type OpenedRequest = Request & { [OPENED]?: true };
 
+/** Key of a request's peer: Bun knows no peer of a request whose client has left. */
+const PEER = Symbol('portcullis.peer');
+type NotedRequest = Request & { [PEER]?: string };
+
 /** Interval of the look for the server of an app that has taken the plugin's routes only, ms. */
 const LOOK_MS = 1;
 
@@ -209,6 +213,8 @@ class ElysiaAdapter {
   #arrivingPeer = '';
   /** Routes whose descriptions are complete. */
   #described = 0;
+  /** True if hooks of routes judge clients: those may run once the client has left. */
+  notesPeers = false;
   /** Options of single routes, by the hook that enforces them. */
   readonly routeGuards = new Map<unknown, RouteGuard>();
   /**
@@ -357,6 +363,7 @@ class ElysiaAdapter {
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
     const isUpgrade = this.#isHandshake(request);
+    if (isUpgrade || this.notesPeers) (request as NotedRequest)[PEER] = this.#peerOf(request);
     const refused = this.#refusesClient(request, isUpgrade);
     if (refused !== undefined) {
       const answer = isUpgrade && isBun ? lastOf(refused) : refused;
@@ -490,6 +497,8 @@ class ElysiaAdapter {
   }
 
   #peerOf(request: Request, server = this.#server): string {
+    const noted = (request as NotedRequest)[PEER];
+    if (noted !== undefined) return noted;
     const isArriving = this.#arriving === request;
     if (isArriving && this.#arrivingPeer !== '') return this.#arrivingPeer;
     const peer = server === undefined ? '' : bunPeer(server, request);
@@ -653,11 +662,13 @@ class ElysiaAdapter {
   ): undefined | Promise<undefined> {
     if (!isForGuard(request, server)) return this.#judgeRequest(route, request, context, set);
     // A route with a rate is none of `.ws()`: whoever asks it for a socket may get a response.
-    const rate = (): undefined => this.#rate(route, request, context, set);
-    const early = route.ratesUsers === false ? rate() : undefined;
+    const early = route.ratesUsers === false ? this.#rate(route, request, context, set) : undefined;
     if (early !== undefined) return early;
-    const seat = (): undefined =>
-      this.#seat(route, request, context, path) ?? (route.ratesUsers === true ? rate() : undefined);
+    const seat = (): undefined => {
+      const refused = this.#seat(route, request, context, path);
+      if (refused !== undefined || route.ratesUsers !== true) return refused;
+      return this.#rate(route, request, context, set, this.admissionOf(request)?.userId);
+    };
     if (this.#pendingOf(request)[this.#key] !== undefined) return seat();
     // The route lies beyond the scope of the guard: its own options bring it in.
     this.#scope.enter(request);
@@ -691,20 +702,36 @@ class ElysiaAdapter {
     context: RouteContext,
     set: AnswerContext['set'],
   ): undefined | Promise<undefined> {
-    const rate = (): undefined => this.#rate(route, request, context, set);
-    const early = route.ratesUsers === false ? rate() : undefined;
+    const early = route.ratesUsers === false ? this.#rate(route, request, context, set) : undefined;
     if (early !== undefined || !route.requiresToken) return early;
-    const refused = this.#judgeToken(route, request, context);
-    if (route.ratesUsers !== true) return refused;
-    const after = (answer: undefined): undefined => answer ?? rate();
-    return refused instanceof Promise ? refused.then(after) : after(refused);
+    const judged = this.#guard.judgeToken(
+      this.#peerOf(request),
+      headerOf(request),
+      request.url,
+      request,
+      route.rights,
+    );
+    const after = (judgement: TokenJudgement): undefined => {
+      const { answer, user } = judgement;
+      if (answer !== undefined) return this.#refused(answer, request, context);
+      context.user ??= user;
+      context.claims ??= judgement.claims;
+      return route.ratesUsers === true ? this.#rate(route, request, context, set, user) : undefined;
+    };
+    return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
+  /**
+   * Judges a request by the rate of its route.
+   * @param user of its token. Not `context.user`: an application may write a user of its own there, whom the client
+   *   chooses.
+   */
   #rate(
     route: RouteGuard,
     request: Request,
     context: RouteContext,
     set: AnswerContext['set'],
+    user?: string,
   ): undefined {
     const { method, url } = request;
     // Beyond a global guard, no one has asked for the client before.
@@ -712,7 +739,7 @@ class ElysiaAdapter {
     if (unknown !== undefined) return this.#refused(unknown, request, context);
     let client: string | undefined;
     const clientOf = (): string => (client ??= this.#clientOf(request));
-    const outcome = route.judge({ method, url, clientOf, traced: request }, context.user);
+    const outcome = route.judge({ method, url, clientOf, traced: request }, user);
     if (outcome?.refusal === undefined) {
       for (const [name, value] of Object.entries(outcome?.headers ?? {}))
         setHeader(set.headers, name, value);
@@ -722,27 +749,6 @@ class ElysiaAdapter {
     this.#guard.manager.rateRefused(clientOf());
     this.#guard.metrics?.recordRefusal(code);
     return this.#refused(this.#guard.shape?.shaped(answer, request) ?? answer, request, context);
-  }
-
-  #judgeToken(
-    route: RouteGuard,
-    request: Request,
-    context: RouteContext,
-  ): undefined | Promise<undefined> {
-    const judged = this.#guard.judgeToken(
-      this.#peerOf(request),
-      headerOf(request),
-      request.url,
-      request,
-      route.rights,
-    );
-    const after = (judgement: TokenJudgement): undefined => {
-      if (judgement.answer !== undefined) return this.#refused(judgement.answer, request, context);
-      context.user ??= judgement.user;
-      context.claims ??= judgement.claims;
-      return undefined;
-    };
-    return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
   /** True for a handshake that was answered already, or whose client has left: it gets no seat. */
@@ -819,7 +825,12 @@ class ElysiaAdapter {
       // own, have no admission yet: they are judged now, and can only be refused by close code.
       const pending =
         admitted ??
-        this.#guard.admitLate(bunPeer(server, request), headerOf(request), request.url, request);
+        this.#guard.admitLate(
+          this.#peerOf(request, server),
+          headerOf(request),
+          request.url,
+          request,
+        );
       const further = this.#pendingOf(request)[this.#routeKey];
       let isUpgraded = false;
       try {
@@ -932,6 +943,7 @@ function routeHook(
         return answer as undefined;
       };
   adapter.routeGuards.set(hook, route);
+  if (route.requiresToken || route.ratesUsers !== undefined) adapter.notesPeers = true;
   return hook as () => undefined;
 }
 

@@ -151,13 +151,18 @@ export class Bans {
   /** Returns the address of an argument: of `2001:db8::/64` the first one. */
   #checked(address: string): string {
     const network = `of IPv6 also a network of ${this.#prefixBits} bits`;
-    const allowed = `${ADDRESS}, ${network}`;
+    const allowed = `${ADDRESS}, ${network}, unless its addresses count one by one`;
     if (typeof address !== 'string') throw wrongType('address', address, allowed);
     const [ip = '', bits, ...rest] = address.split('/');
-    const isNetwork = bits === String(this.#prefixBits) && ip.includes(':');
-    if (rest.length > 0 || (bits !== undefined && !isNetwork))
+    if (rest.length > 0 || (bits !== undefined && !this.#isNetwork(ip, bits)))
       throw outOfRange('address', address, allowed);
     return ip;
+  }
+
+  /** True if an address is banned by its network of so many bits. Those of a LAN and of NAT64 are banned one by one. */
+  #isNetwork(ip: string, bits: string): boolean {
+    if (bits !== String(this.#prefixBits) || !ip.includes(':')) return false;
+    return this.#prefixBits === 128 || this.#native.network(placeOf(ip)).endsWith(`/${bits}`);
   }
 
   /**

@@ -195,11 +195,15 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     }
   }
 
+  /** Bits of an IPv6 address that make one client. @internal */
+  get ipv6PrefixBits(): number {
+    return this.#limits.ipv6PrefixBits ?? 64;
+  }
+
   /** @throws ERR_LIMITS_CONFLICT */
   #openBans(options: CheckedBans, member: Membership | undefined): Bans {
-    const { ipv6PrefixBits = 64 } = this.#limits;
     const { name, cluster } = this.#options;
-    const bans = new Bans(options, name, ipv6PrefixBits, this.#timers.driver, this.#hooks);
+    const bans = new Bans(options, name, this.ipv6PrefixBits, this.#timers.driver, this.#hooks);
     bans.spare((ip) => this.#admissions.isExempt(ip));
     if (cluster !== undefined && member !== undefined) bans.join(cluster, member);
     return bans;
@@ -216,6 +220,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#retry.setLimits(limits);
     this.#owner.messageRate = limiter.limitsMessages ? limiter : undefined;
     this.#closer.setLimits(
+      this.ipv6PrefixBits,
       limits.maxClosingPerIp ?? limits.maxConnectionsPerIp ?? Infinity,
       limits.maxClosingConnections ?? limits.maxTotalConnections ?? Infinity,
     );
@@ -752,7 +757,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       : this.#limits;
     const merged = frozenLimits({ ...base, ...given });
     const numbers = checkedLimits(merged);
-    const bits = this.#limits.ipv6PrefixBits ?? 64;
+    const bits = this.ipv6PrefixBits;
     if ((merged.ipv6PrefixBits ?? 64) !== bits)
       throw outOfRange(
         'ipv6PrefixBits',

@@ -27,6 +27,7 @@ export class SocketCloser {
   /** Timers of closing sockets, until they fire or are cancelled; numbers by client (an IPv6 network). */
   readonly #closing = new Map<Closable, TimerHandle>();
   readonly #perIp = new Map<string, number>();
+  #prefixBits = 64;
   #maxPerIp = Infinity;
   #maxTotal = Infinity;
   #terminated = 0;
@@ -45,8 +46,13 @@ export class SocketCloser {
     this.#closeTimeoutMs = closeTimeoutMs;
   }
 
-  /** @param perIp closing sockets of an address @param total closing sockets in all */
-  setLimits(perIp: number, total: number): void {
+  /**
+   * @param prefixBits bits of an IPv6 address that make one client
+   * @param perIp closing sockets of an address
+   * @param total closing sockets in all
+   */
+  setLimits(prefixBits: number, perIp: number, total: number): void {
+    this.#prefixBits = prefixBits;
     this.#maxPerIp = perIp;
     this.#maxTotal = total;
   }
@@ -74,7 +80,7 @@ export class SocketCloser {
     const { socket } = closable;
     const isFull =
       this.#closing.size >= this.#maxTotal ||
-      (this.#perIp.get(clientKeyOf(closable.ip)) ?? 0) >= this.#maxPerIp;
+      (this.#perIp.get(clientKeyOf(closable.ip, this.#prefixBits)) ?? 0) >= this.#maxPerIp;
     const isStopped = isFlood && (this.terminatesFloods || !canPause(socket));
     if ((isFull || isStopped) && canTerminate(socket)) {
       if (isFull) this.#terminated++;
@@ -147,7 +153,7 @@ export class SocketCloser {
         closable,
       );
       this.#closing.set(closable, timer);
-      const client = clientKeyOf(closable.ip);
+      const client = clientKeyOf(closable.ip, this.#prefixBits);
       this.#perIp.set(client, (this.#perIp.get(client) ?? 0) + 1);
       return true;
     } catch {
@@ -163,7 +169,7 @@ export class SocketCloser {
 
   #settle(closable: Closable): void {
     if (!this.#closing.delete(closable)) return;
-    const client = clientKeyOf(closable.ip);
+    const client = clientKeyOf(closable.ip, this.#prefixBits);
     const left = (this.#perIp.get(client) ?? 1) - 1;
     if (left === 0) this.#perIp.delete(client);
     else this.#perIp.set(client, left);

@@ -267,7 +267,15 @@ export class Guard<R extends object> {
     this.requests =
       counted === undefined
         ? undefined
-        : new RequestLimiter(counted, timers, this.monitor, metrics, rates, this.tracer);
+        : new RequestLimiter(
+            counted,
+            timers,
+            this.monitor,
+            metrics,
+            rates,
+            this.tracer,
+            this.manager.ipv6PrefixBits,
+          );
     if (this.requests !== undefined) this.requests.shape = this.shape;
     this.openSockets = new OpenSockets(websockets, timers, host, this.monitor);
     if (onDrain !== undefined)

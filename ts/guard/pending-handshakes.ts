@@ -67,7 +67,8 @@ export class PendingHandshakes {
     const code =
       this.#count >= this.#limits.total
         ? 'pending_limit'
-        : (this.#perIp.get(clientKeyOf(ip)) ?? 0) >= this.#limits.perIp
+        : (this.#perIp.get(clientKeyOf(ip, this.#manager.ipv6PrefixBits)) ?? 0) >=
+            this.#limits.perIp
           ? 'pending_ip_limit'
           : undefined;
     if (code !== undefined) admission.deny(this.#manager.refuseWaiting(code, ip, trace));
@@ -89,7 +90,7 @@ export class PendingHandshakes {
       // First: a rejection must be handled whatever happens below.
       const answer = Promise.resolve(identity);
       answer.then(resolve, reject);
-      const key = clientKeyOf(admission.ip);
+      const key = clientKeyOf(admission.ip, this.#manager.ipv6PrefixBits);
       // Strict timers that are closed throw here: nothing is counted yet.
       const timer = this.#timers.setTimeout(() => end(this.#timedOut()), {
         delayMs: this.#timeoutMs,

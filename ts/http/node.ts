@@ -6,6 +6,8 @@ import { markRefused } from '../metrics/meters.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import type { Answer } from './answer.js';
 import { lengthOf } from './handshake.js';
+import { besideOthers } from './rate-headers.js';
+import type { RatedOutcome } from './request-rates.js';
 import {
   codeOfRefusal,
   isFailure,
@@ -44,43 +46,99 @@ const hasBegun = (response: ServerResponse & Internals): boolean =>
   // A complete response may wait behind another one of its connection, and has sent nothing then.
   response.writableEnded || (response.headersSent && (isBun || response._headerSent !== false));
 
+/** Fields of a head, by names in any case. */
+type Fields = Readonly<Record<string, unknown>>;
+
 /**
- * Sets header fields of our own. Node writes a list of `writeHead()` field by field then, each over the one before of
- * its name: `Set-Cookie` lines of a proxy would be lost. So a list becomes an object, in which repeated fields are arrays.
+ * Sets the header fields of an outcome, and settles it by the status of the head. Hosts write each head by
+ * `writeHead()`, also where the application calls only `write()` or `end()`. A later `statusCode` is never sent.
  */
-function writeFields(
-  response: ServerResponse,
-  fields: Readonly<Record<string, string>> | undefined,
-): void {
-  let isEmpty = true;
-  for (const name in fields) {
-    response.setHeader(name, fields[name]!);
+function rate(response: ServerResponse, outcome: RatedOutcome): void {
+  const { headers: own } = outcome;
+  let isEmpty = !outcome.givesBack;
+  for (const name in own) {
+    response.setHeader(name, own[name]!);
     isEmpty = false;
   }
   if (isEmpty) return;
   const writeHead = response.writeHead as (...given: unknown[]) => ServerResponse;
   response.writeHead = function (this: ServerResponse, ...given: unknown[]): ServerResponse {
-    return writeHead.apply(
-      this,
-      given.map((one) => (Array.isArray(one) ? joined(one) : one)),
-    );
+    // The host throws for a second head.
+    if (this.headersSent) return writeHead.apply(this, given);
+    const at = given.findLastIndex((one) => typeof one === 'object' && one !== null);
+    const list = given[at];
+    // Behind fields that were set before, Node writes a list field by field, each over the one before of its name:
+    // `Set-Cookie` lines of a proxy would be lost. In an object, repeated fields are arrays.
+    const fields = Array.isArray(list) ? joined(list) : (list as Fields | undefined);
+    const others = Array.isArray(fields) ? fields : besideRates(this, own, fields as Fields);
+    const head = writeHead.apply(this, at === -1 ? given : given.with(at, others));
+    outcome.settle(this.statusCode);
+    return head;
   };
 }
 
-/** Returns a list of fields, pairs or flat, as an object. */
-function joined(list: readonly unknown[]): Record<string, string | string[]> {
-  const flat = list.flat() as string[];
-  const found = new Map<string, [name: string, values: string[]]>();
-  for (let at = 0; at + 1 < flat.length; at += 2) {
-    const [name, value] = [String(flat[at]), String(flat[at + 1])];
-    const known = found.get(name.toLowerCase());
-    if (known === undefined) found.set(name.toLowerCase(), [name, [value]]);
-    else known[1].push(value);
+/** Returns the text of a field that the application has set; `undefined` if there is nothing beside our value. */
+function otherThan(own: string, value: unknown): string | undefined {
+  const others = (Array.isArray(value) ? value : [value]).filter(
+    // A head that the host has refused has joined them before.
+    (one) => one !== undefined && one !== null && one !== own && !String(one).endsWith(`, ${own}`),
+  );
+  return others.length === 0 ? undefined : others.join(', ');
+}
+
+/**
+ * Writes our fields beside those of their names that the application has set, or gives to `writeHead()`.
+ * @param fields the given ones
+ * @returns the given ones without ours
+ */
+function besideRates(
+  response: ServerResponse,
+  own: Readonly<Record<string, string>>,
+  fields: Fields | undefined,
+): Fields | undefined {
+  const others: Record<string, string> = {};
+  for (const name in own) {
+    const other = otherThan(own[name]!, response.getHeader(name));
+    if (other !== undefined) others[name] = other;
   }
+  let rest = fields;
+  for (const name in fields) {
+    const key = name.toLowerCase();
+    if (!Object.hasOwn(own, key)) continue;
+    const { [name]: value, ...remaining } = rest ?? {};
+    rest = remaining;
+    const other = otherThan(own[key]!, value);
+    if (other !== undefined) others[key] = other;
+  }
+  for (const name in others)
+    response.setHeader(
+      name,
+      besideOthers(name, own, others[name]!, (one) => others[one]),
+    );
+  return rest;
+}
+
+/**
+ * Returns a list of fields, pairs or flat, as an object. A value may be an array, each element of which is a field of
+ * its own. A flat list with a name too many stays as it is: the host tells of it.
+ */
+function joined(list: readonly unknown[]): Record<string, unknown> | readonly unknown[] {
+  const isOfPairs = Array.isArray(list[0]);
+  if (!isOfPairs && list.length % 2 === 1) return list;
+  const found = new Map<string, [name: string, values: unknown[]]>();
+  const add = (name: unknown, value: unknown): void => {
+    const values: readonly unknown[] = Array.isArray(value) ? value : [value];
+    const key = String(name).toLowerCase();
+    const known = found.get(key);
+    if (known === undefined) found.set(key, [String(name), [...values]]);
+    else known[1].push(...values);
+  };
+  if (isOfPairs) for (const pair of list) add(...(pair as [name: unknown, value: unknown]));
+  else for (let at = 0; at < list.length; at += 2) add(list[at], list[at + 1]);
   return Object.fromEntries(
     Array.from(found.values(), ([name, values]) => [
       name,
-      values.length === 1 ? values[0]! : values,
+      values.length === 1 ? values[0] : values,
     ]),
   );
 }
@@ -252,12 +310,11 @@ function watch(
     // The answer to a HEAD is its head.
     const isAnswered = request.method === 'HEAD' && response.headersSent;
     if (!response.writableFinished && !isAnswered) inFlight.abort('The client is gone');
-    // Before the answer, the status is none: a client that leaves could get each of its costs back.
-    if (response.headersSent) inFlight.rated?.settle(response.statusCode);
+    // Without a head there is no status, and the cost stays spent: a client that leaves could get each of them back.
     inFlight.rated = undefined;
     inFlight.end();
   };
-  writeFields(response, inFlight.rated?.headers);
+  if (inFlight.rated !== undefined) rate(response, inFlight.rated);
   const forget = onClientGone(request, over);
   response.once('close', over);
   return forget;

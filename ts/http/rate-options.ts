@@ -27,6 +27,9 @@ export type RateHeaders = 'ratelimit' | 'ratelimit-legacy' | 'x-ratelimit';
 /** The limit that a request meets. */
 export type RateScope = 'ip' | 'route' | 'key' | 'user';
 
+/** A key of the application's; `undefined` or `null` for none. @internal */
+export type RateKey = string | number | bigint | null | undefined;
+
 /** A request that a rate refused, or would refuse with `mode: 'observe'`. */
 export interface RateRefusal {
   /** The limit that the request met. */
@@ -64,17 +67,18 @@ export interface RequestRates<R = unknown> {
   /** Rate of each value that `key` returns; needs `key`. Default: none. */
   readonly perKey?: RequestRate | RateLimiter | undefined;
   /**
-   * Returns a key of your own, such as an API key; `undefined` for a request that has none. A promise is an error:
-   * the request is not counted, and a process warning tells so. The same holds for `user`.
+   * Returns a key of your own, such as an API key; `undefined` or `null` for a request that has none. A number counts
+   * by its text. Any other value is an error, as a promise is: the request is not counted, and a process warning tells
+   * so. The same holds for `user`.
    */
-  readonly key?: ((request: R) => string | undefined) | undefined;
+  readonly key?: ((request: R) => string | number | bigint | null | undefined) | undefined;
   /** Rate of each user that `user` returns; needs `user`. Default: none. */
   readonly perUser?: RequestRate | RateLimiter | undefined;
   /**
-   * Returns the user of a request, verified; `undefined` for an anonymous one. Called after the other
+   * Returns the user of a request, verified; `undefined` or `null` for an anonymous one. Called after the other
    * rates have admitted the request, so that a flood costs no verification.
    */
-  readonly user?: ((request: R) => string | undefined) | undefined;
+  readonly user?: ((request: R) => string | number | bigint | null | undefined) | undefined;
   /** Returns true for a request that no rate counts. Default: none. */
   readonly skip?: ((request: R) => boolean) | undefined;
   /** Returns the cost of a request: 1 to 2^30; 0 counts nothing. Default: 1. */
@@ -86,7 +90,7 @@ export interface RequestRates<R = unknown> {
   /** Bits of an IPv6 address that make one client: 32 to 128. Default 64. */
   readonly ipv6PrefixBits?: number | undefined;
   /**
-   * Header fields of answers. `ratelimit`: `RateLimit` and `RateLimit-Policy` of
+   * Header fields of answers. `ratelimit`: `RateLimit` and `RateLimit-Policy` of version 10 of
    * draft-ietf-httpapi-ratelimit-headers. `ratelimit-legacy`: `RateLimit-Limit`, `-Remaining` and
    * `-Reset` of its sixth version. `x-ratelimit`: the same with `X-`, and the reset as a time of Unix.
    * Default `['ratelimit']`.
@@ -131,6 +135,8 @@ const FIELD = 'requests.rate';
 
 /** The rate of one route. @internal */
 export interface RouteRate {
+  /** The route as it was given. */
+  readonly route: string;
   /** `undefined` for all methods. */
   readonly method: string | undefined;
   /** Normalized path; of a wildcard, the part before the star. */
@@ -270,7 +276,7 @@ function routesOf(rates: RequestRates<never>['perRoute'], made: Made): RouteRate
   const entries = Object.entries(rates);
   if (entries.length > ROUTES_MAX)
     throw outOfRange(field, entries.length, `at most ${ROUTES_MAX} routes`);
-  const earlier: (Omit<RouteRate, 'limiter'> & { readonly route: string })[] = [];
+  const earlier: Omit<RouteRate, 'limiter'>[] = [];
   return entries.map(([route, rate]) => {
     const { method, path } = checkedRoute(field, route);
     const isPrefix = path.endsWith('/*');
@@ -287,7 +293,7 @@ function routesOf(rates: RequestRates<never>['perRoute'], made: Made): RouteRate
     const limiter = limiterOf(`${field}['${route}']`, rate, made);
     if (limiter === undefined)
       throw wrongType(`${field}['${route}']`, rate, 'an object { limit, windowMs }');
-    return { method, path: normal, isPrefix, limiter };
+    return { ...found, limiter };
   });
 }
 

@@ -265,6 +265,8 @@ export class InFlightRequest extends RunningRequest {
 /** Enforces the limits of the requests of one guard. @internal */
 export class RequestLimiter {
   readonly #limits: Checked<'requests'>;
+  /** Bits of an IPv6 address that make one client. */
+  readonly #prefixBits: number;
   readonly #timers: TimerManager;
   readonly #inFlight = new Set<InFlightRequest>();
   /** Requests in flight by their client; a client without one has no entry. */
@@ -295,8 +297,10 @@ export class RequestLimiter {
     metrics?: ProductionMetrics,
     rates?: RequestRateLimiter,
     tracer?: Tracer,
+    ipv6PrefixBits = 64,
   ) {
     this.rates = rates;
+    this.#prefixBits = ipv6PrefixBits;
     this.tracer = tracer;
     this.#metrics = metrics;
     this.#limits = limits;
@@ -341,7 +345,7 @@ export class RequestLimiter {
     request?: object,
   ): InFlightRequest | RequestRefusal {
     const isLimited = this.#limits.maxConcurrentPerIp !== Infinity;
-    const client = isLimited ? clientKeyOf(clientOf()) : undefined;
+    const client = isLimited ? clientKeyOf(clientOf(), this.#prefixBits) : undefined;
     const code = this.#judge(headerBytes, bodyBytes, client, isHandshake);
     if (code !== undefined) {
       this.count(code);

@@ -6,17 +6,19 @@ import { Hooks } from '../base/hooks.js';
 import { knownOptions, optionsObject } from '../base/options.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { RateLimiter } from '../limiter/limiter.js';
-import { checkedCost } from '../limiter/options.js';
+import { checkedCost, keyOfId } from '../limiter/options.js';
 import type { RateLimiterStats, RateLimitResult } from '../limiter/result.js';
+import { sentStatus } from '../metrics/meters.js';
 import { type Answer, answerWith } from './answer.js';
 import { pathReadingsOf } from './path-readings.js';
-import { type MetLimit, rateHeaders, type RequestLimit, requestLimit } from './rate-headers.js';
+import { besideOthers, type MetLimit, rateHeaders, RequestLimit } from './rate-headers.js';
 import {
   type CheckedRates,
   checkedRates,
   checkedRequestRoute,
   isOfMethod,
   matchesRoute,
+  type RateKey,
   type RateRefusal,
   type RateScope,
   type RequestRates,
@@ -61,9 +63,9 @@ export interface RateQuestion {
   /** Method and path of a request, such as `POST /login`. */
   readonly route?: string | undefined;
   /** Key, as the option `key` returns it. */
-  readonly key?: string | undefined;
+  readonly key?: string | number | bigint | undefined;
   /** User, as the option `user` returns it. */
-  readonly user?: string | undefined;
+  readonly user?: string | number | bigint | undefined;
   /** Cost of the request: 1 to 2^30. Default 1. */
   readonly cost?: number | undefined;
 }
@@ -76,9 +78,14 @@ export interface RateQuestion {
 export function checkQuestion(question: RateQuestion): void {
   optionsObject('client', question, 'an object such as { ip, route }');
   knownOptions('explainRates', question, ['ip', 'route', 'key', 'user', 'cost']);
-  for (const name of ['ip', 'route', 'key', 'user'] as const) {
+  for (const name of ['ip', 'route'] as const) {
     if (question[name] !== undefined && typeof question[name] !== 'string')
       throw wrongType(name, question[name], 'a string');
+  }
+  for (const name of ['key', 'user'] as const) {
+    if (question[name] === null)
+      throw wrongType(name, null, 'a string, a finite number or a bigint');
+    keyOfId(name, question[name]);
   }
   if (question.route !== undefined) checkedRequestRoute(question.route);
   if (question.cost !== undefined) checkedCost('cost', question.cost);
@@ -116,7 +123,6 @@ export interface LabelledLimiter {
 
 /** A cost that a request has spent, and may get back. */
 interface Taken extends MetLimit {
-  readonly key: string;
   /** Time of the admission; NaN where nothing gives the cost back. */
   readonly atMs: number;
 }
@@ -134,9 +140,6 @@ type FormerFields = Record<string, string | null>;
 
 /** A response, with its former fields by the key of each limiter that has written to it. */
 type RatedResponse = Response & { [key: symbol]: FormerFields | undefined };
-
-/** The fields of the draft: lists of limits. */
-const LISTS: ReadonlySet<string> = new Set(['ratelimit', 'ratelimit-policy']);
 
 /** A judged request: its refusal, or the costs that it has spent. @internal */
 export class RatedOutcome {
@@ -167,6 +170,12 @@ export class RatedOutcome {
     this.formerKey = formerKey;
   }
 
+  /** True if the status of the answer decides whether the cost stays spent. */
+  get givesBack(): boolean {
+    const { skipSuccessful, skipFailed } = this.skips;
+    return (skipSuccessful === true || skipFailed === true) && this.taken.length > 0;
+  }
+
   /**
    * Gives the cost back if answers with `status` do not count. May be called again. A cost that has come back by
    * itself is not given back a second time: that would give back the cost of a later request.
@@ -186,28 +195,24 @@ export class RatedOutcome {
     return former;
   }
 
-  /**
-   * Writes the fields. A route may have written those of its own limits: the fields of the draft list both, the older
-   * ones tell the limit with the least left.
-   */
+  /** Writes the fields, beside those that a route has written of its own limits. */
   private writeTo(headers: Headers, former: FormerFields): void {
     for (const name in this.headers) {
-      const own = this.headers[name]!;
       const other = former[name] ?? null;
-      if (other === null) headers.set(name, own);
-      else if (LISTS.has(name)) headers.set(name, `${other}, ${own}`);
-      else {
-        const remaining = `${name.slice(0, name.lastIndexOf('-'))}-remaining`;
-        const isLess = Number(former[remaining] ?? NaN) < Number(this.headers[remaining]);
-        headers.set(name, isLess ? other : own);
-      }
+      const beside = (): string =>
+        besideOthers(name, this.headers, other ?? '', (one) => former[one]);
+      headers.set(name, other === null ? this.headers[name]! : beside());
     }
   }
 
   /** Settles the result of a handler, and adds the header fields to a response. */
   finish<T>(result: T): T | Response {
-    if (!(result instanceof Response)) return result;
-    this.settle(result.status);
+    if (!(result instanceof Response)) {
+      // Bun has an answer of its own for a handler without a response: 204, and 200 with hints in development.
+      this.settle(204);
+      return result;
+    }
+    this.settle(sentStatus(result));
     const response = result as RatedResponse;
     // An application may return one response again and again: its fields are written once, then those of copies.
     const known = response[this.formerKey];
@@ -279,12 +284,20 @@ export class RequestRateLimiter {
     this.#tracer = tracer;
     const rates = checkedRates(given, clock, showKeys);
     const limitOf = (scope: RateScope, limiter: RateLimiter | undefined) =>
-      limiter && requestLimit(scope, limiter);
+      limiter && new RequestLimit(scope, limiter);
     this.#rates = rates;
     this.#ofIp = limitOf('ip', rates.perIp);
     this.#ofKey = limitOf('key', rates.perKey);
     this.#ofUser = limitOf('user', rates.perUser);
-    this.#ofRoutes = rates.perRoute.map(({ limiter }) => requestLimit('route', limiter));
+    this.#ofRoutes = rates.perRoute.map(
+      ({ limiter, route }) => new RequestLimit('route', limiter, `route:${route}`),
+    );
+  }
+
+  /** Names the policies of a limiter whose rates are those of one route. */
+  nameAfter(route: string): void {
+    for (const limit of this.#ofRoutes) limit.rename(`ip:${route}`);
+    this.#ofUser?.rename(`user:${route}`);
   }
 
   /** The limiters, each with a label for metrics and the page. */
@@ -359,17 +372,28 @@ export class RequestRateLimiter {
   }
 
   #takeOfKey(asking: Asking): RatedOutcome | undefined {
-    const { key: keyOf } = this.#rates.options;
-    if (this.#ofKey === undefined || keyOf === undefined) return undefined;
-    const key = this.#hooks.ask('rate.key', () => keyOf(asking.asked.request as never));
-    return typeof key === 'string' ? this.#take(this.#ofKey, key, asking) : undefined;
+    const { key } = this.#rates.options;
+    return this.#takeOf(this.#ofKey, 'rate.key', key, asking);
   }
 
   #takeOfUser(asking: Asking): RatedOutcome | undefined {
-    const { user: userOf } = this.#rates.options;
-    if (this.#ofUser === undefined || userOf === undefined) return undefined;
-    const user = this.#hooks.ask('rate.user', () => userOf(asking.asked.request as never));
-    return typeof user === 'string' ? this.#take(this.#ofUser, user, asking) : undefined;
+    const { user } = this.#rates.options;
+    return this.#takeOf(this.#ofUser, 'rate.user', user, asking);
+  }
+
+  /** Takes the cost from the limit of the key that a function of the application returns. */
+  #takeOf(
+    limit: RequestLimit | undefined,
+    hook: string,
+    keyOf: ((request: never) => RateKey) | undefined,
+    asking: Asking,
+  ): RatedOutcome | undefined {
+    if (limit === undefined || keyOf === undefined) return undefined;
+    // Asked apart from the check: a promise is no key, and its rejection has to be handled.
+    const given = this.#hooks.ask(hook, () => keyOf(asking.asked.request as never));
+    const key =
+      typeof given === 'string' ? given : this.#hooks.ask(hook, () => keyOfId(hook, given));
+    return key === undefined ? undefined : this.#take(limit, key, asking);
   }
 
   /** Takes the cost from one limit; returns a refusal, and gives back the costs of the others. */
@@ -382,6 +406,7 @@ export class RequestRateLimiter {
       taken.push({
         limit,
         key,
+        cost,
         result,
         atMs: now,
       });
@@ -390,12 +415,14 @@ export class RequestRateLimiter {
     this.#report(limit.scope, key, result, asked.traced);
     if (this.#isObserving) return undefined;
     // The answer tells the units that are left of the others, now that it has spent nothing of them.
-    const met: MetLimit[] = taken.map((one) => ({
-      limit: one.limit,
-      result: undone(one.limit.limiter, one.key, cost),
+    const met: MetLimit[] = taken.map(({ limit: other, key: otherKey }) => ({
+      limit: other,
+      key: otherKey,
+      cost: 1,
+      result: undone(other.limiter, otherKey, cost),
     }));
     this.onRefused?.(asked.clientOf);
-    return this.#refusalOf([...met, { limit, result }], limit.scope, result);
+    return this.#refusalOf([...met, { limit, key, cost, result }], limit, result);
   }
 
   /**
@@ -460,22 +487,27 @@ export class RequestRateLimiter {
     this.#hooks.run('onRateRefused', () => onRateRefused(refusal));
   }
 
-  #refusalOf(met: readonly MetLimit[], scope: RateScope, result: RateLimitResult): RatedOutcome {
+  #refusalOf(
+    met: readonly MetLimit[],
+    { scope, name }: RequestLimit,
+    result: RateLimitResult,
+  ): RatedOutcome {
     const { headers: kinds, options } = this.#rates;
-    const headers = rateHeaders(kinds, met);
     const retryAfterMs = wholeMs(result.retryAfterMs);
     // A cost above the limit is never admitted: no retry helps.
     const retry = Number.isFinite(retryAfterMs);
+    const retrySeconds = Math.max(1, Math.ceil(retryAfterMs / 1000));
+    const headers = rateHeaders(kinds, met, retrySeconds);
     const answer = answerWith(
       429,
       {
         code: CODES[scope],
         message: MESSAGES[scope],
         ...(retry ? { retryAfterMs } : {}),
-        'violated-policies': [scope],
+        'violated-policies': [name],
       },
       {
-        ...(retry ? { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) } : {}),
+        ...(retry ? { 'retry-after': String(retrySeconds) } : {}),
         ...headers,
       },
     );
@@ -494,8 +526,8 @@ export class RequestRateLimiter {
     const asked: readonly (readonly [RateScope, RateLimiter | undefined, string | undefined])[] = [
       ['ip', perIp, client],
       ...routes.map(({ limiter }) => ['route', limiter, client] as const),
-      ['key', perKey, key],
-      ['user', perUser, user],
+      ['key', perKey, keyOfId('key', key)],
+      ['user', perUser, keyOfId('user', user)],
     ];
     return asked.flatMap(([scope, limiter, name]) => {
       if (limiter === undefined || name === undefined) return [];

@@ -11,6 +11,7 @@ import {
   checkedCost,
   checkedLimiter,
   type CheckedLimiter,
+  type RateAlgorithm,
   type RateLimiterOptions,
 } from './options.js';
 import { RefusedKeys } from './refused-keys.js';
@@ -63,6 +64,9 @@ export class RateLimiter {
   readonly windowMs: number;
   /** Whether `snapshot().refusedKeys` shows keys as they are. */
   readonly showsKeys: boolean;
+  readonly #algorithm: RateAlgorithm;
+  /** Cost that a fresh key may spend at once. */
+  readonly #most: number;
   readonly #clock: Clock;
   readonly #native: NativeLimiter;
   readonly #take: NativeLimiter['take'];
@@ -92,6 +96,8 @@ export class RateLimiter {
     this.name = checked.name;
     this.limit = checked.limit;
     this.windowMs = checked.windowMs;
+    this.#algorithm = checked.algorithm;
+    this.#most = checked.algorithm === 'gcra' ? checked.burst : checked.limit;
     this.#clock = checked.clock;
     this.#onRefuse = checked.onRefuse;
     this.showsKeys = checked.showKeys;
@@ -174,6 +180,27 @@ export class RateLimiter {
     const text = this.#encoded(key);
     const success = this.#native.peek(text, checkedCost('cost', cost), now) === 1;
     return this.#result(success);
+  }
+
+  /**
+   * Returns the time until more than the remaining cost of an answer would be admitted, ms; `Infinity` for a key that
+   * has its whole limit.
+   * @param result answer that a cost of the key has just got
+   * @internal
+   */
+  moreMs(key: string, cost: number, result: RateLimitResult): number {
+    const { success, remaining, resetMs, retryAfterMs } = result;
+    if (remaining >= this.#most) return Infinity;
+    if (!success) return cost === 1 ? retryAfterMs : this.peek(key, remaining + 1).retryAfterMs;
+    // The core is asked where the answer does not tell: it would cost each request a call.
+    switch (this.#algorithm) {
+      case 'gcra':
+        return resetMs - (this.#most - remaining - 1) * (this.windowMs / this.limit);
+      case 'fixed-window':
+        return resetMs;
+      default:
+        return this.peek(key, remaining + 1).retryAfterMs;
+    }
   }
 
   /**

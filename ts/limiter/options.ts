@@ -33,7 +33,8 @@ export interface RateLimiterOptions extends RateLimit {
   readonly maxKeys?: number | undefined;
   /**
    * Name of the limiter: 1 to 128 characters. Limiters with one name share their keys in all worker
-   * threads of the process, and need equal options. Default: none, keys of its own.
+   * threads of the process, and need equal options. The name is free again once all of them are garbage: a guard that
+   * is closed keeps those of its rates up to then. Default: none, keys of its own.
    */
   readonly name?: string | undefined;
   /** Source of time, for tests. Default: the host's clock. */
@@ -128,6 +129,19 @@ export function checkedLimiter(given: RateLimiterOptions): CheckedLimiter {
   if (typeof showKeys !== 'boolean') throw wrongType('showKeys', showKeys, 'true or false');
   const maxKeys = wholeNumber('maxKeys', given.maxKeys, 1, KEYS_MAX, 2 ** 17);
   return { ...limit, maxKeys, name, clock, onRefuse, showKeys };
+}
+
+/**
+ * Returns the key of an id of the application's, such as that of an account: of a number its text; `undefined` for
+ * none.
+ * @throws ERR_INVALID_ARG_TYPE
+ * @internal
+ */
+export function keyOfId(field: string, id: unknown): string | undefined {
+  if (typeof id === 'string') return id;
+  if (typeof id === 'bigint' || Number.isFinite(id)) return String(id);
+  if (id === undefined || id === null) return undefined;
+  throw wrongType(field, id, 'a string, a finite number, a bigint, undefined or null');
 }
 
 /** Index of an algorithm in the core. @internal */

@@ -5,7 +5,12 @@ import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import type { RateAction } from '../connections/connect-rates.js';
 import { RateLimiter } from '../limiter/limiter.js';
-import { checkedRateLimit, RATE_LIMIT_OPTIONS, type RateLimit } from '../limiter/options.js';
+import {
+  checkedRateLimit,
+  keyOfId,
+  RATE_LIMIT_OPTIONS,
+  type RateLimit,
+} from '../limiter/options.js';
 import type { MessageSender } from './envelope.js';
 
 /** The clients that a rate of messages counts together. */
@@ -15,7 +20,7 @@ export type MessageRateKey = 'connection' | 'user' | 'ip';
 export interface MessageTypeRate extends RateLimit {
   /**
    * Clients that count together. `connection`: each by itself, by its `id`. `user`: all connections
-   * of the sender's `userId`; a client without a user counts by connection. `ip`: all connections
+   * of the sender's `userId`, a number by its text; a client without a user counts by connection. `ip`: all connections
    * of an `ip`, of IPv6 of its network of 64 bits. Default `connection`.
    */
   readonly by?: MessageRateKey | undefined;
@@ -67,7 +72,8 @@ export class TypeRateLimiter {
 
   /**
    * Spends one message of its client; `false` for one over the rate, which spends nothing.
-   * @throws ERR_INVALID_ARG_TYPE for a connection without the field that the rate counts by
+   * @throws ERR_INVALID_ARG_TYPE for a connection without the field that the rate counts by, and for a user that is no
+   *   id
    */
   admits(connection: unknown, sender: MessageSender): boolean {
     return this.#limiter.take(this.#keyOf(connection, sender)).success;
@@ -81,7 +87,8 @@ export class TypeRateLimiter {
       if (address === undefined) throw wrongType('connection.ip', ip, 'a string');
       return clientKeyOf(address);
     }
-    const user = this.#by === 'user' ? (sender.userId ?? stringOf(userId)) : undefined;
+    const user =
+      this.#by === 'user' ? keyOfId('connection.userId', sender.userId ?? userId) : undefined;
     if (user !== undefined) return `u${user}`;
     const own = stringOf(id);
     if (own === undefined) throw wrongType('connection.id', id, 'a string');

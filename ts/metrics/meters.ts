@@ -20,6 +20,15 @@ export function markRefused<T extends object>(answer: T): T {
   return answer;
 }
 
+/**
+ * Returns the status that a client sees: a host answers 500 in the place of a response that it cannot send,
+ * `Response.error()` or one whose body was read.
+ * @internal
+ */
+export function sentStatus(response: Response): number {
+  return response.status === 0 || response.bodyUsed ? 500 : response.status;
+}
+
 /** A request that is measured. */
 class MeteredRequest extends RunningRequest {
   startMs = 0;
@@ -128,7 +137,7 @@ export class FetchMeter {
   answered(metered: FetchedRequest, answer: unknown): void {
     this.#properties(metered.request)[this.#key] = undefined;
     if (answer instanceof Response && !metered.isDropped)
-      record(this.#metrics, metered, answer, answer.status, false, this.#notifiesMonitor);
+      record(this.#metrics, metered, answer, sentStatus(answer), false, this.#notifiesMonitor);
     else this.#metrics.leave(this.#notifiesMonitor, metered);
   }
 

@@ -59,8 +59,8 @@ export interface RequestLimits {
   readonly maxConcurrent: number;
   /**
    * Requests in flight per client: 0 to 2^32 - 2, or `Infinity`; one more gets 429 with
-   * `Retry-After`. A client is its IPv4 address, or its IPv6 network of 64 bits, behind
-   * `trustedProxies` too. Default `Infinity`.
+   * `Retry-After`. A client is its IPv4 address, or its IPv6 network of the `ipv6PrefixBits` of
+   * `limits`, behind `trustedProxies` too. Default `Infinity`.
    */
   readonly maxConcurrentPerIp: number;
   /**
