@@ -4,6 +4,7 @@
 //! Owns the way from the options to a connection. Does not own the time of an attempt, or the calls
 //! (`net`).
 
+use super::resolve::addresses;
 use super::tls::{Tls, TlsOptions, is_of_certificate};
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -251,7 +252,8 @@ impl Connector {
             _ => return Err(format!("{CONFIG}: such a URL is not supported here")),
         };
         // The name is resolved for each connection: a failover may have changed it.
-        let stream = TcpStream::connect((host.as_str(), port))
+        let found = addresses(host, port).await?;
+        let stream = TcpStream::connect(found.as_slice())
             .await
             .map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true);

@@ -34,6 +34,7 @@ mod port;
 mod reject_cache;
 mod reply;
 mod request;
+mod resolve;
 mod script;
 mod settings;
 mod shared_core;
