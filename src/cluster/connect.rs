@@ -4,7 +4,9 @@
 //! Owns the way from the options to a connection. Does not own the time of an attempt, or the calls
 //! (`net`).
 
+use super::exchange::{CONFIG, INCOMPATIBLE, describe, send};
 use super::resolve::addresses;
+use super::rights::missing_right;
 use super::tls::{Tls, TlsOptions, is_of_certificate};
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -39,8 +41,6 @@ pub struct Endpoint {
 const OLDEST: (u32, u32) = (6, 2);
 /// Servers of a Redis Cluster that one attempt asks after another.
 const REDIRECTS_MAX: usize = 5;
-const CONFIG: &str = "ERR_CLUSTER_CONFIG";
-const INCOMPATIBLE: &str = "ERR_CLUSTER_INCOMPATIBLE";
 
 /// A server and the rights there.
 #[derive(Clone)]
@@ -217,7 +217,11 @@ impl Connector {
         };
         let run = match &redirect {
             Some(_) => String::new(),
-            None => check_server(&info, self.allow_eviction)?,
+            None => {
+                let run = check_server(&info, self.allow_eviction)?;
+                missing_right(&mut connection, &self.key, is_asking).await?;
+                run
+            }
         };
         let opened = Opened {
             connection,
@@ -320,29 +324,6 @@ async fn redirection(
     }
 }
 
-/// Sends one command, after `ASKING` if the slot is on its way to this server.
-pub(super) async fn send(
-    connection: &mut MultiplexedConnection,
-    command: &redis::Cmd,
-    is_asking: bool,
-) -> Result<Value, RedisError> {
-    if !is_asking {
-        return connection
-            .send_packed_command(command)
-            .await
-            .and_then(Value::extract_error);
-    }
-    // Together: a command of another call must not come between them.
-    let mut pipeline = redis::pipe();
-    pipeline.cmd("ASKING").add_command(command.clone());
-    let replies = connection.send_packed_commands(&pipeline, 0, 2).await?;
-    let mut last = Value::Nil;
-    for reply in replies {
-        last = reply.extract_error()?;
-    }
-    Ok(last)
-}
-
 /// Returns a field of `INFO`.
 fn field<'a>(info: &'a str, name: &str) -> &'a str {
     info.lines()
@@ -380,44 +361,6 @@ fn check_server(info: &str, allow_eviction: bool) -> Result<String, String> {
         return Err("the server is still loading its data".to_owned());
     }
     Ok(field(info, "run_id").to_owned())
-}
-
-/// Texts of a server that refuses a command for good: 7.0 and later name the user in a script's error.
-const FORBIDDEN: [&str; 4] = [
-    "can't run this command",
-    "can't access at least one of the keys",
-    "ACL failure in script",
-    "unknown command",
-];
-
-/// Describes an error: its detail is the server's text. A server that does not know a command repeats
-/// its arguments, and that of `AUTH` is a password: they are left out.
-pub(super) fn describe(error: &RedisError) -> String {
-    let whole = error.to_string();
-    let text = whole.split(", with args").next().unwrap_or_default();
-    let is_forbidden = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
-        || FORBIDDEN.iter().any(|forbidden| text.contains(forbidden));
-    if is_forbidden {
-        return format!("{INCOMPATIBLE}: the server's user lacks a right: {text}");
-    }
-    text.to_owned()
-}
-
-/// True if another connection may bring an answer: to another server, or later.
-pub(super) fn is_of_link(error: &RedisError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::ReadOnly
-                | ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::Moved
-                | ServerErrorKind::Ask
-        )
-    ) || error.is_io_error()
-        || error.is_connection_dropped()
-        || error.is_unrecoverable_error()
 }
 
 #[cfg(test)]

@@ -150,6 +150,8 @@ pub struct Core {
     problem: String,
     /// The limits in force.
     limits: ClusterLimits,
+    /// Problem of the reader of events, empty while it reads.
+    unheard: String,
     drain: Drain,
     requests: Requests,
     events: Events,
@@ -223,6 +225,7 @@ impl Core {
         }
     }
 
+            unheard: String::new(),
     /// Returns the work that is due now.
     pub fn poll(&mut self, now: f64) -> Vec<Action> {
         self.expire(now);

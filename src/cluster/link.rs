@@ -2,9 +2,9 @@
 //! Carries out what `core` asks for, and makes no decision of its own.
 
 use super::call::Command;
-use super::connect::{describe, is_of_link};
 use super::core::Action;
 use super::evaluate::evaluate;
+use super::exchange::{describe, is_of_link};
 use super::listener::keep_listening;
 use super::reply::Reply;
 use super::shared_core::SharedCore;

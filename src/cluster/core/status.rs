@@ -50,7 +50,11 @@ impl Core {
     /// Returns the last problem, empty if there is none.
     #[must_use]
     pub fn problem(&self) -> &str {
-        &self.problem
+        if self.problem.is_empty() {
+            &self.unheard
+        } else {
+            &self.problem
+        }
     }
 
     /// Returns the members of the cluster, as far as known.
