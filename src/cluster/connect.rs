@@ -10,8 +10,8 @@ use super::rights::missing_right;
 use super::tls::{Tls, TlsOptions, is_of_certificate};
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, ServerErrorKind, Value,
+    AsyncConnectionConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo, RedisError, ServerErrorKind,
 };
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -97,20 +97,14 @@ impl Connector {
             (None, Some(first)) => first.redis.clone(),
             _ => RedisConnectionInfo::default(),
         };
-        let add = |mut rights: RedisConnectionInfo| {
-            if let Some(username) = &endpoint.username {
-                rights = rights.set_username(username);
-            }
-            if let Some(password) = &endpoint.password {
-                rights = rights.set_password(password);
-            }
-            rights
-        };
-        server = add(server);
-        if endpoint.sentinel_master.is_none() {
-            for target in &mut targets {
-                target.redis = add(target.redis.clone());
-            }
+        server = with_rights(server, endpoint);
+        for target in &mut targets {
+            let own = target.redis.clone();
+            target.redis = if endpoint.sentinel_master.is_none() {
+                with_rights(own, endpoint)
+            } else {
+                with_password(own)
+            };
         }
         let tls = match &endpoint.tls {
             Some(options) => {
@@ -287,8 +281,31 @@ fn target_of(url: &str) -> Result<Target, String> {
         .map_err(|error| format!("{CONFIG}: {}", describe(&error)))?;
     Ok(Target {
         address: info.addr().clone(),
-        redis: info.redis_settings().clone(),
+        // Replies are read as those of RESP2, whatever the URL asks for.
+        redis: info
+            .redis_settings()
+            .clone()
+            .set_protocol(ProtocolVersion::RESP2),
     })
+}
+
+/// Adds the user and the password of the options, where the URL has none.
+fn with_rights(mut rights: RedisConnectionInfo, endpoint: &Endpoint) -> RedisConnectionInfo {
+    if let (None, Some(username)) = (rights.username(), &endpoint.username) {
+        rights = rights.set_username(username);
+    }
+    if let (None, Some(password)) = (rights.password(), &endpoint.password) {
+        rights = rights.set_password(password);
+    }
+    with_password(rights)
+}
+
+/// Gives a user without a password an empty one: the user of the ACL needs none, but has to be named by `AUTH`.
+fn with_password(rights: RedisConnectionInfo) -> RedisConnectionInfo {
+    if rights.username().is_some() && rights.password().is_none() {
+        return rights.set_password("");
+    }
+    rights
 }
 
 /// Returns the address of a redirection. Without a host it is the host that was asked.
@@ -381,6 +398,58 @@ mod tests {
         }
         assert!(elsewhere(&asked, "nowhere").is_err());
         assert!(elsewhere(&asked, "host:port").is_err());
+    }
+
+    #[test]
+    fn the_options_name_the_user_and_the_password_that_a_url_lacks() {
+        let rights = |url: &str, username: Option<&str>, password: Option<&str>, sentinel| {
+            let endpoint = Endpoint {
+                urls: vec![url.into()],
+                sentinel_master: sentinel,
+                username: username.map(str::to_owned),
+                password: password.map(str::to_owned),
+                tls: None,
+                connect_timeout_ms: 100.0,
+                allow_eviction: false,
+            };
+            let made = Connector::new(&endpoint, Vec::new()).unwrap_or_else(|error| {
+                unreachable!("{error}");
+            });
+            let of = |rights: &RedisConnectionInfo| {
+                let text = |part: Option<&str>| part.unwrap_or("none").to_owned();
+                format!("{} {}", text(rights.username()), text(rights.password()))
+            };
+            (of(&made.targets[0].redis), of(&made.server))
+        };
+        let same = |text: &str| (text.to_owned(), text.to_owned());
+        for (url, username, password, expected) in [
+            ("redis://h", None, None, "none none"),
+            ("redis://a:b@h", Some("c"), Some("d"), "a b"),
+            ("redis://a@h", Some("c"), Some("d"), "a d"),
+            ("redis://:b@h", Some("c"), Some("d"), "c b"),
+            ("redis://h", Some("c"), Some("d"), "c d"),
+            ("redis://h", Some("c"), None, "c "),
+            ("redis://a@h", None, None, "a "),
+            ("unix:///s?user=a&pass=b", Some("c"), Some("d"), "a b"),
+            ("unix:///s?user=a", None, None, "a "),
+        ] {
+            assert_eq!(
+                rights(url, username, password, None),
+                same(expected),
+                "{url}"
+            );
+        }
+        let master = Some("main".to_owned());
+        let (sentinel, server) = rights("redis://a@h", Some("c"), None, master);
+        assert_eq!((sentinel.as_str(), server.as_str()), ("a ", "c "));
+    }
+
+    #[test]
+    fn replies_are_those_of_resp2_whatever_a_url_asks_for() {
+        for url in ["redis://h?protocol=resp3", "unix:///s?protocol=3"] {
+            let protocol = target_of(url).map(|target| target.redis.protocol());
+            assert_eq!(protocol, Ok(ProtocolVersion::RESP2));
+        }
     }
 
     #[test]
