@@ -240,6 +240,8 @@ impl Core {
         let is_over = |until| now >= until || !self.may_have_place();
         if self.closing.is_some_and(is_over) {
             self.finish();
+        } else {
+            self.forget_names(now);
         }
         self.note_state(now);
         self.calls.take()

@@ -22,6 +22,7 @@ impl Core {
         self.counts.connects += 1;
         self.link = Some(run.to_owned());
         self.names.unsure();
+        self.names.hurry(now);
         self.beats.clear();
         self.beats.next_ms = now;
         self.chores.give_up();

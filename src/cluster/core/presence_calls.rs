@@ -39,10 +39,30 @@ impl Core {
         self.names.look_at(now, user, true);
     }
 
+    /// Forgets names that are due, were never told and whose users are gone, while no name can be told.
+    pub(super) fn forget_names(&mut self, now: f64) {
+        while let Some(user) = self.names.next(now) {
+            let is_never_told =
+                (self.names.known.get(&user)).is_some_and(|one| one.told_ms == NEVER);
+            let name = Name {
+                scope: Scope::User,
+                digest: user,
+            };
+            if is_never_told && self.column.find(name).is_none() {
+                self.names.known.remove(&user);
+            } else {
+                self.names.look_at(now, user, false);
+            }
+        }
+    }
+
     /// Tells names that are due, and takes those back whose users have no seat here.
     pub(super) fn send_names(&mut self, now: f64) {
         if self.names.flight.is_some() || self.trouble || self.closing.is_some() {
             return;
+        }
+        if self.trouble {
+            return self.forget_names(now);
         }
         let Some(member) = self.member.as_ref().filter(|member| member.is_active) else {
             return;

@@ -93,6 +93,12 @@ impl Core {
         (self.column.seats.held, self.column.seats.told)
     }
 
+    /// Returns the number of names that are kept.
+    #[cfg(test)]
+    pub(in super::super) fn names(&self) -> usize {
+        self.names.known.len()
+    }
+
     /// Returns the clients that wait.
     #[must_use]
     pub fn waiting(&self) -> u32 {
