@@ -288,9 +288,16 @@ impl Core {
         self.take_limits(reply.revision, &reply.limits);
         let (number, left_ms, reason) = &reply.drain;
         if *number >= self.drain.number {
+            let until_ms = now + left_ms;
+            // What is left of one drain only shrinks: the server's clock may be set back.
+            let is_known = *number == self.drain.number && *reason == self.drain.reason;
             self.drain = Drain {
                 number: *number,
-                until_ms: now + left_ms,
+                until_ms: if is_known {
+                    until_ms.min(self.drain.until_ms)
+                } else {
+                    until_ms
+                },
                 reason: reason.clone(),
             };
         }
