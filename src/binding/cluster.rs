@@ -502,8 +502,9 @@ fn request_of(kind: u32, name: &[u16], texts: Vec<String>, numbers: &[f64]) -> O
         5 => Request::Revoke {
             most: number(0) as u32,
             data: texts.next()?,
-            entries: numbers.iter().skip(1).copied().zip(texts).collect(),
+            entries: numbers.iter().skip(2).copied().zip(texts).collect(),
         },
+            now_ms: number(1),
         6 => Request::Revocations {
             cursor: texts.next()?,
         },
