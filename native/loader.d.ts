@@ -211,6 +211,8 @@ export interface ClusterFigures {
   sinceMs: number
   /** Members of the cluster. */
   members: number
+  /** Members of the cluster when it had settled last; 0 if it never has. */
+  settledMembers: number
   /** Seats of this process. */
   seats: number
   /** Seats of this process that the server knows. */

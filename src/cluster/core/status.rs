@@ -63,6 +63,12 @@ impl Core {
         self.members
     }
 
+    /// Returns the members of the cluster when it had settled last; 0 if it never has.
+    #[must_use]
+    pub fn settled_members(&self) -> u32 {
+        self.settled_members
+    }
+
     /// Returns the revision of the limits in force.
     #[must_use]
     pub fn revision(&self) -> u32 {
