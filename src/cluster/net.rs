@@ -116,7 +116,7 @@ impl Member {
         if !self.shared.remove_thread(self.port) {
             return None;
         }
-        self.shared.turn(|core, now| core.close(now + LEAVE_MS));
+        self.shared.turn(|core, now| core.close(now, LEAVE_MS));
         self.shared.changed.notify_one();
         net.members
             .retain(|other| !Arc::ptr_eq(other, &self.shared));
@@ -215,7 +215,7 @@ fn run(mut members: UnboundedReceiver<Arc<SharedCore>>) {
     else {
         // Nothing can be asked: every member refuses.
         while let Some(shared) = members.blocking_recv() {
-            shared.turn(|core, now| core.close(now));
+            shared.turn(|core, now| core.close(now, 0.0));
         }
         return;
     };

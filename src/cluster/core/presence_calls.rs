@@ -58,7 +58,7 @@ impl Core {
 
     /// Tells names that are due, and takes those back whose users have no seat here.
     pub(super) fn send_names(&mut self, now: f64) {
-        if self.names.flight.is_some() || self.trouble || self.closing.is_some() {
+        if self.names.flight.is_some() || self.closing.is_some() {
             return;
         }
         if self.trouble {
@@ -129,7 +129,7 @@ impl Core {
     }
 
     /// Takes the reply to a call of names; `false` if the number is another call's.
-    pub(super) fn named(&mut self, number: u64, reply: &Reply) -> bool {
+    pub(super) fn named(&mut self, now: f64, number: u64, reply: &Reply) -> bool {
         if self.names.flight.as_ref().is_none_or(|one| one.0 != number) {
             return false;
         }
@@ -138,7 +138,7 @@ impl Core {
         } else {
             // Told again with the next look.
             self.names.unsure();
-            self.is_lost(reply);
+            self.is_lost(now, reply);
         }
         true
     }

@@ -47,7 +47,7 @@ impl Core {
         self.since_ms
     }
 
-    /// Returns the last problem, empty if there is none.
+    /// Returns the last problem, or else that of the reader of events; empty if there is none.
     #[must_use]
     pub fn problem(&self) -> &str {
         if self.problem.is_empty() {
@@ -93,16 +93,16 @@ impl Core {
         (self.drain.left_ms(now), &self.drain.reason)
     }
 
-    /// Returns the seats that this member holds, and those that the server knows.
-    #[must_use]
-    pub fn seats(&self) -> (u32, u32) {
-        (self.column.seats.held, self.column.seats.told)
-    }
-
     /// Returns the number of names that are kept.
     #[cfg(test)]
     pub(in super::super) fn names(&self) -> usize {
         self.names.known.len()
+    }
+
+    /// Returns the seats that this member holds, and those that the server knows.
+    #[must_use]
+    pub fn seats(&self) -> (u32, u32) {
+        (self.column.seats.held, self.column.seats.told)
     }
 
     /// Returns the clients that wait.
