@@ -284,7 +284,13 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const user = checkedClient(ip, userId);
     if (signal?.aborted === true) return this.#refusals.refuse('client_left', ip, user);
     const lease = this.refuseBanned(ip, user) ?? this.#admissions.reserve(ip, user);
-    if (!lease.success || this.#shared === undefined) return lease;
+    if (!lease.success) return lease;
+    // A hook of the admission may have aborted it.
+    if (signal?.aborted === true) {
+      this.#admissions.abort(lease);
+      return this.#refusals.refuse('client_left', ip, user);
+    }
+    if (this.#shared === undefined) return lease;
     return signal === undefined
       ? this.#shared.confirm(lease)
       : this.#shared.confirmUnlessAborted(lease, signal);
