@@ -282,11 +282,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (signal !== undefined && !(signal instanceof AbortSignal))
       throw wrongType('signal', signal, 'an AbortSignal');
     const user = checkedClient(ip, userId);
-    if (signal?.aborted === true) return this.#refusals.refuse('client_left', ip, user);
+    const hasLeft = (): boolean => signal?.aborted === true;
+    if (hasLeft()) return this.#refusals.refuse('client_left', ip, user);
     const lease = this.refuseBanned(ip, user) ?? this.#admissions.reserve(ip, user);
     if (!lease.success) return lease;
     // A hook of the admission may have aborted it.
-    if (signal?.aborted === true) {
+    if (hasLeft()) {
       this.#admissions.abort(lease);
       return this.#refusals.refuse('client_left', ip, user);
     }
