@@ -160,8 +160,8 @@ pub struct ClusterFigures {
     pub since_ms: f64,
     /// Members of the cluster.
     pub members: u32,
-    /// Members of the cluster when it had settled last; 0 if it never has.
-    pub settled_members: u32,
+    /// Members of the cluster when it had settled last, or more of them that were seen since.
+    pub known_members: u32,
     /// Seats of this process.
     pub seats: u32,
     /// Seats of this process that the server knows.
@@ -237,7 +237,7 @@ impl From<Status> for ClusterFigures {
             state: status.state as u32,
             since_ms: status.since_ms,
             members: status.members,
-            settled_members: status.settled_members,
+            known_members: status.known_members,
             seats: status.seats,
             told: status.told,
             waiting: status.waiting,

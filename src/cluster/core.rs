@@ -141,6 +141,8 @@ pub struct Core {
     members: u32,
     /// Members of a settled cluster: those of a young generation may still be on their way.
     settled_members: u32,
+    /// The same, or more of them that were seen since.
+    known_members: u32,
     revision: u32,
     closing: Option<f64>,
     leave_sent: Option<u64>,
@@ -204,6 +206,7 @@ impl Core {
             last_reply_ms: f64::NEG_INFINITY,
             members: 0,
             settled_members: 0,
+            known_members: 0,
             revision: settings.revision,
             limits: settings.limits,
             drain: Drain::default(),

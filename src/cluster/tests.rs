@@ -2,7 +2,7 @@
 //! The members admit no client over a limit, and answer each one in time. At rest all counts agree.
 
 use super::code::{CLOSED, CONFLICT, DONE, DRAINING, GRANTED, UNREACHABLE};
-use super::core::{Client, Core};
+use super::core::{Client, Core, State};
 use super::request::{Outcome, Request};
 use super::script::Script;
 use super::settings::{ClusterLimits, Policy};
@@ -682,4 +682,24 @@ fn a_drain_ends_in_time_though_the_clock_of_the_server_is_set_back() {
     for node in &world.nodes {
         assert_eq!(node.core.drain(world.now).0, 0.0);
     }
+}
+
+#[test]
+fn a_member_that_joins_again_knows_of_those_that_have_not() {
+    let mut world = World::new();
+    world.wait(300);
+    let members = MEMBERS as u32;
+    assert_eq!(world.nodes[0].core.state(), State::Settling);
+    assert_eq!(world.nodes[0].core.known_members(), members);
+    for node in &mut world.nodes[1..] {
+        node.is_dead = true;
+    }
+    world.step(&Step::Flush);
+    world.wait(300);
+    let core = &world.nodes[0].core;
+    assert_eq!((core.members(), core.known_members()), (1, members));
+    world.wait(3000);
+    let core = &world.nodes[0].core;
+    assert_eq!(core.state(), State::Up);
+    assert_eq!((core.members(), core.known_members()), (1, 1));
 }

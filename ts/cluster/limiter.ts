@@ -162,9 +162,7 @@ export class ClusterLimiter {
   #takeHere(key: string, cost: number): ClusterLimiterResult {
     const { policy, expectedMembers } = this.#policy;
     const figures = this.#member.figures();
-    // In a generation that has lost something, those that are counted may be a part of all.
-    const known = Math.max(figures?.members ?? 0, figures?.settledMembers ?? 0, expectedMembers);
-    const members = policy === 1 ? 1 : known;
+    const members = policy === 1 ? 1 : Math.max(figures?.knownMembers ?? 0, expectedMembers);
     if (policy === 2 || figures === undefined || members === 0)
       return this.#result(cost, { success: false, remaining: 0, resetMs: AWAY_MS }, AWAY_MS);
     const local = this.#localOf(members);

@@ -205,6 +205,7 @@ impl Core {
         let identity = self.identity();
         self.joins += 1;
         self.members = reply.members.max(1);
+        self.known_members = self.known_members.max(self.members);
         self.take_limits(reply.revision, &reply.limits);
         self.notices.push(Notice::Joined);
         let is_young = reply.age_ms < self.settings.lease_ms;
@@ -261,7 +262,9 @@ impl Core {
         }
         if member.settling.is_none() {
             self.settled_members = self.members;
+            self.known_members = self.members;
         }
+        self.known_members = self.known_members.max(self.members);
         if now - member.alive_ms <= OWN_LEASE * lease_ms {
             self.trouble = false;
             self.problem.clear();

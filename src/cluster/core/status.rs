@@ -63,10 +63,11 @@ impl Core {
         self.members
     }
 
-    /// Returns the members of the cluster when it had settled last; 0 if it never has.
+    /// Returns the members of the cluster when it had settled last, or more of them that were seen since: in a young
+    /// generation, some may not have joined again.
     #[must_use]
-    pub fn settled_members(&self) -> u32 {
-        self.settled_members
+    pub fn known_members(&self) -> u32 {
+        self.known_members
     }
 
     /// Returns the revision of the limits in force.
