@@ -1404,7 +1404,8 @@ interface ClusterTlsOptions {
 interface ClusterOptions {
     /**
      * URL of the Redis or Valkey server: `redis://user:password@host:6379/0`, `valkey://host`, `rediss://host` for
-     * TLS, or `unix:///path` for a Unix socket. Either `url` or `urls` is required. Default: none.
+     * TLS, or `unix:///path?user=user&pass=password&db=0` for a Unix socket. Other parameters are `ERR_CLUSTER_CONFIG`.
+     * Either `url` or `urls` is required. Default: none.
      */
     readonly url?: string | undefined;
     /**

@@ -105,6 +105,17 @@ describe('options of servers', () => {
       expect(JSON.stringify(error)).not.toContain('hidden');
     }
   });
+
+  it('are named by the error, those of TLS too', () => {
+    const url = 'rediss://localhost';
+    const { ca, client } = CERTIFICATES;
+    const fields = [
+      { url, tls: { ca: 'hidden' } },
+      { urls: [url], tls: { ca, serverName: 'a b' } },
+      { url, tls: { ca, cert: client.cert, key: 'hidden' } },
+    ].map((options) => errorOf(() => new Cluster(options)).field);
+    expect(fields).toEqual(['tls.ca', 'tls.serverName', 'tls.key']);
+  });
 });
 
 // Said once here; each test below is shown as skipped.

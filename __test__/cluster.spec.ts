@@ -6,6 +6,7 @@ import { freePort, Redis, SERVER, withClient } from '../cluster/redis.mjs';
 import { Cluster, type ClusterOptions, ConnectionManager, PortcullisError } from '../dist/index.js';
 import { FakeSocket } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
+import { RefusingProxy } from './fixtures/refusing-proxy.js';
 import { until } from './fixtures/until.js';
 
 // A real server on a port of its own for each test. The faults of many processes are in cluster/.
@@ -26,6 +27,10 @@ async function redis(...args: unknown[]): Promise<{ port: number; server: Redis;
 
 /** For tests of outcomes: a busy machine may answer late. */
 const CALM = { leaseMs: 4000, admitTimeoutMs: 400 };
+
+/** Rights of an ACL user, as docs/cluster.md has them. */
+const RIGHTS =
+  '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +hincrby +time +del +unlink +get +set +xadd +xread +xrange +xrevrange +zadd +zcard +zscore +zscan +zremrangebyscore';
 
 function clusterOf(url: string, options: Partial<ClusterOptions> = {}): Cluster {
   const cluster = new Cluster({ url, leaseMs: LEASE_MS, onUnreachable: 'closed', ...options });
@@ -95,6 +100,32 @@ describe('options of a cluster', () => {
     );
   });
 
+  it('name the part of a URL that nobody would use or understand', () => {
+    const wrong = [
+      'redis://user:secret@host?protocol=resp3',
+      'redis://user:secret@host/0?timeout=5',
+      'redis://user:secret@host/0#secret',
+      'redis://user:secret@host/99999999999999999999',
+      'redis://user:secret@host/2147483648',
+      'redis://user:secret@host/zero',
+      'unix:///secret.sock?protocol=resp3',
+      'unix:///secret.sock?db=1&db=secret',
+      'unix:///secret.sock?db=secret',
+      'unix:///secret.sock?pass=secret&db=',
+    ];
+    for (const url of wrong)
+      for (const options of [{ url }, { urls: [url] }])
+        expect(() => new Cluster(options)).toThrow(
+          expect.objectContaining({
+            code: 'ERR_CLUSTER_CONFIG',
+            field: 'url' in options ? 'url' : 'urls',
+            message: expect.not.stringContaining('secret') as string,
+          }),
+        );
+    for (const url of ['redis://host/15', 'redis://host/', 'unix:///a.sock?user=a&pass=b&db=1'])
+      clusterOf(url);
+  });
+
   it('of a manager: a name, and what a cluster cannot do', async () => {
     const cluster = clusterOf('redis://127.0.0.1:1', { strict: true });
     expect(codeOf(() => new ConnectionManager({}, { cluster }))).toBe('ERR_INVALID_ARG_TYPE');
@@ -141,6 +172,35 @@ describe('admit() without a cluster', () => {
     expect(await connection?.identify('bob')).toEqual({ success: true });
     expect(connection?.userId).toBe('bob');
     await expect(connection?.identify('')).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
+  });
+
+  it('gives the seat back if the client leaves within a hook of the call', async () => {
+    for (const cluster of [
+      undefined,
+      'host',
+      clusterOf('redis://127.0.0.1:1', { onUnreachable: 'open' }),
+    ] as const) {
+      if (cluster === 'host' && process.platform !== 'linux') continue;
+      const controller = new AbortController();
+      using manager = new ConnectionManager(
+        { maxConnectionsPerIp: 1 },
+        {
+          name: `left ${process.pid}`,
+          cluster,
+          exempt: () => {
+            controller.abort();
+            return false;
+          },
+        },
+      );
+      const { signal } = controller;
+      expect(await manager.admit('192.0.2.1', 'ada', { signal })).toMatchObject({
+        success: false,
+        code: 'client_left',
+      });
+      expect(manager.snapshot().totalConnections).toBe(0);
+      expect(await manager.admit('192.0.2.1', 'ada')).toMatchObject({ success: true });
+    }
   });
 });
 
@@ -417,10 +477,8 @@ describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => 
 
   it('takes a Unix socket and an ACL user with the documented rights', async () => {
     const { port, server } = await redis('--unixsocket', 'redis.sock');
-    const rights =
-      '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +hincrby +time +del +unlink +get +set +xadd +xread +xrange +xrevrange +zadd +zcard +zscore +zscan +zremrangebyscore';
     await withClient(port, (client) =>
-      client.call('ACL', 'SETUSER', 'portcullis', 'on', '>word', '~{pc*', ...rights.split(' ')),
+      client.call('ACL', 'SETUSER', 'portcullis', 'on', '>word', '~{pc*', ...RIGHTS.split(' ')),
     );
     const cluster = clusterOf(`unix://${server.folder}/redis.sock`, {
       username: 'portcullis',
@@ -435,6 +493,69 @@ describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => 
     expect(await manager.admit('192.0.2.1', 'ada')).toMatchObject({ code: 'user_limit' });
   });
 
+  it.each(['xread', 'xrange', 'xrevrange', 'del', 'unlink', 'zscan', 'evalsha', 'hincrby', 'get'])(
+    'ready() names the right that an ACL user lacks: %s',
+    async (missing) => {
+      const { port, url } = await redis();
+      const rights = RIGHTS.split(' ').filter((right) => right !== `+${missing}`);
+      await withClient(port, (client) =>
+        client.call('ACL', 'SETUSER', 'portcullis', 'on', '>word', '~{pc*', ...rights),
+      );
+      const cluster = clusterOf(url, { username: 'portcullis', password: 'word' });
+      managerOf(cluster, { maxConnectionsPerUser: 1 });
+      await expect(cluster.ready()).rejects.toMatchObject({
+        code: 'ERR_CLUSTER_INCOMPATIBLE',
+        message: expect.stringMatching(/lacks a right/) as string,
+      });
+    },
+  );
+
+  it('a server that refuses the read of events is asked after pauses, and it is told', async () => {
+    const { port } = await redis();
+    const proxy = await new RefusingProxy(port, 'BLOCK').listen();
+    ends.push(() => proxy.close());
+    const cluster = clusterOf(`redis://127.0.0.1:${proxy.port}`);
+    managerOf(cluster, { maxConnectionsPerUser: 1 });
+    await cluster.ready();
+    const stats = () => cluster.snapshot().managers[0];
+    await until(() => stats()?.problem?.includes('blocking') === true);
+    expect(stats()?.problem).toMatch(/^events are not read: .*blocking commands are refused$/);
+    const before = proxy.connections;
+    const begun = performance.now();
+    await new Promise((done) => setTimeout(done, 1000));
+    // Without pauses there are some 1,000 a second.
+    expect(proxy.connections - before).toBeLessThan(30 + (performance.now() - begun) / 100);
+    proxy.isRefusing = false;
+    await until(() => stats()?.problem === undefined);
+    await cluster.drain('deploy', 60_000);
+    await until(() => (stats()?.events ?? 0) > 0);
+  });
+
+  it('a user without a password is named to the server, and the URL is before the options', async () => {
+    const { port, url } = await redis();
+    await withClient(port, async (client) => {
+      await client.call('ACL', 'SETUSER', 'open', 'on', 'nopass', '~*', '+@all');
+      await client.call('ACL', 'SETUSER', 'locked', 'on', '>word', '~*', '+@all');
+    });
+    const users = () =>
+      withClient(port, async (client) => [
+        ...new Set(String(await client.call('CLIENT', 'LIST')).match(/user=(?:open|locked)/g)),
+      ]);
+    for (const [options, user] of [
+      [{ url, username: 'open' }, 'open'],
+      [{ url: url.replace('//', '//open@') }, 'open'],
+      [{ url: url.replace('//', '//locked:word@'), username: 'open', password: 'no' }, 'locked'],
+      [{ url: url.replace('//', '//locked@'), username: 'open', password: 'word' }, 'locked'],
+    ] as const) {
+      const cluster = clusterOf(url, options);
+      managerOf(cluster, {});
+      await cluster.ready();
+      expect(await users()).toEqual([`user=${user}`]);
+      cluster.close();
+      await until(async () => (await users()).length === 0);
+    }
+  });
+
   it('closes: newcomers are refused, and the process ends without help', async () => {
     const { url } = await redis();
     const cluster = clusterOf(url, { prefix: 'closing' });
@@ -444,6 +565,7 @@ describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => 
     expect(await manager.admit('192.0.2.1')).toMatchObject({ code: 'closed' });
     expect(cluster.state).toBe('closed');
     expect(codeOf(() => managerOf(cluster, {}, 'later'))).toBe('ERR_CLOSED');
+    await expect(cluster.settled()).rejects.toMatchObject({ code: 'ERR_CLOSED' });
   });
 });
 

@@ -211,6 +211,8 @@ export interface ClusterFigures {
   sinceMs: number
   /** Members of the cluster. */
   members: number
+  /** Members of the cluster when it had settled last, or more of them that were seen since. */
+  knownMembers: number
   /** Seats of this process. */
   seats: number
   /** Seats of this process that the server knows. */

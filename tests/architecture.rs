@@ -297,7 +297,7 @@ fn each_privilege_belongs_to_one_module() {
             wrong.push(format!("{path}: Node-API or unsafe outside of binding"));
         }
         let may_read = ["sampler", "binding", "wake_channel"].contains(&module.as_str())
-            || ["net", "connect", "tls"]
+            || ["net", "connect", "resolve", "tls"]
                 .iter()
                 .any(|file| path.ends_with(&format!("src/cluster/{file}.rs")))
             || ["file", "mapping", "open", "seats", "watch", "tests"]

@@ -160,6 +160,8 @@ pub struct ClusterFigures {
     pub since_ms: f64,
     /// Members of the cluster.
     pub members: u32,
+    /// Members of the cluster when it had settled last, or more of them that were seen since.
+    pub known_members: u32,
     /// Seats of this process.
     pub seats: u32,
     /// Seats of this process that the server knows.
@@ -235,6 +237,7 @@ impl From<Status> for ClusterFigures {
             state: status.state as u32,
             since_ms: status.since_ms,
             members: status.members,
+            known_members: status.known_members,
             seats: status.seats,
             told: status.told,
             waiting: status.waiting,
@@ -501,8 +504,9 @@ fn request_of(kind: u32, name: &[u16], texts: Vec<String>, numbers: &[f64]) -> O
         },
         5 => Request::Revoke {
             most: number(0) as u32,
+            now_ms: number(1),
             data: texts.next()?,
-            entries: numbers.iter().skip(1).copied().zip(texts).collect(),
+            entries: numbers.iter().skip(2).copied().zip(texts).collect(),
         },
         6 => Request::Revocations {
             cursor: texts.next()?,

@@ -34,6 +34,9 @@ pub(super) struct Name {
 /// The number of a key in the column.
 pub(super) type Key = u32;
 
+/// Dirty keys that are not worth a look whether they still differ.
+const DIRTY_MIN: usize = 64;
+
 struct Entry {
     name: Name,
     /// Seats that this process holds.
@@ -64,8 +67,11 @@ pub(super) struct Column {
     entries: Vec<Entry>,
     free: Vec<Key>,
     by_name: HashMap<Name, Key, ahash::RandomState>,
-    /// Keys whose counts may differ; each once.
+    /// Keys whose counts may differ; each once. While nobody takes them, at most twice as many as the keys that differ
+    /// and [`DIRTY_MIN`] more.
     dirty: Vec<Key>,
+    /// Keys whose counts differ.
+    differing: usize,
     /// Keys of which more is held than the server knows.
     over: usize,
     pub(super) seats: Pair,
@@ -137,16 +143,48 @@ impl Column {
     fn set(&mut self, key: Key, held: u32, told: u32) {
         let entry = &mut self.entries[key as usize];
         let was_over = entry.held > entry.told;
+        let differed = entry.held != entry.told;
         (entry.held, entry.told) = (held, told);
         let is_over = held > told;
-        if held != told && !entry.is_dirty {
-            entry.is_dirty = true;
-            self.dirty.push(key);
+        match (differed, held != told) {
+            (false, true) => self.differing += 1,
+            (true, false) => self.differing -= 1,
+            _ => {}
+        }
+        if held != told {
+            self.mark(key);
         }
         match (was_over, is_over) {
             (false, true) => self.over += 1,
             (true, false) => self.over -= 1,
             _ => {}
+        }
+    }
+
+    /// Notes that the counts of a key may differ.
+    fn mark(&mut self, key: Key) {
+        let entry = &mut self.entries[key as usize];
+        if entry.is_dirty {
+            return;
+        }
+        entry.is_dirty = true;
+        self.dirty.push(key);
+        // While the server is away nobody takes dirty keys, and clients come and go.
+        if self.dirty.len() > 2 * self.differing + DIRTY_MIN {
+            self.forget_equal();
+        }
+    }
+
+    /// Forgets dirty keys whose counts agree again. At least half of the list goes, so each key costs one look.
+    fn forget_equal(&mut self) {
+        for key in std::mem::take(&mut self.dirty) {
+            let entry = &mut self.entries[key as usize];
+            if entry.held != entry.told {
+                self.dirty.push(key);
+            } else {
+                entry.is_dirty = false;
+                self.collect(key);
+            }
         }
     }
 
@@ -246,11 +284,7 @@ impl Column {
 
     /// Puts a taken key back: the call does not tell it.
     pub(super) fn put_back(&mut self, key: Key) {
-        let entry = &mut self.entries[key as usize];
-        if !entry.is_dirty {
-            entry.is_dirty = true;
-            self.dirty.push(key);
-        }
+        self.mark(key);
     }
 
     /// Returns the next keys from `from` on, each used until `leave`, for an audit; and where the next
@@ -277,5 +311,76 @@ impl Column {
     /// Returns the number of slots for keys.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn name(digest: u128) -> Name {
+        let scope = Scope::User;
+        Name { scope, digest }
+    }
+
+    #[test]
+    fn clients_that_come_and_go_while_nobody_is_told_leave_nothing_behind() {
+        let mut column = Column::default();
+        for digest in 0..100_000 {
+            let key = column.enter(name(digest));
+            column.hold(key, true);
+            column.hold(key, false);
+            column.leave(key);
+        }
+        assert!(column.len() <= 2 * DIRTY_MIN, "{}", column.len());
+    }
+
+    proptest! {
+        /// Every key whose counts differ is told, whatever was forgotten meanwhile; the list stays short.
+        #[test]
+        fn keys_that_differ_are_taken_and_others_are_forgotten(
+            steps in prop::collection::vec((0u128..200, 0u8..6), 0..2000),
+        ) {
+            let mut column = Column::default();
+            let mut held = std::collections::BTreeMap::<u128, u32>::new();
+            let mut told = held.clone();
+            for (digest, kind) in steps {
+                match kind {
+                    0..=1 => {
+                        let key = column.enter(name(digest));
+                        column.hold(key, true);
+                        *held.entry(digest).or_default() += 1;
+                    }
+                    2..=4 if held.get(&digest).is_some_and(|&count| count > 0) => {
+                        let key = column.enter(name(digest));
+                        column.hold(key, false);
+                        column.leave(key);
+                        column.leave(key);
+                        *held.entry(digest).or_default() -= 1;
+                    }
+                    _ => {
+                        for (key, now, _) in column.take_dirty(digest as usize) {
+                            column.confirm_all(key, now);
+                            told.insert(column.name(key).digest, now);
+                            column.leave(key);
+                        }
+                    }
+                }
+                prop_assert!(column.dirty.len() <= 2 * 200 + DIRTY_MIN);
+            }
+            let differing = held.iter().filter(|&(digest, &count)| {
+                count != told.get(digest).copied().unwrap_or_default()
+            });
+            let differing: Vec<_> = differing.map(|(&digest, &count)| (digest, count)).collect();
+            prop_assert_eq!(column.differing, differing.len());
+            let taken = column.take_dirty(usize::MAX);
+            let mut found: Vec<_> = taken
+                .into_iter()
+                .map(|(key, count, _)| (column.name(key).digest, count))
+                .collect();
+            found.sort_unstable();
+            prop_assert_eq!(found, differing);
+        }
     }
 }

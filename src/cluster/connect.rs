@@ -4,11 +4,14 @@
 //! Owns the way from the options to a connection. Does not own the time of an attempt, or the calls
 //! (`net`).
 
+use super::exchange::{CONFIG, INCOMPATIBLE, describe, send};
+use super::resolve::addresses;
+use super::rights::missing_right;
 use super::tls::{Tls, TlsOptions, is_of_certificate};
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, ServerErrorKind, Value,
+    AsyncConnectionConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo, RedisError, ServerErrorKind,
 };
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,8 +41,6 @@ pub struct Endpoint {
 const OLDEST: (u32, u32) = (6, 2);
 /// Servers of a Redis Cluster that one attempt asks after another.
 const REDIRECTS_MAX: usize = 5;
-const CONFIG: &str = "ERR_CLUSTER_CONFIG";
-const INCOMPATIBLE: &str = "ERR_CLUSTER_INCOMPATIBLE";
 
 /// A server and the rights there.
 #[derive(Clone)]
@@ -96,20 +97,14 @@ impl Connector {
             (None, Some(first)) => first.redis.clone(),
             _ => RedisConnectionInfo::default(),
         };
-        let add = |mut rights: RedisConnectionInfo| {
-            if let Some(username) = &endpoint.username {
-                rights = rights.set_username(username);
-            }
-            if let Some(password) = &endpoint.password {
-                rights = rights.set_password(password);
-            }
-            rights
-        };
-        server = add(server);
-        if endpoint.sentinel_master.is_none() {
-            for target in &mut targets {
-                target.redis = add(target.redis.clone());
-            }
+        server = with_rights(server, endpoint);
+        for target in &mut targets {
+            let own = target.redis.clone();
+            target.redis = if endpoint.sentinel_master.is_none() {
+                with_rights(own, endpoint)
+            } else {
+                with_password(own)
+            };
         }
         let tls = match &endpoint.tls {
             Some(options) => {
@@ -216,7 +211,11 @@ impl Connector {
         };
         let run = match &redirect {
             Some(_) => String::new(),
-            None => check_server(&info, self.allow_eviction)?,
+            None => {
+                let run = check_server(&info, self.allow_eviction)?;
+                missing_right(&mut connection, &self.key, is_asking).await?;
+                run
+            }
         };
         let opened = Opened {
             connection,
@@ -251,7 +250,8 @@ impl Connector {
             _ => return Err(format!("{CONFIG}: such a URL is not supported here")),
         };
         // The name is resolved for each connection: a failover may have changed it.
-        let stream = TcpStream::connect((host.as_str(), port))
+        let found = addresses(host, port).await?;
+        let stream = TcpStream::connect(found.as_slice())
             .await
             .map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true);
@@ -281,8 +281,31 @@ fn target_of(url: &str) -> Result<Target, String> {
         .map_err(|error| format!("{CONFIG}: {}", describe(&error)))?;
     Ok(Target {
         address: info.addr().clone(),
-        redis: info.redis_settings().clone(),
+        // Replies are read as those of RESP2, whatever the URL asks for.
+        redis: info
+            .redis_settings()
+            .clone()
+            .set_protocol(ProtocolVersion::RESP2),
     })
+}
+
+/// Adds the user and the password of the options, where the URL has none.
+fn with_rights(mut rights: RedisConnectionInfo, endpoint: &Endpoint) -> RedisConnectionInfo {
+    if let (None, Some(username)) = (rights.username(), &endpoint.username) {
+        rights = rights.set_username(username);
+    }
+    if let (None, Some(password)) = (rights.password(), &endpoint.password) {
+        rights = rights.set_password(password);
+    }
+    with_password(rights)
+}
+
+/// Gives a user without a password an empty one: the user of the ACL needs none, but has to be named by `AUTH`.
+fn with_password(rights: RedisConnectionInfo) -> RedisConnectionInfo {
+    if rights.username().is_some() && rights.password().is_none() {
+        return rights.set_password("");
+    }
+    rights
 }
 
 /// Returns the address of a redirection. Without a host it is the host that was asked.
@@ -316,29 +339,6 @@ async fn redirection(
             _ => Err(describe(&error)),
         },
     }
-}
-
-/// Sends one command, after `ASKING` if the slot is on its way to this server.
-pub(super) async fn send(
-    connection: &mut MultiplexedConnection,
-    command: &redis::Cmd,
-    is_asking: bool,
-) -> Result<Value, RedisError> {
-    if !is_asking {
-        return connection
-            .send_packed_command(command)
-            .await
-            .and_then(Value::extract_error);
-    }
-    // Together: a command of another call must not come between them.
-    let mut pipeline = redis::pipe();
-    pipeline.cmd("ASKING").add_command(command.clone());
-    let replies = connection.send_packed_commands(&pipeline, 0, 2).await?;
-    let mut last = Value::Nil;
-    for reply in replies {
-        last = reply.extract_error()?;
-    }
-    Ok(last)
 }
 
 /// Returns a field of `INFO`.
@@ -380,44 +380,6 @@ fn check_server(info: &str, allow_eviction: bool) -> Result<String, String> {
     Ok(field(info, "run_id").to_owned())
 }
 
-/// Texts of a server that refuses a command for good: 7.0 and later name the user in a script's error.
-const FORBIDDEN: [&str; 4] = [
-    "can't run this command",
-    "can't access at least one of the keys",
-    "ACL failure in script",
-    "unknown command",
-];
-
-/// Describes an error: its detail is the server's text. A server that does not know a command repeats
-/// its arguments, and that of `AUTH` is a password: they are left out.
-pub(super) fn describe(error: &RedisError) -> String {
-    let whole = error.to_string();
-    let text = whole.split(", with args").next().unwrap_or_default();
-    let is_forbidden = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
-        || FORBIDDEN.iter().any(|forbidden| text.contains(forbidden));
-    if is_forbidden {
-        return format!("{INCOMPATIBLE}: the server's user lacks a right: {text}");
-    }
-    text.to_owned()
-}
-
-/// True if another connection may bring an answer: to another server, or later.
-pub(super) fn is_of_link(error: &RedisError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::ReadOnly
-                | ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::Moved
-                | ServerErrorKind::Ask
-        )
-    ) || error.is_io_error()
-        || error.is_connection_dropped()
-        || error.is_unrecoverable_error()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -436,6 +398,58 @@ mod tests {
         }
         assert!(elsewhere(&asked, "nowhere").is_err());
         assert!(elsewhere(&asked, "host:port").is_err());
+    }
+
+    #[test]
+    fn the_options_name_the_user_and_the_password_that_a_url_lacks() {
+        let rights = |url: &str, username: Option<&str>, password: Option<&str>, sentinel| {
+            let endpoint = Endpoint {
+                urls: vec![url.into()],
+                sentinel_master: sentinel,
+                username: username.map(str::to_owned),
+                password: password.map(str::to_owned),
+                tls: None,
+                connect_timeout_ms: 100.0,
+                allow_eviction: false,
+            };
+            let made = Connector::new(&endpoint, Vec::new()).unwrap_or_else(|error| {
+                unreachable!("{error}");
+            });
+            let of = |rights: &RedisConnectionInfo| {
+                let text = |part: Option<&str>| part.unwrap_or("none").to_owned();
+                format!("{} {}", text(rights.username()), text(rights.password()))
+            };
+            (of(&made.targets[0].redis), of(&made.server))
+        };
+        let same = |text: &str| (text.to_owned(), text.to_owned());
+        for (url, username, password, expected) in [
+            ("redis://h", None, None, "none none"),
+            ("redis://a:b@h", Some("c"), Some("d"), "a b"),
+            ("redis://a@h", Some("c"), Some("d"), "a d"),
+            ("redis://:b@h", Some("c"), Some("d"), "c b"),
+            ("redis://h", Some("c"), Some("d"), "c d"),
+            ("redis://h", Some("c"), None, "c "),
+            ("redis://a@h", None, None, "a "),
+            ("unix:///s?user=a&pass=b", Some("c"), Some("d"), "a b"),
+            ("unix:///s?user=a", None, None, "a "),
+        ] {
+            assert_eq!(
+                rights(url, username, password, None),
+                same(expected),
+                "{url}"
+            );
+        }
+        let master = Some("main".to_owned());
+        let (sentinel, server) = rights("redis://a@h", Some("c"), None, master);
+        assert_eq!((sentinel.as_str(), server.as_str()), ("a ", "c "));
+    }
+
+    #[test]
+    fn replies_are_those_of_resp2_whatever_a_url_asks_for() {
+        for url in ["redis://h?protocol=resp3", "unix:///s?protocol=3"] {
+            let protocol = target_of(url).map(|target| target.redis.protocol());
+            assert_eq!(protocol, Ok(ProtocolVersion::RESP2));
+        }
     }
 
     #[test]

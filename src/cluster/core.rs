@@ -32,6 +32,7 @@ use chores::Chores;
 use member::{Beats, Member, OWN_LEASE};
 use presence::Names;
 use random::Random;
+use shares::RateShares;
 use std::collections::{HashMap, VecDeque};
 use tickets::Tickets;
 use waiting::{Taker, Waiting};
@@ -44,6 +45,7 @@ mod counters;
 mod member;
 mod presence;
 mod random;
+mod shares;
 mod tickets;
 mod waiting;
 
@@ -139,6 +141,8 @@ pub struct Core {
     members: u32,
     /// Members of a settled cluster: those of a young generation may still be on their way.
     settled_members: u32,
+    /// The same, or more of them that were seen since.
+    known_members: u32,
     revision: u32,
     closing: Option<f64>,
     leave_sent: Option<u64>,
@@ -148,6 +152,8 @@ pub struct Core {
     since_ms: f64,
     random: Random,
     problem: String,
+    /// Problem of the reader of events, empty while it reads.
+    unheard: String,
     /// The limits in force.
     limits: ClusterLimits,
     drain: Drain,
@@ -163,6 +169,7 @@ pub struct Core {
     replacements: Vec<Vec<u8>>,
     next_look_ms: f64,
     names: Names,
+    shares: RateShares,
 }
 
 impl Core {
@@ -199,6 +206,7 @@ impl Core {
             last_reply_ms: f64::NEG_INFINITY,
             members: 0,
             settled_members: 0,
+            known_members: 0,
             revision: settings.revision,
             limits: settings.limits,
             drain: Drain::default(),
@@ -211,6 +219,7 @@ impl Core {
             replacements: Vec::new(),
             next_look_ms: now,
             names: Names::default(),
+            shares: RateShares::default(),
             closing: None,
             leave_sent: None,
             is_closed: false,
@@ -219,6 +228,7 @@ impl Core {
             since_ms: now,
             random: Random::new(settings.entropy[0]),
             problem: String::new(),
+            unheard: String::new(),
             settings,
         }
     }
@@ -233,10 +243,12 @@ impl Core {
             self.send_requests();
             self.send_names(now);
             self.send_chore(now);
+        } else {
+            self.forget_names(now);
         }
         let is_over = |until| now >= until || !self.may_have_place();
         if self.closing.is_some_and(is_over) {
-            self.finish();
+            self.finish(now);
         }
         self.note_state(now);
         self.calls.take()
@@ -294,9 +306,9 @@ impl Core {
         due
     }
 
-    fn reconnect(&mut self, problem: &str) {
+    fn reconnect(&mut self, now: f64, problem: &str) {
         self.calls.reconnect();
-        self.disconnected(problem);
+        self.disconnected(now, problem);
     }
 
     fn send_numbered(&mut self, now: f64) {
@@ -335,7 +347,7 @@ impl Core {
         if let Some(has_declared) = self.chores.replied(number, &reply) {
             self.counts.declared += u64::from(has_declared);
         } else if self.leave_sent == Some(number) {
-            self.finish();
+            self.finish(now);
         } else if self.joining.is_some_and(|(sent, _)| sent == number) {
             self.joining = None;
             self.joined(now, &reply);
@@ -347,10 +359,10 @@ impl Core {
             .is_some_and(|flight| flight.sent == Some(number))
         {
             self.landed(now, &reply);
-        } else if self.named(number, &reply) {
+        } else if self.named(now, number, &reply) {
             // It has told what it has to.
         } else if self.requests.replied(number, &reply) {
-            self.is_lost(&reply);
+            self.is_lost(now, &reply);
         }
         self.note_state(now);
     }
@@ -360,14 +372,13 @@ impl Core {
         self.member.is_some() || self.joining.is_some()
     }
 
-    /// Leaves the cluster: seats are told as free, then the place is given up, at the latest at
-    /// `until`.
-    pub fn close(&mut self, until: f64) {
+    /// Leaves the cluster: seats are told as free, then the place is given up, at the latest after `patience_ms`.
+    pub fn close(&mut self, now: f64, patience_ms: f64) {
         if self.closing.is_none() && !self.is_closed {
-            self.closing = Some(until);
-            self.answer_all();
+            self.closing = Some(now + patience_ms);
+            self.answer_all(now);
             if self.link.is_none() || self.trouble || !self.may_have_place() {
-                self.finish();
+                self.finish(now);
             }
         }
     }
@@ -379,7 +390,7 @@ impl Core {
         self.events.unsure();
         self.missed(now);
         if is_suspect && self.member.is_some() {
-            self.lose("", "");
+            self.lose(now, "", "");
         }
         self.problem = format!("a bug in the cluster's {part} was contained");
         self.note_state(now);
@@ -387,16 +398,16 @@ impl Core {
 
     /// Closes the member after a bug: it refuses from now on.
     pub fn abandon(&mut self, now: f64) {
-        self.finish();
+        self.finish(now);
         self.note_state(now);
         "a bug in the cluster's thread was contained".clone_into(&mut self.problem);
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self, now: f64) {
         self.requests.fail(true);
         self.is_closed = true;
         self.closing = None;
-        self.answer_all();
+        self.answer_all(now);
         self.state = State::Closed;
     }
 

@@ -1,7 +1,7 @@
 //! Runs a script on the server: by its hash, and by its text where the server does not know it.
 
 use super::call::Command;
-use super::connect::send;
+use super::exchange::send;
 use super::script::{SCRIPTS, Script};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};

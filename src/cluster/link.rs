@@ -2,9 +2,9 @@
 //! Carries out what `core` asks for, and makes no decision of its own.
 
 use super::call::Command;
-use super::connect::{describe, is_of_link};
 use super::core::Action;
 use super::evaluate::evaluate;
+use super::exchange::{describe, is_of_link};
 use super::listener::keep_listening;
 use super::reply::Reply;
 use super::shared_core::SharedCore;
@@ -41,8 +41,9 @@ pub(super) async fn guard(shared: Arc<SharedCore>) {
         }
         shared.contain("network");
         let lost = catch_unwind(AssertUnwindSafe(|| {
-            shared
-                .turn(|core, _| core.disconnected("a bug in the cluster's network was contained"));
+            shared.turn(|core, now| {
+                core.disconnected(now, "a bug in the cluster's network was contained")
+            });
         }));
         if lost.is_err() {
             return shared.abandon();
@@ -173,7 +174,9 @@ async fn or_unlink(
             driver.abort();
         }
     }
-    shared.turn(|core, _| core.disconnected("a bug in the cluster's connection was contained"));
+    shared.turn(|core, now| {
+        core.disconnected(now, "a bug in the cluster's connection was contained")
+    });
     shared.changed.notify_one();
 }
 
@@ -196,7 +199,7 @@ async fn connect(link: Rc<RefCell<Link>>, shared: Arc<SharedCore>) {
         Err(problem) => {
             at.failures += 1;
             drop(at);
-            shared.turn(|core, _| core.disconnected(&problem));
+            shared.turn(|core, now| core.disconnected(now, &problem));
         }
     }
     shared.changed.notify_one();
@@ -229,7 +232,7 @@ async fn call(
             at.end();
             at.failures += 1;
             drop(at);
-            shared.turn(|core, _| core.disconnected(&describe(&error)));
+            shared.turn(|core, now| core.disconnected(now, &describe(&error)));
         }
         Err(error) => {
             let reply = Reply::Failed(describe(&error));

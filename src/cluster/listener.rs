@@ -1,10 +1,11 @@
 //! The connection that waits for events; `events` decides what it reads.
 
-use super::connect::{Opened, send};
+use super::connect::Opened;
 use super::events::Read;
+use super::exchange::{describe, send};
 use super::reply::Reply;
 use super::shared_core::SharedCore;
-use super::tasks::{backoff, survives};
+use super::tasks::{Owned, backoff, survives};
 use super::wire::reply_of;
 use redis::{RedisError, Value};
 use std::sync::Arc;
@@ -35,28 +36,39 @@ async fn listen(shared: Arc<SharedCore>) {
     loop {
         backoff(failures).await;
         failures += 1;
-        let Ok(mut opened) = shared.connector.open().await else {
-            continue;
+        let problem = match shared.connector.open().await {
+            Ok(opened) => read_on(&shared, opened, &mut failures).await,
+            Err(problem) => problem,
         };
-        shared.turn(|core, _| core.listens());
-        loop {
-            let read = shared.turn(|core, _| core.next_read());
-            if read == Read::Nothing {
-                tokio::time::sleep(IDLE).await;
-                continue;
-            }
-            let asked = ask(&mut opened, &shared.events_key, &read);
-            let Ok(Ok(reply)) = tokio::time::timeout(SILENT, asked).await else {
-                break;
-            };
-            let is_understood = shared.turn(|core, now| core.read(now, &read, &reply));
-            if !is_understood {
-                break;
-            }
-            failures = 0;
-            shared.changed.notify_one();
+        shared.turn(|core, _| core.unheard(&problem));
+    }
+}
+
+/// Reads events on a connection until a read fails; returns the problem.
+async fn read_on(shared: &SharedCore, mut opened: Opened, failures: &mut i32) -> String {
+    let _driver = Owned(opened.driver.clone());
+    shared.turn(|core, _| core.listens());
+    loop {
+        let read = shared.turn(|core, _| core.next_read());
+        if read == Read::Nothing {
+            tokio::time::sleep(IDLE).await;
+            continue;
         }
-        opened.driver.abort();
+        let asked = ask(&mut opened, &shared.events_key, &read);
+        let reply = match tokio::time::timeout(SILENT, asked).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) => return describe(&error),
+            Err(_) => return format!("no answer within {} ms", SILENT.as_millis()),
+        };
+        if !shared.turn(|core, now| core.read(now, &read, &reply)) {
+            return reply.problem();
+        }
+        // Only the read that waits brings events. A server may answer the one before it and refuse this one each time:
+        // it must not be asked without a pause.
+        if matches!(read, Read::After(_)) {
+            *failures = 0;
+        }
+        shared.changed.notify_one();
     }
 }
 

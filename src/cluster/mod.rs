@@ -23,6 +23,7 @@ mod connect;
 mod core;
 mod evaluate;
 mod events;
+mod exchange;
 #[cfg(test)]
 mod faults;
 mod link;
@@ -34,6 +35,8 @@ mod port;
 mod reject_cache;
 mod reply;
 mod request;
+mod resolve;
+mod rights;
 mod script;
 mod settings;
 mod shared_core;

@@ -11,13 +11,16 @@ use super::settings::Settings;
 use super::shared_core::{SharedCore, Status};
 use crate::error::Error;
 use std::cell::Cell;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 
 /// Longest time that a member which leaves waits for the server.
-const LEAVE_MS: f64 = 500.0;
+const LEAVE_MS: f64 = 400.0;
+/// Longest time that a JavaScript thread waits for the end of the network's thread.
+const END: Duration = Duration::from_millis(500);
 
 /// One JavaScript thread's share of a member.
 pub struct Member {
@@ -94,28 +97,34 @@ impl Drop for Member {
 }
 
 impl Member {
-    /// Leaves: this thread asks for no seat from now on. The last thread makes the member leave, and
-    /// waits for that, at most [`LEAVE_MS`]; with the last member the network's thread ends.
+    /// Leaves: this thread asks for no seat from now on. The last thread makes the member leave; with
+    /// the last member the network's thread ends, and the caller waits for that, at most [`END`].
     pub fn close(&self) {
         if self.has_left.replace(true) {
             return;
         }
+        // Not under the lock: other threads may join meanwhile.
+        if let Some(end) = self.leave() {
+            let _ = end.recv_timeout(END);
+        }
+    }
+
+    /// Makes the member leave with its last thread. Returns the end of the network's thread if it was the last member.
+    fn leave(&self) -> Option<Receiver<()>> {
         let mut guard = net();
         let net = guard.get_or_insert_default();
         if !self.shared.remove_thread(self.port) {
-            return;
+            return None;
         }
-        self.shared.turn(|core, now| core.close(now + LEAVE_MS));
+        self.shared.turn(|core, now| core.close(now, LEAVE_MS));
         self.shared.changed.notify_one();
         net.members
             .retain(|other| !Arc::ptr_eq(other, &self.shared));
-        if net.members.is_empty() {
-            // The thread ends once the last member has left: the addon may be unloaded after that.
-            net.sender = None;
-            if let Some(thread) = net.thread.take() {
-                let _ = thread.join();
-            }
+        if !net.members.is_empty() {
+            return None;
         }
+        net.sender = None;
+        net.end.take()
     }
 }
 
@@ -123,7 +132,8 @@ impl Member {
 struct Net {
     members: Vec<Arc<SharedCore>>,
     sender: Option<UnboundedSender<Arc<SharedCore>>>,
-    thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread ends.
+    end: Option<Receiver<()>>,
 }
 
 static NET: Mutex<Option<Net>> = Mutex::new(None);
@@ -177,12 +187,16 @@ pub fn join(
     let connector = Connector::new(&endpoint, meta).map_err(JoinError::Config)?;
     if net.sender.is_none() {
         let (sender, receiver) = unbounded_channel();
-        let thread = std::thread::Builder::new()
+        let (alive, end) = channel();
+        std::thread::Builder::new()
             .name("portcullis-net".into())
-            .spawn(move || run(receiver))
+            .spawn(move || {
+                let _alive = alive;
+                run(receiver);
+            })
             .map_err(JoinError::Thread)?;
         net.sender = Some(sender);
-        net.thread = Some(thread);
+        net.end = Some(end);
     }
     let shared = Arc::new(SharedCore::new(key, endpoint, connector, settings));
     let member = Member::new(Arc::clone(&shared), number, port);
@@ -201,7 +215,7 @@ fn run(mut members: UnboundedReceiver<Arc<SharedCore>>) {
     else {
         // Nothing can be asked: every member refuses.
         while let Some(shared) = members.blocking_recv() {
-            shared.turn(|core, now| core.close(now));
+            shared.turn(|core, now| core.close(now, 0.0));
         }
         return;
     };
@@ -215,6 +229,9 @@ fn run(mut members: UnboundedReceiver<Arc<SharedCore>>) {
             let _ = task.await;
         }
     }));
+    drop(tasks);
+    // No member needs a task that blocks: none may hold up the end of this thread.
+    runtime.shutdown_background();
 }
 
 #[cfg(test)]
@@ -227,10 +244,13 @@ mod tests {
     use super::*;
     use crate::clock::process_now_ms;
     use crate::cluster::core::{Client, State};
-    use crate::cluster::faults::{CALL, LISTEN, LOCKED, SERVE, ask as fail};
+    use crate::cluster::faults::{CALL, LISTEN, LOCKED, LOOKUP, SERVE, ask as fail, held, hold_at};
     use crate::cluster::settings::{ClusterLimits, Policy};
     use std::process::{Child, Command, Stdio};
     use std::time::Duration;
+
+    /// The thread of the network serves all members: only the last one that leaves waits for it.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     struct Server(Child);
 
@@ -273,6 +293,39 @@ mod tests {
         }
     }
 
+    fn endpoint(url: String) -> Endpoint {
+        Endpoint {
+            urls: vec![url],
+            sentinel_master: None,
+            username: None,
+            password: None,
+            tls: None,
+            connect_timeout_ms: 200.0,
+            allow_eviction: false,
+        }
+    }
+
+    #[test]
+    fn a_member_whose_host_is_being_looked_up_leaves_at_once_and_asks_once() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        hold_at(LOOKUP);
+        for _ in 0..2 {
+            let (mailbox, _descriptor) = Port::open().expect("a socket pair");
+            let endpoint = endpoint("redis://slow.invalid:1".into());
+            let member = join(endpoint, settings(), Arc::new(mailbox), 1).expect("joined");
+            until("the lookup", || held() == 1);
+            until("some attempts", || {
+                member.status().problem.contains("no connection within")
+            });
+            let begun = process_now_ms();
+            member.close();
+            assert!(process_now_ms() - begun < 300.0, "the end waits");
+            assert_eq!(held(), 1);
+        }
+        hold_at(0);
+        until("the end of the lookup", || held() == 0);
+    }
+
     fn until(what: &str, is_so: impl Fn() -> bool) {
         let begun = process_now_ms();
         while !is_so() {
@@ -283,6 +336,7 @@ mod tests {
 
     #[test]
     fn a_task_that_panics_begins_anew_and_is_counted() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         drop(listener);
@@ -290,15 +344,7 @@ mod tests {
             eprintln!("skipped: neither redis-server nor valkey-server is on the PATH");
             return;
         };
-        let endpoint = Endpoint {
-            urls: vec![format!("redis://127.0.0.1:{port}")],
-            sentinel_master: None,
-            username: None,
-            password: None,
-            tls: None,
-            connect_timeout_ms: 1000.0,
-            allow_eviction: false,
-        };
+        let endpoint = endpoint(format!("redis://127.0.0.1:{port}"));
         let (mailbox, _descriptor) = Port::open().expect("a socket pair");
         let member = join(endpoint, settings(), Arc::new(mailbox), 1).expect("joined");
         let is_up = || member.status().state == State::Up;

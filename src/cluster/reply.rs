@@ -46,9 +46,32 @@ impl Reply {
         match self {
             Self::Failed(problem) => problem.clone(),
             Self::Text(text) if text == b"FULL" => "4,096 members have joined".to_owned(),
-            other => format!("an unexpected reply: {other:?}"),
+            Self::Text(text) => {
+                let text = String::from_utf8_lossy(text);
+                format!("an unexpected reply: {}", readable(&text))
+            }
+            Self::Number(number) => format!("an unexpected reply: {number}"),
+            // Not its parts: one of them may be the key of the hashes.
+            Self::List(list) => format!("an unexpected reply: a list of {}", list.len()),
         }
     }
+}
+
+/// Characters of a server's text in a problem.
+const READABLE_MAX: usize = 200;
+
+/// Returns the beginning of a server's text, for people: on one line and without control characters.
+pub(super) fn readable(text: &str) -> String {
+    let mut characters = text.chars();
+    let mut readable: String = characters
+        .by_ref()
+        .take(READABLE_MAX)
+        .map(|one| if one.is_control() { ' ' } else { one })
+        .collect();
+    if characters.next().is_some() {
+        readable.push('…');
+    }
+    readable
 }
 
 fn string(reply: &Reply) -> Option<String> {
@@ -169,5 +192,20 @@ impl BeatReply {
                 })
                 .collect::<Option<_>>()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_a_short_text_and_shows_no_part_of_a_list() {
+        let long = Reply::Text(vec![0xff; 100_000]).problem();
+        assert!(long.chars().count() < 250, "{long}");
+        let lines = Reply::Text(b"HTTP/1.1 400\r\nno\0".to_vec()).problem();
+        assert_eq!(lines, "an unexpected reply: HTTP/1.1 400  no ");
+        let secret = Reply::List(vec![Reply::Number(1), Reply::Text(b"hidden".to_vec())]);
+        assert_eq!(secret.problem(), "an unexpected reply: a list of 2");
     }
 }

@@ -56,6 +56,8 @@ pub enum Request {
     Revoke {
         /// Most revocations that the server holds.
         most: u32,
+        /// Time of the caller's clock, ms since 1970.
+        now_ms: f64,
         /// Data of the event.
         data: Vec<u8>,
         /// The revocations.
@@ -367,11 +369,12 @@ fn command_of(request: &Request, space: &Space, seat: &Seat, id: Vec<u8>) -> Com
         }
         Request::Revoke {
             most,
+            now_ms,
             data,
             entries,
         } => {
             keys.push(space.revocations());
-            let mut args = vec![text(most), data.clone()];
+            let mut args = vec![text(most), data.clone(), text(now_ms)];
             for (expiry, entry) in entries {
                 args.extend([text(expiry), entry.clone()]);
             }

@@ -22,6 +22,8 @@ pub struct Status {
     pub since_ms: f64,
     /// Members of the cluster.
     pub members: u32,
+    /// Members of the cluster when it had settled last, or more of them that were seen since.
+    pub known_members: u32,
     /// Seats that this process holds.
     pub seats: u32,
     /// Seats of this process that the server knows.
@@ -194,6 +196,7 @@ impl SharedCore {
             state: core.state(),
             since_ms: now - core.since_ms(),
             members: core.members(),
+            known_members: core.known_members(),
             seats,
             told,
             waiting: core.waiting(),

@@ -1,14 +1,14 @@
 //! Several members (`world`) against a naive server in memory (`server`); time, losses and delays are random.
 //! The members admit no client over a limit, and answer each one in time. At rest all counts agree.
 
-use super::code::{CLOSED, CONFLICT, DONE, DRAINING, UNREACHABLE};
-use super::core::Client;
+use super::code::{CLOSED, CONFLICT, DONE, DRAINING, GRANTED, UNREACHABLE};
+use super::core::{Client, Core, State};
 use super::request::{Outcome, Request};
 use super::script::Script;
-use super::settings::Policy;
+use super::settings::{ClusterLimits, Policy};
 use proptest::prelude::*;
 use server::text;
-use world::{ADMIT_MS, LEASE_MS, MEMBERS, Message, PER_USER, Shape, Step, World, step};
+use world::{ADMIT_MS, LEASE_MS, MEMBERS, Message, PER_USER, Shape, Step, World, settings, step};
 
 mod server;
 mod world;
@@ -211,7 +211,7 @@ fn every_request_is_answered_in_time_whatever_happens_to_the_link() {
     }
     let mut world = World::new();
     world.wait(1500);
-    world.nodes[0].core.close(world.now + 100.0);
+    world.nodes[0].core.close(world.now, 100.0);
     let outcome = ask(&mut world, 0, Request::Nodes);
     assert_eq!(outcome.code, CLOSED);
 }
@@ -234,7 +234,7 @@ fn a_member_that_is_closed_while_it_joins_leaves_no_place_behind() {
         world.delay = 20.0;
         world.wait(10);
         assert!(world.nodes[0].is_linked && world.server.places.is_empty());
-        world.nodes[0].core.close(world.now + patience);
+        world.nodes[0].core.close(world.now, patience);
         world.nodes[0].is_woken = true;
         world.wait(200);
         assert!(world.nodes[0].core.is_closed());
@@ -592,4 +592,114 @@ fn a_name_is_taken_back_again_after_a_late_copy_of_the_call_that_told_it() {
     assert_eq!(world.server.names.len(), 1);
     world.wait(12_000);
     assert!(world.server.names.is_empty());
+}
+
+/// Returns a member of four whose server is away, with `share`.
+fn away(mut limits: impl FnMut(&mut ClusterLimits)) -> Core {
+    let shape = Shape {
+        policy: Policy::Share,
+        ..Shape::default()
+    };
+    let mut settings = settings(0, shape);
+    settings.expected_members = 4;
+    settings.limits = ClusterLimits {
+        total: u32::MAX,
+        user: u32::MAX,
+        ..settings.limits
+    };
+    limits(&mut settings.limits);
+    let mut core = Core::new(settings, 0.0);
+    core.disconnected(0.0, "away");
+    core
+}
+
+fn come(core: &mut Core, now: f64, address: u128, user: u128, is_exempt: bool) -> bool {
+    let client = Client {
+        address,
+        prefix: None,
+        user: Some(user),
+        is_exempt,
+    };
+    let (ticket, code) = core.ask(now, 1, &client);
+    core.learn(now, user, &[user as u16], code);
+    if code == GRANTED {
+        core.release(now, ticket);
+    }
+    let _ = core.poll(now);
+    code == GRANTED
+}
+
+#[test]
+fn each_member_has_its_share_of_the_connect_rates_while_the_server_is_away() {
+    for of_user in [true, false] {
+        let mut core = away(|limits| {
+            let rate = [1000.0, 8.0];
+            (limits.ip_rate, limits.user_rate) = if of_user {
+                ([0.0; 2], rate)
+            } else {
+                (rate, [0.0; 2])
+            };
+        });
+        let mut count = |now: f64, is_exempt| {
+            let clients = 0..20u128;
+            let admitted = clients.filter(|&at| {
+                let (address, user) = if of_user { (at + 1, 7) } else { (7, at + 1) };
+                come(&mut core, now, address, user, is_exempt)
+            });
+            admitted.count()
+        };
+        assert_eq!(count(0.0, false), 2);
+        // A unit of the share is there again after four intervals.
+        assert_eq!(count(3900.0, false), 0);
+        assert_eq!(count(4100.0, false), 1);
+        assert_eq!(count(4100.0, true), 20);
+    }
+}
+
+#[test]
+fn clients_that_come_and_go_while_the_server_is_away_leave_no_names_behind() {
+    let mut core = away(|_| {});
+    for user in 0..20_000 {
+        assert!(come(&mut core, user as f64, user + 1, user + 1, false));
+    }
+    assert!(core.names() < 500, "{}", core.names());
+}
+
+#[test]
+fn a_drain_ends_in_time_though_the_clock_of_the_server_is_set_back() {
+    let mut world = World::new();
+    world.wait(1500);
+    let drain = Request::Drain {
+        ms: 1000.0,
+        reason: Vec::new(),
+    };
+    assert_eq!(ask(&mut world, 0, drain).code, DONE);
+    world.wait(300);
+    let (left_ms, _) = world.nodes[1].core.drain(world.now);
+    assert!(left_ms > 0.0);
+    world.server.drain.1 += 600_000.0;
+    world.wait(1500);
+    for node in &world.nodes {
+        assert_eq!(node.core.drain(world.now).0, 0.0);
+    }
+}
+
+#[test]
+fn a_member_that_joins_again_knows_of_those_that_have_not() {
+    let mut world = World::new();
+    world.wait(300);
+    let members = MEMBERS as u32;
+    assert_eq!(world.nodes[0].core.state(), State::Settling);
+    assert_eq!(world.nodes[0].core.known_members(), members);
+    for node in &mut world.nodes[1..] {
+        node.is_dead = true;
+    }
+    world.step(&Step::Flush);
+    world.wait(300);
+    let core = &world.nodes[0].core;
+    assert_eq!((core.members(), core.known_members()), (1, members));
+    world.wait(3000);
+    let core = &world.nodes[0].core;
+    assert_eq!(core.state(), State::Up);
+    assert_eq!((core.members(), core.known_members()), (1, 1));
 }

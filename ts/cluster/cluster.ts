@@ -65,8 +65,11 @@ export interface ClusterEvents {
 
 type Listeners = { readonly [E in keyof ClusterEvents]: Set<ClusterEvents[E]> };
 
-/** Splits `CODE: message` of the core. */
-function errorOf(error: unknown): unknown {
+/**
+ * Splits `CODE: message` of the core.
+ * @param field the option at fault, unless the message names one of TLS
+ */
+function errorOf(error: unknown, field = 'cluster'): unknown {
   const message = error instanceof Error ? error.message : String(error);
   const found =
     /^(ERR_CLUSTER_CONFLICT|ERR_CLUSTER_CONFIG|ERR_CLOSED|ERR_UNSUPPORTED|ERR_INTERNAL): (.*)$/s.exec(
@@ -74,7 +77,9 @@ function errorOf(error: unknown): unknown {
     );
   return found === null
     ? error
-    : new PortcullisError(found[1] as 'ERR_CLUSTER_CONFLICT', found[2] ?? '', { field: 'cluster' });
+    : new PortcullisError(found[1] as 'ERR_CLUSTER_CONFLICT', found[2] ?? '', {
+        field: /\btls\.\w+/.exec(found[2] ?? '')?.[0] ?? field,
+      });
 }
 
 /**
@@ -125,7 +130,7 @@ export class Cluster {
         ...withoutUndefined(rest),
       });
     } catch (error) {
-      throw errorOf(error);
+      throw errorOf(error, options.urls === undefined ? 'url' : 'urls');
     }
     this.#socket = readWakeSocket(this.#native.takeDescriptor(), () => this.#drain());
   }
@@ -428,6 +433,8 @@ export class Cluster {
    * rejections, for the first change that has failed
    */
   async settled(): Promise<void> {
+    if (this.#isClosed)
+      throw new PortcullisError('ERR_CLOSED', 'the cluster is closed: nothing settles');
     await Promise.all(this.#managers().map((member) => member.settled()));
   }
 

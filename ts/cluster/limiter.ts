@@ -162,23 +162,30 @@ export class ClusterLimiter {
   #takeHere(key: string, cost: number): ClusterLimiterResult {
     const { policy, expectedMembers } = this.#policy;
     const figures = this.#member.figures();
-    const members =
-      policy === 1 ? 1 : Math.max(figures === undefined ? 0 : figures.members, expectedMembers);
+    const members = policy === 1 ? 1 : Math.max(figures?.knownMembers ?? 0, expectedMembers);
     if (policy === 2 || figures === undefined || members === 0)
-      return { success: false, remaining: 0, limit: 0, resetMs: AWAY_MS, retryAfterMs: AWAY_MS };
+      return this.#result(cost, { success: false, remaining: 0, resetMs: AWAY_MS }, AWAY_MS);
     const local = this.#localOf(members);
-    // A cost of 0 only looks.
-    const { success, remaining, resetMs, retryAfterMs } =
-      cost === 0 ? { ...local.peek(key), success: true } : local.take(key, cost);
+    const answer = cost === 0 ? local.peek(key) : local.take(key, cost);
     // The server may admit what is more than a share.
-    const whileAwayMs = retryAfterMs === Infinity ? AWAY_MS : Math.max(1, wholeMs(retryAfterMs));
-    const retryMs = cost > this.#burst ? Infinity : whileAwayMs;
+    const { retryAfterMs } = answer;
+    const retryMs = retryAfterMs === Infinity ? AWAY_MS : Math.max(1, wholeMs(retryAfterMs));
+    return this.#result(cost, answer, retryMs);
+  }
+
+  /** Returns the result of an answer without the server. A cost of 0 only looks. */
+  #result(
+    cost: number,
+    answer: Pick<ClusterLimiterResult, 'success' | 'remaining' | 'resetMs'>,
+    retryMs: number,
+  ): ClusterLimiterResult {
+    const success = answer.success || cost === 0;
     return {
       success,
-      remaining,
-      limit: shareOf(this.#burst, members),
-      resetMs: wholeMs(resetMs),
-      retryAfterMs: success ? 0 : retryMs,
+      remaining: answer.remaining,
+      limit: this.#burst,
+      resetMs: wholeMs(answer.resetMs),
+      retryAfterMs: success ? 0 : cost > this.#burst ? Infinity : retryMs,
     };
   }
 

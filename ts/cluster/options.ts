@@ -22,7 +22,8 @@ export interface ClusterTlsOptions {
 export interface ClusterOptions {
   /**
    * URL of the Redis or Valkey server: `redis://user:password@host:6379/0`, `valkey://host`, `rediss://host` for
-   * TLS, or `unix:///path` for a Unix socket. Either `url` or `urls` is required. Default: none.
+   * TLS, or `unix:///path?user=user&pass=password&db=0` for a Unix socket. Other parameters are `ERR_CLUSTER_CONFIG`.
+   * Either `url` or `urls` is required. Default: none.
    */
   readonly url?: string | undefined;
   /**
@@ -180,25 +181,47 @@ const SCHEME = /^[a-z][a-z\d+.-]{0,15}:\/\//i;
 const URLS_MAX = 16;
 const URL_FORM = /^(?:(redis|valkey|rediss):\/\/[^/?#]|(unix):\/\/\/.)/;
 const PEM_MAX = 2 ** 20;
+/** Parameters of a URL of a Unix socket. */
+const UNIX_PARAMETERS: readonly string[] = ['user', 'pass', 'db'];
+const DATABASE_MAX = 2 ** 31 - 1;
 
 /**
- * Checks the server and the database of a URL, which the core would refuse without naming the part at fault.
+ * Checks the server, the database and the parameters of a URL, which the core would refuse without naming the part at
+ * fault, or leave unused.
  * @throws ERR_CLUSTER_CONFIG
  */
-function checkServer(field: string, url: string): void {
+function checkServer(field: string, url: string, isUnix: boolean): void {
   const wrong = (allowed: string): PortcullisError => {
     const value = `${SCHEME.exec(url)?.[0] ?? ''}(not shown)`;
     const message = `${field} must be ${allowed}, got "${value}"`;
     return new PortcullisError('ERR_CLUSTER_CONFIG', message, { field, value, allowed });
   };
-  let database: string;
+  let parsed: URL;
   try {
-    database = new URL(url).pathname;
+    parsed = new URL(url);
   } catch {
     throw wrong('a URL with a valid host, and a port of 1 to 65535 if it has one');
   }
-  if (!/^\/?\d*$/.test(database))
-    throw wrong('a URL with the number of a database as its path, or without a path');
+  const names = [...parsed.searchParams.keys()];
+  const known = isUnix ? UNIX_PARAMETERS : [];
+  if (
+    parsed.hash !== '' ||
+    names.some((name, at) => !known.includes(name) || names.indexOf(name) < at)
+  )
+    throw wrong(
+      isUnix
+        ? 'a URL without a fragment and without other parameters than user, pass and db, each once'
+        : 'a URL without parameters and without a fragment',
+    );
+  const database = isUnix ? parsed.searchParams.get('db') : parsed.pathname.replace(/^\//, '');
+  if (
+    !/^\d*$/.test(database ?? '') ||
+    Number(database) > DATABASE_MAX ||
+    (isUnix && database === '')
+  )
+    throw wrong(
+      `a URL with the number of a database, 0 to ${DATABASE_MAX}, as its ${isUnix ? 'parameter db' : 'path'}, or without it`,
+    );
 }
 
 /** Returns the URLs, and whether they ask for TLS. Of a value only the scheme is told: a URL may hold a password. */
@@ -219,7 +242,7 @@ function checkedUrls(options: ClusterOptions): { urls: readonly string[]; isTls:
     if (one.length > 2048) throw outOfRange(field, '(not shown)', 'at most 2048 characters');
     if (form === null)
       throw outOfRange(field, `${SCHEME.exec(one)?.[0] ?? ''}(not shown)`, URL_ALLOWED);
-    if (form[2] === undefined) checkServer(field, one);
+    checkServer(field, one, form[2] !== undefined);
     schemes.add(form[1] ?? form[2]);
     return one;
   });

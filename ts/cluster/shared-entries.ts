@@ -178,7 +178,7 @@ export class SharedEntries {
       'revoke',
       '',
       [event, ...texts],
-      [max, ...expiries],
+      [max, now, ...expiries],
     );
     if (code !== 0 && (code !== FULL || onFull === 'keep')) return false;
     for (const text of texts) this.#unsaved.delete(text);

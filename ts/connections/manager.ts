@@ -287,9 +287,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (signal !== undefined && !(signal instanceof AbortSignal))
       throw wrongType('signal', signal, 'an AbortSignal');
     const user = checkedClient(ip, userId);
-    if (signal?.aborted === true) return this.#refusals.refuse('client_left', ip, user);
+    const hasLeft = (): boolean => signal?.aborted === true;
+    if (hasLeft()) return this.#refusals.refuse('client_left', ip, user);
     const lease = this.refuseBanned(ip, user) ?? this.#admissions.reserve(ip, user);
-    if (!lease.success || this.#shared === undefined) return lease;
+    if (!lease.success) return lease;
+    // A hook of the admission may have aborted it.
+    if (hasLeft()) {
+      this.#admissions.abort(lease);
+      return this.#refusals.refuse('client_left', ip, user);
+    }
+    if (this.#shared === undefined) return lease;
     return signal === undefined
       ? this.#shared.confirm(lease)
       : this.#shared.confirmUnlessAborted(lease, signal);

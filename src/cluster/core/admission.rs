@@ -61,7 +61,7 @@ impl Core {
             self.waiting.add(ticket, due_ms);
             return (ticket, WAIT);
         }
-        let code = self.decide(ticket);
+        let code = self.decide(now, ticket);
         (if code == GRANTED { ticket } else { 0 }, code)
     }
 

@@ -184,7 +184,7 @@ impl Core {
 
     /// Takes the reply to the call under way.
     pub(super) fn landed(&mut self, now: f64, reply: &Reply) {
-        if self.is_lost(reply) {
+        if self.is_lost(now, reply) {
             return;
         }
         let results = match reply.text() {
@@ -195,7 +195,7 @@ impl Core {
                 if let Some(flight) = &mut self.flight {
                     flight.sent = None;
                 }
-                return self.fail(&problem);
+                return self.fail(now, &problem);
             }
         };
         let (Some(member), Some(flight)) = (&mut self.member, self.flight.take()) else {

@@ -22,6 +22,7 @@ impl Core {
         self.counts.connects += 1;
         self.link = Some(run.to_owned());
         self.names.unsure();
+        self.names.hurry(now);
         self.beats.clear();
         self.beats.next_ms = now;
         self.chores.give_up();
@@ -37,7 +38,7 @@ impl Core {
             .map(|member| member.seat.generation.clone());
         if let Some(generation) = other {
             // Another process serves: it may lack the last writes of the one before.
-            self.lose(&generation.clone(), &generation);
+            self.lose(now, &generation.clone(), &generation);
         }
         if self.member.is_none() {
             self.trouble = false;
@@ -45,18 +46,18 @@ impl Core {
     }
 
     /// Notes that the connection is gone, or could not be made.
-    pub fn disconnected(&mut self, problem: &str) {
+    pub fn disconnected(&mut self, now: f64, problem: &str) {
         self.link = None;
         self.joining = None;
         self.names.unsure();
         self.chores.give_up();
         self.leave_sent = None;
         self.beats.clear();
-        self.fail(problem);
+        self.fail(now, problem);
     }
 
     /// Gives the place on the server up, and joins anew.
-    pub(super) fn lose(&mut self, lost: &str, old: &str) {
+    pub(super) fn lose(&mut self, now: f64, lost: &str, old: &str) {
         self.counts.lost += 1;
         lost.clone_into(&mut self.lost_generation);
         if !old.is_empty() && !self.old_generations.iter().any(|known| known == old) {
@@ -73,7 +74,7 @@ impl Core {
         self.requests.fail(false);
         self.events.unsure();
         self.rejects.clear();
-        self.answer_all();
+        self.answer_all(now);
         if let Some(flight) = self.flight.take() {
             self.end_flight(&flight.contents);
         }
@@ -83,7 +84,7 @@ impl Core {
     }
 
     /// Acts on a reply that says that the place on the server is lost; `true` if it does.
-    pub(super) fn is_lost(&mut self, reply: &Reply) -> bool {
+    pub(super) fn is_lost(&mut self, now: f64, reply: &Reply) -> bool {
         let Some(text) = reply.text() else {
             return false;
         };
@@ -93,9 +94,9 @@ impl Core {
             .map(|member| member.seat.generation.clone())
             .unwrap_or_default();
         match text {
-            b"GEN" => self.lose("", &generation),
-            b"FENCED" => self.lose("", ""),
-            b"LOST" => self.lose(&generation, &generation),
+            b"GEN" => self.lose(now, "", &generation),
+            b"FENCED" => self.lose(now, "", ""),
+            b"LOST" => self.lose(now, &generation, &generation),
             _ => return false,
         }
         true
@@ -111,10 +112,10 @@ impl Core {
         if let Some((_, sent)) = self.joining
             && now - sent > self.settings.beat_ms * f64::from(SILENT_BEATS)
         {
-            return self.reconnect("no answer to join");
+            return self.reconnect(now, "no answer to join");
         }
         if self.beats.under_way() >= SILENT_BEATS as usize {
-            return self.reconnect("no answer to three beats");
+            return self.reconnect(now, "no answer to three beats");
         }
         let rotation = (self.random.next() * 4096.0) as u32;
         let Some(member) = &mut self.member else {
@@ -198,12 +199,13 @@ impl Core {
         };
         let Some(reply) = JoinReply::of(reply) else {
             let problem = reply.problem();
-            return self.reconnect(&problem);
+            return self.reconnect(now, &problem);
         };
         self.last_reply_ms = now;
         let identity = self.identity();
         self.joins += 1;
         self.members = reply.members.max(1);
+        self.known_members = self.known_members.max(self.members);
         self.take_limits(reply.revision, &reply.limits);
         self.notices.push(Notice::Joined);
         let is_young = reply.age_ms < self.settings.lease_ms;
@@ -230,12 +232,12 @@ impl Core {
 
     /// Takes the reply to a beat.
     pub(super) fn beaten(&mut self, now: f64, beat: u64, sent_ms: f64, reply: &Reply) {
-        if self.is_lost(reply) {
+        if self.is_lost(now, reply) {
             return;
         }
         let Some(reply) = BeatReply::of(reply) else {
             let problem = reply.problem();
-            return self.fail(&problem);
+            return self.fail(now, &problem);
         };
         let Some(member) = &mut self.member else {
             return;
@@ -260,7 +262,9 @@ impl Core {
         }
         if member.settling.is_none() {
             self.settled_members = self.members;
+            self.known_members = self.members;
         }
+        self.known_members = self.known_members.max(self.members);
         if now - member.alive_ms <= OWN_LEASE * lease_ms {
             self.trouble = false;
             self.problem.clear();
@@ -287,9 +291,16 @@ impl Core {
         self.take_limits(reply.revision, &reply.limits);
         let (number, left_ms, reason) = &reply.drain;
         if *number >= self.drain.number {
+            let until_ms = now + left_ms;
+            // What is left of one drain only shrinks: the server's clock may be set back.
+            let is_known = *number == self.drain.number && *reason == self.drain.reason;
             self.drain = Drain {
                 number: *number,
-                until_ms: now + left_ms,
+                until_ms: if is_known {
+                    until_ms.min(self.drain.until_ms)
+                } else {
+                    until_ms
+                },
                 reason: reason.clone(),
             };
         }

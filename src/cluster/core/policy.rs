@@ -10,7 +10,7 @@ use super::{Answer, Core};
 
 impl Core {
     /// Decides by the policy. A ticket that is refused is freed, unless a call names it.
-    pub(super) fn decide(&mut self, ticket: u64) -> i32 {
+    pub(super) fn decide(&mut self, now: f64, ticket: u64) -> i32 {
         let Some(at) = self.tickets.find(ticket) else {
             return UNREACHABLE;
         };
@@ -21,7 +21,7 @@ impl Core {
         let is_granted = match self.settings.policy {
             Policy::Closed => false,
             Policy::Open => true,
-            Policy::Share => self.has_share(at),
+            Policy::Share => self.has_share(at) && self.spend_share(now, at),
         };
         let is_flying = self.tickets[at].place == Place::Flying;
         self.tickets[at].is_awaited = false;
@@ -42,7 +42,7 @@ impl Core {
 
     /// True if the client's keys are below this member's share of the limits.
     fn has_share(&self, at: usize) -> bool {
-        let members = self.settled_members.max(self.settings.expected_members);
+        let members = self.sharing_members();
         if members == 0 {
             return false;
         }
@@ -71,13 +71,30 @@ impl Core {
             && (anonymous.is_none() || self.column.anonymous.held < share(limits.anonymous))
     }
 
+    /// Returns the members among which the limits are shared; 0 if that is unknown.
+    fn sharing_members(&self) -> u32 {
+        self.settled_members.max(self.settings.expected_members)
+    }
+
+    /// Spends the client's connect rates, both or none; `false` if this member's share of one is spent.
+    fn spend_share(&mut self, now: f64, at: usize) -> bool {
+        let ticket = &self.tickets[at];
+        if ticket.flags & (EXEMPT | MOVE) != 0 {
+            return true;
+        }
+        let [address, prefix, user, _] = ticket.keys;
+        let keys = [prefix.or(address), user].map(|key| key.map(|key| self.column.name(key)));
+        let rates = [self.limits.ip_rate, self.limits.user_rate];
+        self.shares.spend(now, self.sharing_members(), rates, keys)
+    }
+
     /// Answers everybody who waits, by the policy.
-    pub(super) fn answer_all(&mut self) {
+    pub(super) fn answer_all(&mut self, now: f64) {
         while let Some((_, ticket)) = self.waiting.next_deadline() {
             if let Some(at) = self.tickets.find(ticket)
                 && self.tickets[at].is_awaited
             {
-                self.answer_by_policy(ticket, at);
+                self.answer_by_policy(now, ticket, at);
             }
         }
         self.waiting.clear();
@@ -85,7 +102,7 @@ impl Core {
         self.replacements.clear();
     }
 
-    fn answer_by_policy(&mut self, ticket: u64, at: usize) {
+    fn answer_by_policy(&mut self, now: f64, ticket: u64, at: usize) {
         let port = self.tickets[at].port;
         let code = if self.closing.is_some() || self.is_closed {
             self.tickets[at].is_awaited = false;
@@ -97,7 +114,7 @@ impl Core {
             }
             CLOSED
         } else {
-            self.decide(ticket)
+            self.decide(now, ticket)
         };
         self.answers.push(Answer { port, ticket, code });
     }
@@ -122,14 +139,14 @@ impl Core {
                 self.refuse_late(now, ticket, at);
                 continue;
             }
-            self.fail("no answer within admitTimeoutMs");
+            self.fail(now, "no answer within admitTimeoutMs");
         }
         if let Some(member) = &self.member
             && member.is_active
             && !self.trouble
             && now - member.alive_ms > OWN_LEASE * self.settings.lease_ms
         {
-            self.fail("no beat within the lease");
+            self.fail(now, "no beat within the lease");
         }
     }
 
@@ -151,7 +168,7 @@ impl Core {
     }
 
     /// The server cannot be asked: nobody waits any longer.
-    pub(super) fn fail(&mut self, problem: &str) {
+    pub(super) fn fail(&mut self, now: f64, problem: &str) {
         self.requests.fail(false);
         self.trouble = true;
         self.has_failed = true;
@@ -159,6 +176,6 @@ impl Core {
         if let Some(flight) = &mut self.flight {
             flight.is_suspect = true;
         }
-        self.answer_all();
+        self.answer_all(now);
     }
 }

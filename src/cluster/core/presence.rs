@@ -67,6 +67,16 @@ impl Names {
         }
     }
 
+    /// Has the names that were never told told at once.
+    pub(super) fn hurry(&mut self, now: f64) {
+        for (&user, known) in &mut self.known {
+            if known.told_ms == NEVER && known.due_ms > now {
+                known.due_ms = now;
+                self.fresh.push_front((now, user));
+            }
+        }
+    }
+
     /// Returns the time of the next look.
     pub(super) fn due_ms(&self) -> f64 {
         if self.flight.is_some() {

@@ -39,10 +39,30 @@ impl Core {
         self.names.look_at(now, user, true);
     }
 
+    /// Forgets names that are due, were never told and whose users are gone, while no name can be told.
+    pub(super) fn forget_names(&mut self, now: f64) {
+        while let Some(user) = self.names.next(now) {
+            let is_never_told =
+                (self.names.known.get(&user)).is_some_and(|one| one.told_ms == NEVER);
+            let name = Name {
+                scope: Scope::User,
+                digest: user,
+            };
+            if is_never_told && self.column.find(name).is_none() {
+                self.names.known.remove(&user);
+            } else {
+                self.names.look_at(now, user, false);
+            }
+        }
+    }
+
     /// Tells names that are due, and takes those back whose users have no seat here.
     pub(super) fn send_names(&mut self, now: f64) {
-        if self.names.flight.is_some() || self.trouble || self.closing.is_some() {
+        if self.names.flight.is_some() || self.closing.is_some() {
             return;
+        }
+        if self.trouble {
+            return self.forget_names(now);
         }
         let Some(member) = self.member.as_ref().filter(|member| member.is_active) else {
             return;
@@ -109,7 +129,7 @@ impl Core {
     }
 
     /// Takes the reply to a call of names; `false` if the number is another call's.
-    pub(super) fn named(&mut self, number: u64, reply: &Reply) -> bool {
+    pub(super) fn named(&mut self, now: f64, number: u64, reply: &Reply) -> bool {
         if self.names.flight.as_ref().is_none_or(|one| one.0 != number) {
             return false;
         }
@@ -118,7 +138,7 @@ impl Core {
         } else {
             // Told again with the next look.
             self.names.unsure();
-            self.is_lost(reply);
+            self.is_lost(now, reply);
         }
         true
     }

@@ -60,11 +60,24 @@ impl Core {
         }
     }
 
+    /// Notes a problem of the listener, which reads nothing until it has a new connection.
+    pub fn unheard(&mut self, problem: &str) {
+        // A code stays at the beginning.
+        self.unheard = if problem.starts_with("ERR_") {
+            problem.to_owned()
+        } else {
+            format!("events are not read: {problem}")
+        };
+    }
+
     /// Takes a reply to the listener; `false` if it is not understood.
     pub fn read(&mut self, now: f64, read: &Read, reply: &Reply) -> bool {
         let Some(news) = self.events.read(read, reply) else {
             return false;
         };
+        if matches!(read, Read::After(_)) {
+            self.unheard.clear();
+        }
         if news.has_gap {
             self.missed(now);
         }

@@ -47,16 +47,27 @@ impl Core {
         self.since_ms
     }
 
-    /// Returns the last problem, empty if there is none.
+    /// Returns the last problem, or else that of the reader of events; empty if there is none.
     #[must_use]
     pub fn problem(&self) -> &str {
-        &self.problem
+        if self.problem.is_empty() {
+            &self.unheard
+        } else {
+            &self.problem
+        }
     }
 
     /// Returns the members of the cluster, as far as known.
     #[must_use]
     pub fn members(&self) -> u32 {
         self.members
+    }
+
+    /// Returns the members of the cluster when it had settled last, or more of them that were seen since: in a young
+    /// generation, some may not have joined again.
+    #[must_use]
+    pub fn known_members(&self) -> u32 {
+        self.known_members
     }
 
     /// Returns the revision of the limits in force.
@@ -81,6 +92,12 @@ impl Core {
     #[must_use]
     pub fn drain(&self, now: f64) -> (f64, &str) {
         (self.drain.left_ms(now), &self.drain.reason)
+    }
+
+    /// Returns the number of names that are kept.
+    #[cfg(test)]
+    pub(in super::super) fn names(&self) -> usize {
+        self.names.known.len()
     }
 
     /// Returns the seats that this member holds, and those that the server knows.

@@ -8,7 +8,7 @@
 -- user is no longer over the limit; then u24 ms for each that a rate refused.
 local F, B, R, Q = ARGV[5], ARGV[6], ARGV[7], ARGV[10]
 local m = call('HMGET', M, 'lT', 'lP', 'lI', 'lU', 'lA', 'lAI', 'lX', 'T', 'A', 'live', 'here', 'T' .. I, 'A' .. I, 'du',
-  'qI', 'bI', 'qU', 'bU', 'born')
+  'qI', 'bI', 'qU', 'bU', 'born', 'dt')
 local lT, lP, lI, lU, lA, lAI, lX = num(m[1]), num(m[2]), num(m[3]), num(m[4]), num(m[5]), num(m[6]), num(m[7])
 local live, here = m[10], m[11]
 local n = #B / 2
@@ -52,7 +52,8 @@ local T, A = num(m[8]) - T0, num(m[9]) - A0
 local out, q = {}, 0
 local W = ARGV[11]
 local now = (num(m[14]) > 0 or W ~= '') and clock() or 0
-local drains = num(m[14]) > now
+-- More is left of it only on a clock that was set back: then each process knows the end of the drain itself.
+local drains = num(m[14]) > now and num(m[14]) - now <= num(m[20])
 local wait, ahead = '', {}
 local function spare(j, interval, burst)
   if j == 0 or interval == 0 then return 0 end

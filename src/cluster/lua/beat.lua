@@ -1,6 +1,6 @@
 -- ARGV 4: number of the beat, 5: last beat that was answered, 6: last call that was answered, 7: index from which the
 -- rotating part of the members starts. Tells the limits and the drain in force, too.
-local v = call('HMGET', M, 'l' .. I, 's' .. I, 'live', 'up', 'here', 'born', 'rev', 'gc', 'og', 'dn', 'du', 'dr', 'en', 'T')
+local v = call('HMGET', M, 'l' .. I, 's' .. I, 'live', 'up', 'here', 'born', 'rev', 'gc', 'og', 'dn', 'du', 'dr', 'en', 'T', 'dt')
 if num(v[1]) < tonumber(ARGV[5]) or num(v[2]) < tonumber(ARGV[6]) then return 'LOST' end -- rule: lost
 -- A late copy must not bring an older number back.
 if tonumber(ARGV[4]) > num(v[1]) then call('HSET', M, 'l' .. I, ARGV[4]) end
@@ -52,6 +52,7 @@ if cleaner == 1 then
     if byte(gc, floor(i / 8) + 1) ~= 0 and #dead < 128 and bit(gc, i) then dead[#dead + 1] = i; dead[#dead + 1] = call('HGET', M, 'c' .. i) or '' end
   end
 end
-local left = num(v[11]) - ms
+-- A clock that was set back must not make a drain longer than it was asked for.
+local left = math.min(num(v[11]) - ms, num(v[15]))
 return { ms - num(v[6]), joining, ones(live), num(v[7]), cleaner, v[9], dead, out, num(v[10]), left > 0 and left or 0,
   v[12] or '', num(v[13]), num(v[14]), limits() }

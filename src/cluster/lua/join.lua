@@ -1,7 +1,7 @@
 -- ARGV: 1 identity, 2 node, 3 run id of the server, 4 new generation, 5 new secret, 6 generation that has lost
 -- something, 7 generations to forget, with commas between, 8 revision of the limits, 9 to 19 limits, 20 name of the
 -- process, 21 number of the latest drain that it knows, 22 the milliseconds that are left of it, 23 its reason
-local m = call('HMGET', M, 'g', 'run', 'k', 'og', 'rev', 'dn', 'du', 'dr')
+local m = call('HMGET', M, 'g', 'run', 'k', 'og', 'rev', 'dn', 'du', 'dr', 'dt')
 local g = m[1]
 local time = call('TIME')
 local ms = time[1] * 1000 + floor(time[2] / 1000)
@@ -25,7 +25,7 @@ if lost then
     call('HSET', M, 'rev', m[5])
     for j = 1, #LIMITS do if before[j] then call('HSET', M, LIMITS[j], before[j]) end end
   end
-  if m[6] then call('HSET', M, 'dn', m[6], 'du', m[7], 'dr', m[8]) end
+  if m[6] then call('HSET', M, 'dn', m[6], 'du', m[7], 'dr', m[8], 'dt', m[9] or 0) end
 elseif old ~= (m[4] or '') then call('HSET', M, 'og', old) end
 local rev = tonumber(call('HGET', M, 'rev') or -1)
 if tonumber(ARGV[8]) > rev then
@@ -35,7 +35,8 @@ if tonumber(ARGV[8]) > rev then
 end
 -- A server that has lost everything learns of the drain, and of its end, from those who know it.
 if tonumber(ARGV[21]) > num(call('HGET', M, 'dn')) then
-  call('HSET', M, 'dn', ARGV[21], 'du', tonumber(ARGV[22]) > 0 and ms + tonumber(ARGV[22]) or 0, 'dr', ARGV[23])
+  call('HSET', M, 'dn', ARGV[21], 'du', tonumber(ARGV[22]) > 0 and ms + tonumber(ARGV[22]) or 0, 'dr', ARGV[23],
+    'dt', ARGV[22])
 end
 local v = call('HMGET', M, 'live', 'here', 'gc', 'born', 'k')
 local live, here, gc = v[1], v[2], v[3]

@@ -138,6 +138,46 @@ pub(super) fn name_field(user: u128) -> Vec<u8> {
     field_of(SECRET.as_bytes(), Name { scope, digest }).to_vec()
 }
 
+/// Returns the settings of a member.
+pub(super) fn settings(at: usize, shape: Shape) -> Settings {
+    let Shape {
+        ahead,
+        reject_cache_ms,
+        policy,
+        closes_oldest,
+    } = shape;
+    Settings {
+        name: "test".into(),
+        prefix: "pc".into(),
+        node: format!("node{at}"),
+        node_name: format!("name{at}"),
+        lease_ms: LEASE_MS,
+        beat_ms: BEAT_MS,
+        admit_timeout_ms: ADMIT_MS,
+        expected_members: MEMBERS as u32,
+        revision: 0,
+        limits: ClusterLimits {
+            total: TOTAL,
+            prefix: u32::MAX,
+            address: u32::MAX,
+            user: if ahead > 0 { u32::MAX } else { PER_USER },
+            anonymous: if ahead > 0 { u32::MAX } else { ANONYMOUS },
+            anonymous_address: u32::MAX,
+            unknown: u32::MAX,
+            ip_rate: [0.0; 2],
+            user_rate: [0.0; 2],
+        },
+        policy,
+        batch_max: 4,
+        reject_cache_ms,
+        release_delay_ms: 20.0,
+        lease_total: ahead,
+        closes_oldest,
+        keeps_names: true,
+        entropy: [at as u64 + 1, at as u64 + 7, 3, 4],
+    }
+}
+
 impl World {
     pub(super) fn new() -> Self {
         Self::with(Shape::default())
@@ -145,46 +185,9 @@ impl World {
 
     /// With seats held ahead there is no limit but the total.
     pub(super) fn with(shape: Shape) -> Self {
-        let Shape {
-            ahead,
-            reject_cache_ms,
-            policy,
-            closes_oldest,
-        } = shape;
+        let Shape { ahead, policy, .. } = shape;
         let nodes = (0..MEMBERS).map(|at| Node {
-            core: Core::new(
-                Settings {
-                    name: "test".into(),
-                    prefix: "pc".into(),
-                    node: format!("node{at}"),
-                    node_name: format!("name{at}"),
-                    lease_ms: LEASE_MS,
-                    beat_ms: BEAT_MS,
-                    admit_timeout_ms: ADMIT_MS,
-                    expected_members: MEMBERS as u32,
-                    revision: 0,
-                    limits: ClusterLimits {
-                        total: TOTAL,
-                        prefix: u32::MAX,
-                        address: u32::MAX,
-                        user: if ahead > 0 { u32::MAX } else { PER_USER },
-                        anonymous: if ahead > 0 { u32::MAX } else { ANONYMOUS },
-                        anonymous_address: u32::MAX,
-                        unknown: u32::MAX,
-                        ip_rate: [0.0; 2],
-                        user_rate: [0.0; 2],
-                    },
-                    policy,
-                    batch_max: 4,
-                    reject_cache_ms,
-                    release_delay_ms: 20.0,
-                    lease_total: ahead,
-                    closes_oldest,
-                    keeps_names: true,
-                    entropy: [at as u64 + 1, at as u64 + 7, 3, 4],
-                },
-                0.0,
-            ),
+            core: Core::new(settings(at, shape), 0.0),
             is_dead: false,
             is_linked: false,
             linked_at: 0.0,
@@ -463,7 +466,7 @@ impl World {
             Step::Drop(at) => {
                 self.nodes[at].is_linked = false;
                 self.nodes[at].linked_at = self.now + 30.0;
-                self.nodes[at].core.disconnected("dropped");
+                self.nodes[at].core.disconnected(self.now, "dropped");
                 self.nodes[at].is_woken = true;
                 // The kernel still delivers it, later than what comes next.
                 let now = self.now;
