@@ -1,8 +1,4 @@
 //! Links the addon against Node-API if the `binding` feature is on, for the whole life of the process.
-#![expect(
-    clippy::print_stdout,
-    reason = "a build script talks to cargo by its output"
-)]
 
 fn main() {
     if std::env::var_os("CARGO_FEATURE_BINDING").is_some() {

@@ -116,6 +116,19 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
     await until(async () => (await open(manager, 'eve')) instanceof FakeSocket);
   });
 
+  it('a drain is no longer than its time for a process that joins after the clock was set back', async () => {
+    const { cluster, call, all } = await pair();
+    await cluster.drain('deploy', 60_000);
+    // What a clock that goes back by ten minutes leaves.
+    await call('HINCRBY', '{pc2:chat}:m', 'du', 600_000);
+    const late = new Peer({ options: all, limits: {} });
+    ends.push(() => late.end());
+    const leftMs = () => late.run('return cluster.snapshot().managers[0].drain?.leftMs ?? 0');
+    await until(async () => (await leftMs()) !== 0);
+    expect(await leftMs()).toBeLessThanOrEqual(60_000);
+    expect(cluster.snapshot().managers[0]?.drain?.leftMs).toBeLessThanOrEqual(60_000);
+  });
+
   it('a drain and new limits survive a server that loses everything', async () => {
     const { peer, manager, cluster, call } = await pair({ maxConnectionsPerUser: 5 });
     manager.updateLimits({ maxConnectionsPerUser: 1 });
