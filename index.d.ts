@@ -5635,7 +5635,8 @@ interface TokenVerifierSnapshot {
 
 /**
  * An accepted value of a claim: the value itself; a regular expression, which has to match all of
- * it; or a function of the value and the claims, of which only `true` accepts.
+ * it; or a function of the value and the claims, of which only `true` accepts. A function that throws or returns a
+ * promise accepts nothing, and its first error is a process warning.
  */
 type ClaimMatcher = string | RegExp | ((value: string, claims: TokenClaims) => boolean);
 

@@ -322,3 +322,35 @@ describe.skipIf(isBun)('the request of a handshake', () => {
     for (const client of clients) client.terminate();
   });
 });
+
+describe('an onInvalidMessage that fails', () => {
+  const late = new Error('of a rejection');
+  it.each<[string, () => unknown, cause: string]>([
+    ['rejects', () => Promise.reject(late), 'returned a promise'],
+    ['resolves to drop', () => Promise.resolve('drop'), 'returned a promise'],
+    [
+      'throws',
+      () => {
+        throw new Error('on purpose');
+      },
+      'on purpose',
+    ],
+  ])('closes the connection, and a warning tells of it: %s', async (_, hook, cause) => {
+    const unhandled: unknown[] = [];
+    const warned: unknown[] = [];
+    const onUnhandled = (error: unknown): void => void unhandled.push(error);
+    const onWarning = ({ message, cause }: Error): void =>
+      void (message.includes('onInvalidMessage') && warned.push((cause as Error).message));
+    process.on('unhandledRejection', onUnhandled).on('warning', onWarning);
+    ends.push(() => process.off('unhandledRejection', onUnhandled).off('warning', onWarning));
+    const guard = portcullis({ limits: {}, json: {}, onInvalidMessage: hook as never });
+    const [server, url] = await listening(guard);
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    const client = new WebSocket(url);
+    await once(client, 'open');
+    client.send('{');
+    const [code] = (await once(client, 'close')) as [number];
+    await until(() => warned.length > 0);
+    expect([code, unhandled, warned]).toEqual([1007, [], [expect.stringContaining(cause)]]);
+  });
+});
