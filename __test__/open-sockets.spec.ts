@@ -16,7 +16,9 @@ interface Live {
     readonly socket: ManagedSocket;
     received(bytes: number): string;
     sent(bytes: number): string;
+    close(code: number, reason: string): void;
   };
+  beforeClose(): void;
   refuseMessage(): void;
   ponged(): void;
   sent(): void;
@@ -24,6 +26,7 @@ interface Live {
 }
 interface OpenSockets extends Iterable<Live> {
   readonly size: number;
+  onDrain: ((connection: unknown) => void) | undefined;
   add(connection: unknown): Live;
   admits(bytes: number): boolean;
   stats(): {
@@ -57,6 +60,7 @@ function setUp(limits: Partial<WebSocketLimits>): {
     buffered: (socket: Socket) => socket.buffered,
     publishes: false,
     waitsForAnswer: true,
+    lingers: () => false,
     isPaused: () => false,
     arrived: () => undefined,
   });
@@ -170,6 +174,7 @@ describe('heartbeats', () => {
         ping: (it: Socket) => void it.pings.push(clock.now()),
         buffered: () => 0,
         waitsForAnswer: true,
+        lingers: () => false,
         isPaused: () => false,
         arrived: () => undefined,
       },
@@ -217,6 +222,21 @@ describe('heartbeats', () => {
     expect([live.size, [...live]]).toEqual([0, []]);
   });
 
+  it('leave a socket alone that its manager has closed, though its peer has not answered', () => {
+    const { clock, live, open } = setUp({ pingIntervalMs: 1000, pongTimeoutMs: 1000 });
+    const drained: unknown[] = [];
+    live.onDrain = (connection) => void drained.push(connection);
+    const pinged = open();
+    clock.advance(1500);
+    expect(pinged.socket.pings).toHaveLength(1);
+    const { live: entry } = pinged;
+    entry.connection.close(1008, 'of the application');
+    clock.advance(10_000);
+    entry.beforeClose();
+    expect([pinged.socket.pings.length, live.stats().pongTimeouts, drained]).toEqual([1, 0, []]);
+    expect(live.size).toBe(1);
+  });
+
   it('survive sockets that throw', () => {
     const clock = new ManualClock();
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
@@ -230,6 +250,7 @@ describe('heartbeats', () => {
         ping: fail,
         buffered: () => 0,
         waitsForAnswer: true,
+        lingers: () => false,
         isPaused: () => false,
         arrived: () => undefined,
       },
