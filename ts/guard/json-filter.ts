@@ -15,11 +15,12 @@ import {
 export interface MessageOptions {
   /**
    * Judges every message as JSON before a handler sees it. Missing limits have the defaults of `JsonLimits`,
-   * with a depth of 32. Default: messages are not judged.
+   * with a depth of 32. A message that is neither text nor bytes is none: leave the `binaryType` of `ws` as it is, since a
+   * `Blob` can only be read later. Default: messages are not judged.
    */
   readonly json?: JsonLimits | undefined;
   /**
-   * Action for a refused message. `close`: closes the connection, with 1009 for a message that is too large,
+   * Action for a message that `json` refuses; it has no effect without `json`. `close`: closes the connection, with 1009 for a message that is too large,
    * 1007 for one that is no JSON, 1008 for the rest. `drop`: no handler sees the message. A function gets the
    * failure and returns one of the two at once; if it throws, or returns a promise, the connection is closed, and a process
    * warning has the error. Default `close`.
