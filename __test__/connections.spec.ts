@@ -1632,6 +1632,18 @@ describe('closing sockets', () => {
   });
 });
 
+it.each([null, 0, 5, Number.NaN, -Infinity, 'none'])(
+  'controlRate %j is refused by name',
+  (rate) => {
+    expect(() => new ConnectionManager({ controlRate: rate as never }, timers)).toThrow(
+      expect.objectContaining({
+        field: 'controlRate',
+        allowed: 'an object { limit, windowMs, burst? }, or Infinity',
+      }),
+    );
+  },
+);
+
 describe('sockets of a host that keeps what it has closed', () => {
   /** A socket as Bun has it: its end is reported from within its close, and it can pause. */
   class Lingering extends FakeSocket {

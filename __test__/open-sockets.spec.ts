@@ -222,6 +222,16 @@ describe('heartbeats', () => {
     expect([live.size, [...live]]).toEqual([0, []]);
   });
 
+  it('close nobody for reading slowly if maxBufferedMs is Infinity, and set no timer for it', () => {
+    const { clock, timers, live, open } = setUp({ maxBufferedBytes: 10, maxBufferedMs: Infinity });
+    const { socket, live: entry } = open();
+    socket.buffered = 1000;
+    entry.sent();
+    clock.advance(1_000_000);
+    expect(live.stats().slowConsumers).toBe(0);
+    expect(timers.snapshot().timers.map(({ name }) => name)).not.toContain('websockets.slow');
+  });
+
   it('leave a socket alone that its manager has closed, though its peer has not answered', () => {
     const { clock, live, open } = setUp({ pingIntervalMs: 1000, pongTimeoutMs: 1000 });
     const drained: unknown[] = [];
