@@ -635,8 +635,8 @@ interface ConnectionLimits {
     /**
      * `enforce` refuses the clients over a limit. `observe` admits them, counts them in
      * `snapshot().observed` and calls `onObserve`: limits are tried on real traffic before they refuse
-     * anybody. Message and byte rates are then reported, too (`onRateExceeded`). Draining, shedding and
-     * the bounds of closing sockets hold in both. Each manager has its own, also among those of one
+     * anybody. Message and byte rates are then reported, too (`onRateExceeded`). Draining, shedding,
+     * the eviction of idle connections (`connectionTimeoutMs`) and the bounds of closing sockets hold in both. Each manager has its own, also among those of one
      * `name`, and of one host. Default `enforce`.
      */
     readonly mode?: LimitMode | undefined;
@@ -668,7 +668,9 @@ interface ConnectionLimits {
     readonly ipv6PrefixBits?: number | undefined;
     /**
      * Sockets of an address that are closing and whose peer has not answered. Above it sockets are
-     * terminated in the place of a close. Default: `maxConnectionsPerIp`.
+     * terminated in the place of a close: their clients see 1006. Default: `maxConnectionsPerIp`. `Bun.serve` keeps a
+     * closed socket for some time, and does not tell whether its peer has answered: there each of them counts for
+     * 16.5 s, and the default is eight times `maxConnectionsPerIp`.
      */
     readonly maxClosingPerIp?: number | undefined;
     /** The same of all addresses together; 0 terminates every socket. Default: `maxTotalConnections`. */
@@ -693,7 +695,7 @@ interface ConnectionLimits {
     /** Rate of the bytes of each connection. */
     readonly byteRate?: MessageRate | undefined;
     /**
-     * Rate of the pings and pongs that a connection may send; `Infinity` for none. Default
+     * Rate of the pings and pongs that a connection may send; `Infinity`, and no other number, for none. Default
      * `{ limit: 20, windowMs: 1000, burst: 100 }`: no client that pings every few seconds meets it.
      */
     readonly controlRate?: MessageRate | number | undefined;
@@ -1095,14 +1097,19 @@ interface WebSocketLimits {
      */
     readonly pingIntervalMs: number;
     /**
-     * Timeout for the answer to a ping, ms: 10 to 2^30. Also accepted as `pongTimeout`. Default
-     * 10000.
+     * Timeout for the answer to a ping, ms: 10 to 2^30, or `Infinity`: nobody is closed for silence. Also accepted as
+     * `pongTimeout`. Default 10000.
      */
     readonly pongTimeoutMs: number;
-    /** Unsent bytes above which a client counts as slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
+    /**
+     * Unsent bytes above which a client counts as slow: 0 to 2^40, or `Infinity`. They are looked at when the socket
+     * sends, and at pings: with `pingIntervalMs: Infinity`, a client that only gets what Bun's `publish()` sends is never
+     * found slow. Default 1 MiB.
+     */
     readonly maxBufferedBytes?: number;
     /**
-     * Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30. Default 10000.
+     * Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30, or `Infinity`: nobody is closed
+     * for it. Default 10000.
      */
     readonly maxBufferedMs?: number;
 }
@@ -4753,7 +4760,10 @@ interface MessageRouterOptions<C = TypedWebSocketConnection> {
      * `handler_failed` without details. A check that returns a promise fails, too. Default: none.
      */
     readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
-    /** Called for each message over the rate of its type, before the action is taken. Default: none. */
+    /**
+     * Called for each message over the rate of its type, before the action is taken. Its error goes to `onError`; without
+     * one it is a process warning. Default: none.
+     */
     readonly onRateExceeded?: ((exceeded: ExceededTypeRate<C>) => void) | undefined;
     /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
     readonly monitor?: ResourceMonitor | undefined;
@@ -4802,7 +4812,7 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
      * type of the payload is the client's promise only.
      * @returns the router
      * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for a type that has a
-     * handler; ERR_CLOSED after `close()`
+     * handler; ERR_LIMITS_CONFLICT if the `name` of the rate is open with other options; ERR_CLOSED after `close()`
      * @example
      * router.on('chat', say, { check: isText, rate: { limit: 5, windowMs: 1000, action: 'drop' } });
      * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
@@ -4829,7 +4839,7 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
      * if (parsed.success) handle(parsed.message);
      * else console.warn(parsed.problem.code);
      */
-    parse<T = unknown>(raw: unknown, sender?: MessageSender): ParseResult<T>;
+    parse<T = unknown>(raw: unknown, sender?: MessageSender | null): ParseResult<T>;
     /**
      * Parses a message, runs its handler and counts the outcome. Never throws or rejects.
      * @param raw the text of the message, or the value that the host has parsed it to
@@ -4837,10 +4847,11 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
      * @param sender author of the message, as the server knows it. Default: unknown
      * @returns the reply to send back; `undefined` if the handler gives no answer
      */
-    receive(raw: unknown, connection: C, sender?: MessageSender): MessageReply | undefined | Promise<MessageReply | undefined>;
+    receive(raw: unknown, connection: C, sender?: MessageSender | null): MessageReply | undefined | Promise<MessageReply | undefined>;
     /**
      * Forgets all handlers: messages are answered as of an unknown type from then on. Handlers that run
-     * end normally. May be called again.
+     * end normally. A rate with a `name` keeps its clients, and the name its options, until the engine has collected the
+     * router's garbage. May be called again.
      */
     close(): void;
     [Symbol.dispose](): void;
@@ -5645,7 +5656,8 @@ interface TokenVerifierSnapshot {
 
 /**
  * An accepted value of a claim: the value itself; a regular expression, which has to match all of
- * it; or a function of the value and the claims, of which only `true` accepts.
+ * it; or a function of the value and the claims, of which only `true` accepts. A function that throws or returns a
+ * promise accepts nothing, and its first error is a process warning.
  */
 type ClaimMatcher = string | RegExp | ((value: string, claims: TokenClaims) => boolean);
 

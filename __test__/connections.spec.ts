@@ -1647,6 +1647,69 @@ describe('closing sockets of a network of 56 bits', () => {
   });
 });
 
+it.each([null, 0, 5, Number.NaN, -Infinity, 'none'])(
+  'controlRate %j is refused by name',
+  (rate) => {
+    expect(() => new ConnectionManager({ controlRate: rate as never }, timers)).toThrow(
+      expect.objectContaining({
+        field: 'controlRate',
+        allowed: 'an object { limit, windowMs, burst? }, or Infinity',
+      }),
+    );
+  },
+);
+
+describe('sockets of a host that keeps what it has closed', () => {
+  /** A socket as Bun has it: its end is reported from within its close, and it can pause. */
+  class Lingering extends FakeSocket {
+    readonly lingers = true;
+    override close(code?: number, reason?: string): void {
+      super.close(code, reason);
+      this.readyState = 3;
+    }
+  }
+  const host = { lingers: (socket: object) => 'lingers' in socket, isPaused: () => false };
+  const of = (limits: ConnectionLimits): ConnectionManager<FakeSocket> => {
+    const own = new ConnectionManager<FakeSocket>(limits, timers);
+    own.uses(host as never);
+    return own;
+  };
+
+  it('may be eight times the seats of an address, since each counts whether its peer has answered or not', () => {
+    using own = of({ maxConnectionsPerIp: 2 });
+    const closed = (socket: FakeSocket): boolean => {
+      own.addConnection('a', socket, '192.0.2.1').connection?.close(1000);
+      return !socket.terminated;
+    };
+    expect(Array.from({ length: 17 }, () => closed(new Lingering())).indexOf(false)).toBe(16);
+    // Sockets of another host, whose peers have not answered, have the limit of the seats.
+    expect(closed(new FakeSocket())).toBe(false);
+    clock.advance(16_500);
+    expect([own.snapshot().closing, closed(new Lingering())]).toEqual([0, true]);
+  });
+
+  it('have the limit that is set', () => {
+    using own = of({ maxConnectionsPerIp: 2, maxClosingPerIp: 1 });
+    const sockets = [new Lingering(), new Lingering()];
+    for (const socket of sockets) own.addConnection('a', socket, '192.0.2.1').connection?.close();
+    expect(sockets.map(({ terminated }) => terminated)).toEqual([false, true]);
+  });
+
+  it('are terminated for a flood, beside those of another host, which are paused', () => {
+    using own = of({ messageRate: { limit: 1, windowMs: 1000 } });
+    const sockets = [new Lingering(), new FakeSocket()];
+    for (const [at, socket] of sockets.entries()) {
+      const { connection } = own.addConnection(`c${at}`, socket, '192.0.2.1');
+      connection?.received(1);
+      expect(connection?.received(1)).toBe('close');
+    }
+    expect(sockets.map((one) => [one.terminated, one.closed.length, one.paused])).toEqual([
+      [true, 0, false],
+      [false, 1, true],
+    ]);
+  });
+});
+
 describe('an unused lease', () => {
   it.each([1, 50, 500, 3000, 30_000])(
     'of %d ms holds its seat that long, and gives it back within as long again and a second, however rare the sweeps',

@@ -360,17 +360,27 @@ describe('a server that misbehaves', () => {
     ]);
   });
 
-  it('does not stop the refreshes through a hook that throws', async () => {
-    handler = (_request, response) => void response.writeHead(500).end();
-    const verifier = remote({
-      onError: () => {
+  it.each<[string, () => unknown]>([
+    [
+      'throws',
+      () => {
         throw new Error('a hook failed');
       },
-    });
+    ],
+    ['rejects', () => Promise.reject(new Error('a hook failed'))],
+  ])('does not stop the refreshes through a hook that %s, and warns', async (_, onError) => {
+    const warned: unknown[] = [];
+    const listener = (warning: Error): void => void warned.push((warning.cause as Error).message);
+    process.on('warning', listener);
+    handler = (_request, response) => void response.writeHead(500).end();
+    const verifier = remote({ onError: onError as never });
     expect(await verifier.ready()).toBe(false);
     handler = json(ONE);
     clock.advance(30_000);
     expect(await verifier.ready()).toBe(true);
+    await until(() => warned.length > 0);
+    process.off('warning', listener);
+    expect(warned).toEqual(['a hook failed']);
   });
 
   it('gets no request once the verifier is closed', async () => {

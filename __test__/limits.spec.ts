@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SECRET, token } from './fixtures/sign.js';
+import { frame, rawClient } from './fixtures/raw-client.js';
 import { until } from './fixtures/until.js';
 import {
   SERVERS,
@@ -35,7 +36,7 @@ const statusOf = (text: string): number => Number(text.split(' ')[1]);
 const codeOf = (text: string): unknown =>
   (JSON.parse(text.slice(text.indexOf('{'))) as { code: unknown }).code;
 
-describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) => {
+describe.each(Object.entries(SERVERS))('the adapter for %s', (name, command) => {
   it('asks the requests of auth.http for a token, and no others', async () => {
     const server = await start(command, {
       limits: {},
@@ -299,6 +300,32 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     client.send('x'.repeat(101));
     expect(await closed).toBe(1009);
     await server.becomes(0);
+  });
+
+  it('takes a message beyond the default of its host, up to maxMessageSize', async () => {
+    const server = await start(command, { limits: {}, websockets: { maxMessageSize: 2 ** 25 } });
+    const client = await server.open();
+    const bytes = 2 ** 24 + 1;
+    let received = 0;
+    client.on('message', (data: Buffer) => {
+      if (data.length > 2 && data.length < 1000)
+        received = (JSON.parse(data.toString()) as number[])[1]!;
+    });
+    client.send(new Uint8Array(bytes));
+    client.send('figures');
+    await until(() => received > bytes);
+  });
+
+  if (name === 'ws on Bun')
+    console.log('skipped for ws on Bun: it judges a message once it has arrived');
+  it.skipIf(name === 'ws on Bun')('refuses a message over maxMessageSize by its head', async () => {
+    const server = await start(command, { limits: {}, websockets: { maxMessageSize: 100 } });
+    const client = await rawClient(server.port, '/ws');
+    client.socket.write(frame(2, new Uint8Array(200)).subarray(0, 8));
+    await until(() => client.isGone() || client.code() !== undefined);
+    client.socket.destroy();
+    await server.becomes(0);
+    expect((await server.guard()).websockets.messagesTooLarge).toBe(1);
   });
 
   it('accepts only empty messages and bodies at a limit of 0', async () => {

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import {
   MessageRouter,
@@ -5,6 +6,7 @@ import {
   PortcullisError,
   type TypedWebSocketMessage,
 } from '../dist/index.js';
+import { until } from './fixtures/until.js';
 
 /** Parses a message that must be good. */
 function parsedBy(
@@ -224,6 +226,103 @@ describe('a router', () => {
       ['bigint', 'circle'],
       { handled: 0, problems: { handler_failed: 2 }, overRate: 0 },
     ]);
+  });
+
+  it('neither throws nor rejects for a host without a sender, or with values that throw', async () => {
+    const failing = (): never => {
+      throw new Error('of a getter');
+    };
+    const router = new MessageRouter<null>().on('a', () => ({ type: 'b' }));
+    const hostile: unknown[] = [
+      Object.defineProperty({}, 'type', { get: failing }),
+      Object.defineProperty({ type: 'a' }, 'payload', { get: failing }),
+      Object.defineProperty({ type: 'a', timestamp: 5 }, 'messageId', { get: failing }),
+      new Proxy({}, { get: failing, has: failing }),
+      new Proxy({ type: 'a' }, { get: failing, has: () => true }),
+    ];
+    for (const raw of hostile) {
+      expect(router.parse(raw)).toMatchObject({ problem: { code: 'invalid_envelope' } });
+      expect((await router.receive(raw, null))?.problem?.code).toBe('invalid_envelope');
+    }
+    const sender = Object.defineProperty({}, 'userId', { get: failing }) as MessageSender;
+    expect(router.parse({ type: 'a' }, sender).success).toBe(false);
+    for (const nobody of [null, undefined]) {
+      expect(router.parse({ type: 'a' }, nobody).success).toBe(true);
+      expect(await router.receive({ type: 'a' }, null, nobody)).toMatchObject({
+        envelope: { type: 'b' },
+      });
+    }
+  });
+
+  it('waits for the promise of any library or realm, and answers its rejection', async () => {
+    const router = new MessageRouter<null>()
+      .on(
+        'realm',
+        () => runInNewContext('Promise.resolve({ type: "b" })') as Promise<{ type: string }>,
+      )
+      .on(
+        'rejects',
+        () => runInNewContext('Promise.reject(new Error("late"))') as Promise<undefined>,
+      );
+    expect(await router.receive({ type: 'realm' }, null)).toMatchObject({
+      envelope: { type: 'b' },
+    });
+    expect((await router.receive({ type: 'rejects' }, null))?.problem?.code).toBe('handler_failed');
+    expect(router.snapshot().handled).toBe(1);
+  });
+
+  it('takes an answer without a valid type for a failed handler', async () => {
+    const told: unknown[] = [];
+    const router = new MessageRouter<null>({
+      onError: (error) => void told.push((error as PortcullisError).field),
+    });
+    const answers = [{}, { type: 5 }, { type: '' }, { type: 'x'.repeat(129) }, new Map()];
+    for (const [at, answer] of answers.entries()) {
+      router.on(`${at}`, () => answer as never);
+      expect((await router.receive({ type: `${at}` }, null))?.problem?.code).toBe('handler_failed');
+    }
+    expect(told).toEqual(answers.map(() => 'answer.type'));
+  });
+
+  it.each<[string, () => unknown]>([
+    [
+      'throws',
+      () => {
+        throw new Error('of the hook');
+      },
+    ],
+    ['rejects', () => Promise.reject(new Error('of the hook'))],
+  ])('warns of an onRateExceeded that %s, where no onError hears of it', async (_, hook) => {
+    const warned: unknown[] = [];
+    const listener = (warning: Error): void => void warned.push((warning.cause as Error).message);
+    process.on('warning', listener);
+    const connection = { ip: '192.0.2.1' };
+    const router = new MessageRouter<typeof connection>({ onRateExceeded: hook as never });
+    const rate = { limit: 1, windowMs: 60_000, by: 'ip', action: 'report' } as const;
+    router.on('rated', () => undefined, { rate });
+    for (let at = 0; at < 2; at++) void router.receive({ type: 'rated' }, connection);
+    await until(() => warned.length > 0);
+    process.off('warning', listener);
+    expect([warned, router.snapshot().overRate]).toEqual([['of the hook'], 1]);
+  });
+
+  it('names the options of a rate by their path', () => {
+    const router = new MessageRouter<null>();
+    const rate = { limit: 1, windowMs: 1000 };
+    for (const [field, options] of [
+      ['rate.name', { name: 5 }],
+      ['rate.maxKeys', { maxKeys: 0 }],
+      ['rate.clock', { clock: 5 }],
+      ['rate.limit', { limit: 0 }],
+    ] as const)
+      expect(() =>
+        router.on('a', () => undefined, { rate: { ...rate, ...options } as never }),
+      ).toThrow(expect.objectContaining({ field }));
+    const name = 'messages.conflict';
+    router.on('a', () => undefined, { rate: { ...rate, name } });
+    expect(() => router.on('b', () => undefined, { rate: { ...rate, name, limit: 2 } })).toThrow(
+      expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT', field: 'rate.name' }),
+    );
   });
 
   it('hands all other types to `otherwise`', async () => {

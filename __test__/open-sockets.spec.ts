@@ -16,7 +16,9 @@ interface Live {
     readonly socket: ManagedSocket;
     received(bytes: number): string;
     sent(bytes: number): string;
+    close(code: number, reason: string): void;
   };
+  beforeClose(): void;
   refuseMessage(): void;
   ponged(): void;
   sent(): void;
@@ -24,6 +26,7 @@ interface Live {
 }
 interface OpenSockets extends Iterable<Live> {
   readonly size: number;
+  onDrain: ((connection: unknown) => void) | undefined;
   add(connection: unknown): Live;
   admits(bytes: number): boolean;
   stats(): {
@@ -57,6 +60,7 @@ function setUp(limits: Partial<WebSocketLimits>): {
     buffered: (socket: Socket) => socket.buffered,
     publishes: false,
     waitsForAnswer: true,
+    lingers: () => false,
     isPaused: () => false,
     arrived: () => undefined,
   });
@@ -170,6 +174,7 @@ describe('heartbeats', () => {
         ping: (it: Socket) => void it.pings.push(clock.now()),
         buffered: () => 0,
         waitsForAnswer: true,
+        lingers: () => false,
         isPaused: () => false,
         arrived: () => undefined,
       },
@@ -217,6 +222,30 @@ describe('heartbeats', () => {
     expect([live.size, [...live]]).toEqual([0, []]);
   });
 
+  it('close nobody for reading slowly if maxBufferedMs is Infinity, and set no timer for it', () => {
+    const { clock, timers, live, open } = setUp({ maxBufferedBytes: 10, maxBufferedMs: Infinity });
+    const { socket, live: entry } = open();
+    socket.buffered = 1000;
+    entry.sent();
+    clock.advance(1_000_000);
+    expect(live.stats().slowConsumers).toBe(0);
+    expect(timers.snapshot().timers.map(({ name }) => name)).not.toContain('websockets.slow');
+  });
+
+  it('leave a socket alone that its manager has closed, though its peer has not answered', () => {
+    const { clock, live, open } = setUp({ pingIntervalMs: 1000, pongTimeoutMs: 1000 });
+    const drained: unknown[] = [];
+    live.onDrain = (connection) => void drained.push(connection);
+    const pinged = open();
+    while (pinged.socket.pings.length === 0) clock.advance(10);
+    const { live: entry } = pinged;
+    entry.connection.close(1008, 'of the application');
+    clock.advance(10_000);
+    entry.beforeClose();
+    expect([pinged.socket.pings.length, live.stats().pongTimeouts, drained]).toEqual([1, 0, []]);
+    expect(live.size).toBe(1);
+  });
+
   it('survive sockets that throw', () => {
     const clock = new ManualClock();
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
@@ -230,6 +259,7 @@ describe('heartbeats', () => {
         ping: fail,
         buffered: () => 0,
         waitsForAnswer: true,
+        lingers: () => false,
         isPaused: () => false,
         arrived: () => undefined,
       },

@@ -34,6 +34,8 @@ describe('matchers', () => {
         { iss: 'https://a/' },
         'ERR_TOKEN_ISSUER',
       ],
+      // Its rejection would end the process.
+      [{ issuer: () => Promise.reject(new Error('x')) }, { iss: 'https://a/' }, 'ERR_TOKEN_ISSUER'],
       [{ issuer: entra }, { iss: entra.replace('{tenantid}', tenant), tid: tenant }, 'accepted'],
       [{ issuer: entra }, { iss: entra.replace('{tenantid}', tenant) }, 'ERR_TOKEN_ISSUER'],
       [

@@ -8,6 +8,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { ConnectionManager, ProductionMetrics, TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
+import { frame, rawClient } from './fixtures/raw-client.js';
 import { until } from './fixtures/until.js';
 
 // Behaviour of `portcullis/ws` alone; contract.spec.ts has the rest.
@@ -232,10 +233,23 @@ describe('close() of a guard', () => {
     guard.close();
     guard[Symbol.dispose]();
     expect((await closed)[0]).toBe(1001);
-    expect(guard.manager.timers.getActiveTimersCount()).toBe(0);
+    await until(() => guard.manager.timers.getActiveTimersCount() === 0);
     const refused = new WebSocket(url);
     const [{ message }] = (await once(refused, 'error')) as [Error];
     expect(message).toContain('503');
+  });
+
+  it('cuts a client off that does not answer, by the timers that it made', async () => {
+    const guard = portcullis({ limits: {}, closeTimeoutMs: 100 });
+    const [server, url] = await listening(guard);
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    const silent = await rawClient(Number(new URL(url).port));
+    await until(() => guard.manager.connections.size === 1);
+    guard.close();
+    await until(() => silent.isGone());
+    expect(silent.code()).toBe(1001);
+    await until(() => guard.manager.timers.getActiveTimersCount() === 0);
+    expect(guard.manager.timers.isOpen()).toBe(false);
   });
 
   it('takes its manager out of given metrics, and no other manager', () => {
@@ -321,4 +335,159 @@ describe.skipIf(isBun)('the request of a handshake', () => {
     expect([requests.length, guard.manager.total]).toEqual([3, 3]);
     for (const client of clients) client.terminate();
   });
+});
+
+describe('an onInvalidMessage that fails', () => {
+  const late = new Error('of a rejection');
+  it.each<[string, () => unknown, cause: string]>([
+    ['rejects', () => Promise.reject(late), 'returned a promise'],
+    ['resolves to drop', () => Promise.resolve('drop'), 'returned a promise'],
+    [
+      'throws',
+      () => {
+        throw new Error('on purpose');
+      },
+      'on purpose',
+    ],
+  ])('closes the connection, and a warning tells of it: %s', async (_, hook, cause) => {
+    const unhandled: unknown[] = [];
+    const warned: unknown[] = [];
+    const onUnhandled = (error: unknown): void => void unhandled.push(error);
+    const onWarning = ({ message, cause }: Error): void =>
+      void (message.includes('onInvalidMessage') && warned.push((cause as Error).message));
+    process.on('unhandledRejection', onUnhandled).on('warning', onWarning);
+    ends.push(() => process.off('unhandledRejection', onUnhandled).off('warning', onWarning));
+    const guard = portcullis({ limits: {}, json: {}, onInvalidMessage: hook as never });
+    const [server, url] = await listening(guard);
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    const client = new WebSocket(url);
+    await once(client, 'open');
+    client.send('{');
+    const [code] = (await once(client, 'close')) as [number];
+    await until(() => warned.length > 0);
+    expect([code, unhandled, warned]).toEqual([1007, [], [expect.stringContaining(cause)]]);
+  });
+});
+
+describe('maxMessageSize', () => {
+  /** One server whose paths have a guard each. */
+  async function paths(
+    webSocketServer: WebSocketServer,
+    guards: Readonly<Record<string, Guard>>,
+  ): Promise<string> {
+    const [first] = Object.values(guards);
+    const [server, url] = await listening(first!);
+    for (const [path, guard] of Object.entries(guards))
+      guard.attach(server, webSocketServer, { path });
+    webSocketServer.on('connection', (ws) => ws.on('message', (data) => ws.send(String(data))));
+    return url;
+  }
+  /** Returns the answer to a message, or the code by which its socket is closed. */
+  async function answerTo(url: string, text: string): Promise<unknown> {
+    const client = new WebSocket(url);
+    await once(client, 'open');
+    const closed = once(client, 'close').then(([code]) => code as unknown);
+    const answered = once(client, 'message').then(([data]) => String(data));
+    client.send(text);
+    const answer = await Promise.race([closed, answered]);
+    client.terminate();
+    return answer;
+  }
+
+  it.each([
+    ['none', {}],
+    [
+      'a verifyClient that answers later',
+      {
+        verifyClient: (_info: unknown, done: (isGood: boolean) => void) =>
+          void setImmediate(done, true),
+      },
+    ],
+  ])('is a limit of the own sockets only, whatever the option of ws: %s', async (_, options) => {
+    const small = portcullis({ limits: {}, websockets: { maxMessageSize: 100 } });
+    const large = portcullis({ limits: {} });
+    ends.push(() => large.close());
+    const webSocketServer = new WebSocketServer({ noServer: true, maxPayload: 1000, ...options });
+    const url = await paths(webSocketServer, { '/small': small, '/large': large });
+    for (let round = 0; round < 2; round++) {
+      expect(await answerTo(`${url}/small`, 'x'.repeat(101))).toBe(1009);
+      expect(await answerTo(`${url}/large`, 'x'.repeat(101))).toHaveLength(101);
+      expect(await answerTo(`${url}/large`, 'x'.repeat(1001))).toBe(1009);
+      expect(webSocketServer.options.maxPayload).toBe(1000);
+    }
+    expect(small.snapshot().websockets.messagesTooLarge).toBe(2);
+  });
+
+  it.skipIf(isBun)(
+    'ends a message by its head, after a verifyClient that answers later',
+    async () => {
+      const guard = portcullis({ limits: {}, websockets: { maxMessageSize: 100 } });
+      const url = await paths(
+        new WebSocketServer({
+          noServer: true,
+          verifyClient: (_info, done) => void setImmediate(done, true),
+        }),
+        { '/': guard },
+      );
+      const client = await rawClient(Number(new URL(url).port));
+      client.socket.write(frame(2, Buffer.alloc(101)).subarray(0, 8));
+      await until(() => client.code() === 1009);
+    },
+  );
+
+  it('above 32 bits admits messages', async () => {
+    const guard = portcullis({ limits: {}, websockets: { maxMessageSize: 2 ** 32 + 10 } });
+    const webSocketServer = new WebSocketServer({ noServer: true, maxPayload: 0 });
+    const url = await paths(webSocketServer, { '/': guard });
+    expect(await answerTo(url, 'x'.repeat(1000))).toHaveLength(1000);
+  });
+
+  it.skipIf(isBun)('counts a frame whose length no number holds', async () => {
+    const guard = portcullis({ limits: {}, websockets: {} });
+    const url = await paths(new WebSocketServer({ noServer: true }), { '/': guard });
+    const client = await rawClient(Number(new URL(url).port));
+    client.socket.write(Buffer.from([0x82, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    await until(() => guard.snapshot().websockets.messagesTooLarge === 1);
+  });
+});
+
+describe('an application that removes all listeners of a socket', () => {
+  it.each([[[]], [['close']], [['error']]] as const)(
+    'leaks no seat, and its process survives malformed frames: %j',
+    async (names) => {
+      const errors: string[] = [];
+      const unheard = (error: Error): void => void errors.push(error.message);
+      process.on('uncaughtException', unheard);
+      ends.push(() => process.off('uncaughtException', unheard));
+      const guard = portcullis({ limits: {}, websockets: {} });
+      const [server, url] = await listening(guard);
+      const webSocketServer = new WebSocketServer({ noServer: true });
+      webSocketServer.on('connection', (ws) => void ws.removeAllListeners(...names));
+      guard.attach(server, webSocketServer);
+      const client = await rawClient(Number(new URL(url).port));
+      await until(() => guard.snapshot().websockets.open === 1);
+      client.socket.end(Buffer.from([0xff, 0xff, 0xff, 0xff]));
+      await until(() => guard.snapshot().websockets.open === 0);
+      expect([errors, guard.manager.snapshot().totalConnections]).toEqual([[], 0]);
+    },
+  );
+});
+
+it('send() does not throw once strict timers are closed', async () => {
+  const timers = new TimerManager({ strict: true });
+  const manager = new ConnectionManager({}, timers);
+  const guard = portcullis({ manager, websockets: { maxBufferedBytes: 0 } });
+  const [server, url] = await listening(guard);
+  const webSocketServer = new WebSocketServer({ noServer: true });
+  guard.attach(server, webSocketServer);
+  const opened = once(webSocketServer, 'connection') as Promise<[WebSocket]>;
+  const client = await rawClient(Number(new URL(url).port));
+  const [socket] = await opened;
+  client.socket.pause();
+  timers.cleanup();
+  const filled = Buffer.alloc(2 ** 20);
+  while (socket.bufferedAmount === 0) socket.send(filled);
+  socket.send('x');
+  client.socket.destroy();
+  await until(() => manager.snapshot().totalConnections === 0);
 });

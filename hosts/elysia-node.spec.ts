@@ -144,6 +144,21 @@ describe('elysia on Node: what its adapter hides', () => {
     for (let i = 0; i < 4; i++) expect(await ask(await server.open('/free'), 'in')).toBe('in');
   });
 
+  it('limits the messages of its scope only', async () => {
+    const server = await on('scoped', {
+      limits: {},
+      scoping: 'scoped',
+      websockets: { maxMessageSize: 100 },
+    });
+    const [free, chat] = [await server.open('/free'), await server.open('/chat')];
+    expect(await ask(free, 'x'.repeat(200))).toHaveLength(200);
+    expect(await ask(chat, 'x'.repeat(100))).toHaveLength(100);
+    const closed = closeCode(chat);
+    chat.send('x'.repeat(101));
+    expect(await closed).toBe(1009);
+    expect(await ask(free, 'x'.repeat(200))).toHaveLength(200);
+  });
+
   it('keeps the limits of a single route, and gives both seats back', async () => {
     const server = await on('routes', { limits: { maxConnectionsPerIp: 5 } });
     for (let i = 0; i < 3; i++) {

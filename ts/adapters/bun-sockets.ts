@@ -28,7 +28,14 @@ export const bunSockets: SocketHost = {
   arrived: () => undefined,
   publishes: true,
   waitsForAnswer: false,
+  lingers: isBunSocket,
 };
+
+/** True for a socket of `Bun.serve`; those of Bun's `ws` are none. @internal */
+export function isBunSocket(socket: object): boolean {
+  const { sendText, cork } = socket as { readonly sendText?: unknown; readonly cork?: unknown };
+  return typeof sendText === 'function' && typeof cork === 'function';
+}
 
 /** True if Bun closed a socket for the size of a message: no client can send 1006. @internal */
 export function isTooLarge(code: number, reason: unknown): boolean {

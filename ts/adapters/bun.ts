@@ -1,8 +1,10 @@
 /** A bare `Bun.serve`: its `fetch` before the upgrade, its `websocket` handlers after it. */
-import { wrongType } from '../base/errors.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { isThenable } from '../base/hooks.js';
 import { optionsObject } from '../base/options.js';
 import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection } from '../connections/connection.js';
+import type { OpenSocket } from '../connections/open-socket.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
@@ -28,7 +30,7 @@ import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets, countSends, isTooLarge, type RawSocket } from './bun-sockets.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
-import { CONNECTION, type GuardedSocket, OPEN_SOCKET, sizeOf } from './socket.js';
+import { CONNECTION, type GuardedSocket, OPEN_SOCKET, payloadLimitOf, sizeOf } from './socket.js';
 
 /** Options of the guard. `C` is the type of the claims of `auth`. */
 export type BunGuardOptions<C extends TokenClaims = TokenClaims> = GuardOptions<Request, C>;
@@ -44,7 +46,12 @@ export interface BunGuard {
   fetch<F extends (request: never, server: never) => unknown>(handler: F): F;
   /**
    * Wraps the `websocket` handlers. A socket that did not come through `fetch` is judged when it opens.
-   * @throws ERR_INVALID_ARG_TYPE unless the handlers are functions of an object
+   *
+   * Several guards of one server wrap each other's handlers: `a.websocket(b.websocket(handlers))`. The limits of all
+   * guards hold whose `fetch` a handshake has passed, and of no others: guards around each other add up, and
+   * guards of single routes do not.
+   * @throws ERR_INVALID_ARG_TYPE unless the handlers are functions of an object; ERR_OUT_OF_RANGE for handlers
+   * that this guard has wrapped
    */
   websocket<H extends object>(handlers: H): H;
   /** The page, if the option `page` asks for one. */
@@ -93,7 +100,17 @@ interface RawServer extends PeerSource {
   readonly url?: URL;
   upgrade(request: Request, ...rest: unknown[]): boolean;
 }
-type Socket = RawSocket & { readonly remoteAddress: string | undefined };
+type Socket = RawSocket & {
+  readonly remoteAddress: string | undefined;
+  /** Entries of the socket in further guards. */
+  [FURTHER]?: OpenSocket[];
+  /** True once a guard counts the connection of a guard that it has replaced. */
+  [ADOPTED]?: true;
+  /** What each adapter knows of the socket, by the key of the adapter. */
+  [key: symbol]: unknown;
+};
+/** The connection of a socket, or why a guard has none: it has refused it, or another guard has admitted it. */
+type Seat = ManagedConnection | 'refused' | 'of another guard';
 type FetchHandler = (this: unknown, request: Request, server: RawServer) => unknown;
 
 /** The application's `websocket` handlers, as far as they are wrapped. */
@@ -105,6 +122,16 @@ interface SocketHandlers {
   readonly close?: (this: unknown, socket: Socket, code: number, reason: string) => unknown;
   readonly maxPayloadLength?: number;
 }
+
+const FURTHER = Symbol('portcullis.furtherGuards');
+const ADOPTED = Symbol('portcullis.adopted');
+/** Key of the guards within wrapped handlers. */
+const GUARDS = Symbol('portcullis.guards');
+/** Key of the adapter that has judged a handshake, on its request. */
+const JUDGE = Symbol('portcullis.judge');
+type Judged = Request & { [JUDGE]?: BunAdapter };
+/** The handshake that a guarded server upgrades: Bun opens its socket within `server.upgrade()`. */
+let upgrading: Judged | undefined;
 
 /** A path of one segment, without a query. */
 const SEGMENT = /^\/[\w.~-]*$/;
@@ -127,7 +154,9 @@ class BunAdapter {
     },
   };
   readonly #wrapped = new WeakSet<RawServer>();
-  /** The admission of the upgrade under way, or its judge: Bun opens the socket within `server.upgrade()`. */
+  /** Key of a socket's seat in this guard: one socket may have two guards. */
+  readonly #seat = Symbol('portcullis.seat');
+  /** The admission of the upgrade under way, or its judge. */
   #upgrading: Admission | (() => Admission) | undefined;
 
   constructor(options: BunGuardOptions) {
@@ -234,6 +263,7 @@ class BunAdapter {
   }
 
   #judged(pending: Admission, request: Request, server: RawServer, handle: () => unknown): unknown {
+    (request as Judged)[JUDGE] = this;
     // Answered already, by its timeout.
     if (isOver(request)) pending.end('reset');
     return pending.isRefused
@@ -262,13 +292,13 @@ class BunAdapter {
     }
     const abandon = (): void => void pending.end('reset');
     // A socket that has opened took its seat along.
-    if (!(result instanceof Promise) || pending.state === 'open') {
+    if (!isThenable(result) || pending.state === 'open') {
       abandon();
       return result;
     }
     // A handler that never settles keeps no seat of a client that has left.
     const forget = waitingOn(request).onGone(abandon);
-    return result.finally(() => {
+    return Promise.resolve(result).finally(() => {
       forget();
       abandon();
     });
@@ -281,12 +311,15 @@ class BunAdapter {
     this.guard.page?.announce(server.url?.origin);
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, ...rest) => {
+      const outer = upgrading;
+      upgrading = request;
       this.#upgrading = this.#pending.get(request) ?? this.#late(request, server);
       try {
         const isUpgraded = upgrade(request, ...rest);
         if (isUpgraded) unwatch(request);
         return isUpgraded;
       } finally {
+        upgrading = outer;
         this.#upgrading = undefined;
       }
     };
@@ -303,36 +336,59 @@ class BunAdapter {
     return () => this.guard.admitLate(peer, (name) => headers.get(name) ?? '', url, request);
   }
 
-  /** Seats a socket; `false` if it is refused, and then the application never hears of it. */
-  open(socket: Socket): boolean {
-    // A socket that passed neither `fetch` nor `upgrade` is judged now, and can only be refused by close code.
-    const upgrading = this.#upgrading ?? this.guard.admitLate(socket.remoteAddress ?? '');
-    this.#upgrading = undefined;
-    const pending = typeof upgrading === 'function' ? upgrading() : upgrading;
+  /**
+   * Seats a socket; `false` if it is refused, and then the application never hears of it.
+   * @param inner the guards within the handlers of this one
+   */
+  open(socket: Socket, inner: readonly BunAdapter[]): boolean {
+    const pending = this.#admissionOf(socket, inner);
+    if (pending === undefined) {
+      socket[this.#seat] = 'of another guard' satisfies Seat;
+      return true;
+    }
+    // Before it: Bun reports the end of a socket from within its close.
+    socket[this.#seat] = 'refused' satisfies Seat;
     const connection = pending.open(undefined, socket);
     if (connection === undefined) return false;
+    socket[this.#seat] = connection satisfies Seat;
     try {
-      countSends(socket, connection, this.guard.openSockets.add(connection));
+      const openSocket = this.guard.openSockets.add(connection);
+      if (socket[CONNECTION] !== undefined) (socket[FURTHER] ??= []).push(openSocket);
+      countSends(socket, connection, openSocket);
       return true;
     } catch (error) {
-      return this.failed(socket, error, connection);
+      return this.failed(socket, error);
     }
   }
 
+  /** Returns the admission of a socket that opens; `undefined` if another guard has admitted it. */
+  #admissionOf(socket: Socket, inner: readonly BunAdapter[]): Admission | undefined {
+    const given = this.#upgrading;
+    this.#upgrading = undefined;
+    if (typeof given === 'object') return given;
+    // A guard around this one has seated it, or one within this one is about to.
+    if (socket[CONNECTION] !== undefined) return undefined;
+    const judge = upgrading?.[JUDGE];
+    if (judge !== undefined && inner.includes(judge)) return undefined;
+    // A socket that passed neither `fetch` nor `upgrade` is judged now, and can only be refused by close code.
+    return given === undefined ? this.guard.admitLate(socket.remoteAddress ?? '') : given();
+  }
+
   /** Closes a socket whose opening failed. */
-  failed(socket: Socket, error: unknown, connection = socket[CONNECTION]): never {
-    connection?.close(1011, 'Internal error');
+  failed(socket: Socket, error: unknown): never {
+    const seat = socket[this.#seat] as Seat | undefined;
+    if (typeof seat === 'object') seat.close(1011, 'Internal error');
     throw error;
   }
 
   /** Judges a message; `false` if no handler is to see it. */
   message(socket: Socket, data: unknown): boolean {
+    const seat = (socket[this.#seat] ?? this.#adopt(socket)) as Seat;
+    if (typeof seat === 'string') return seat !== 'refused';
     const bytes = sizeOf(data);
-    const connection = socket[CONNECTION];
-    if (connection?.received(bytes) !== 'ok') return false;
-    if (this.guard.openSockets.admits(bytes, connection))
-      return this.guard.jsonFilter.admits(data, connection);
-    socket[OPEN_SOCKET]?.refuseMessage();
+    if (seat.received(bytes) !== 'ok') return false;
+    if (this.guard.openSockets.admits(bytes, seat)) return this.guard.jsonFilter.admits(data, seat);
+    openSocketOf(socket, seat)?.refuseMessage();
     return false;
   }
 
@@ -341,26 +397,60 @@ class BunAdapter {
    * @returns `false` if no handler is to see it
    */
   ping(socket: Socket, data: unknown): boolean {
-    if (socket[CONNECTION]?.receivedControl(sizeOf(data)) !== 'ok') return false;
+    const seat = (socket[this.#seat] ?? this.#adopt(socket)) as Seat;
+    if (typeof seat === 'string') return seat !== 'refused';
+    if (seat.receivedControl(sizeOf(data)) !== 'ok') return false;
     // Bun has queued its pong: a client that pings and does not read is slow.
-    socket[OPEN_SOCKET]?.sent();
+    openSocketOf(socket, seat)?.sent();
     return true;
   }
 
   pong(socket: Socket, data: unknown): boolean {
-    if (socket[CONNECTION]?.receivedControl(sizeOf(data)) !== 'ok') return false;
-    socket[OPEN_SOCKET]?.ponged();
+    const seat = (socket[this.#seat] ?? this.#adopt(socket)) as Seat;
+    if (typeof seat === 'string') return seat !== 'refused';
+    if (seat.receivedControl(sizeOf(data)) !== 'ok') return false;
+    openSocketOf(socket, seat)?.ponged();
     return true;
   }
 
   /** Gives the seat back; `false` for a socket that was refused by close code. */
   close(socket: Socket, code: number, reason: string): boolean {
-    const connection = socket[CONNECTION];
-    if (connection === undefined) return false;
-    connection.ended();
-    if (isTooLarge(code, reason)) socket[OPEN_SOCKET]?.wasTooLarge();
-    socket[OPEN_SOCKET]?.remove(code);
+    const seat = (socket[this.#seat] ?? this.#adopt(socket)) as Seat;
+    if (typeof seat === 'string') return seat !== 'refused';
+    seat.ended();
+    const openSocket = openSocketOf(socket, seat);
+    if (isTooLarge(code, reason)) openSocket?.wasTooLarge();
+    openSocket?.remove(code);
+    if (socket[ADOPTED] === true) endFurther(socket, code);
     return true;
+  }
+
+  /**
+   * Returns the seat of a socket that opened before this guard's handlers were the server's (`reload()`, `bun --hot`):
+   * the connection of the former guard, which one guard goes on counting.
+   */
+  #adopt(socket: Socket): Seat {
+    const former = socket[CONNECTION];
+    const seat = former === undefined ? 'refused' : socket[ADOPTED] ? 'of another guard' : former;
+    if (former !== undefined) socket[ADOPTED] = true;
+    socket[this.#seat] = seat;
+    return seat;
+  }
+}
+
+/** Returns a connection's entry among the open sockets of its guard. */
+function openSocketOf(socket: Socket, connection: ManagedConnection): OpenSocket | undefined {
+  const first = socket[OPEN_SOCKET];
+  return first?.connection === connection
+    ? first
+    : socket[FURTHER]?.find((one) => one.connection === connection);
+}
+
+/** Ends what former guards beside the first one hold of a socket. */
+function endFurther(socket: Socket, code: number): void {
+  for (const openSocket of socket[FURTHER] ?? []) {
+    openSocket.connection.ended();
+    openSocket.remove(code);
   }
 }
 
@@ -368,8 +458,13 @@ function headerOf(request: Request): (name: string) => string {
   return (name) => request.headers.get(name) ?? '';
 }
 
+/** Handlers that guards have wrapped. */
+interface WrappedHandlers extends SocketHandlers {
+  readonly [GUARDS]?: readonly BunAdapter[];
+}
+
 /** @throws ERR_INVALID_ARG_TYPE, naming the handler */
-function checkedHandlers(handlers: object): SocketHandlers {
+function checkedHandlers(handlers: object): WrappedHandlers {
   optionsObject('handlers', handlers, 'an object of handlers such as { message }');
   for (const name of ['open', 'message', 'ping', 'pong', 'close'] as const) {
     const handler = (handlers as SocketHandlers)[name];
@@ -380,6 +475,26 @@ function checkedHandlers(handlers: object): SocketHandlers {
   return handlers;
 }
 
+/** Options of Bun beside the handlers that are wrapped. */
+const FURTHER_OPTIONS = [
+  'drain',
+  'data',
+  'idleTimeout',
+  'backpressureLimit',
+  'closeOnBackpressureLimit',
+  'sendPings',
+  'publishToSelf',
+  'perMessageDeflate',
+] as const;
+
+/** Returns the options that handlers have from their class, which a copy of an object lacks. */
+function inheritedOptions(handlers: object): object {
+  const given = handlers as Readonly<Record<string, unknown>>;
+  return Object.fromEntries(
+    FURTHER_OPTIONS.filter((name) => name in given).map((name) => [name, given[name]]),
+  );
+}
+
 /**
  * Wraps the application's handlers, which keep their `this`.
  * Without rest parameters: an array for each message is work for the garbage collector.
@@ -387,14 +502,15 @@ function checkedHandlers(handlers: object): SocketHandlers {
 function guardedHandlers(
   adapter: BunAdapter,
   { open, message, ping, pong, close }: SocketHandlers,
+  inner: readonly BunAdapter[],
 ): Required<Omit<SocketHandlers, 'maxPayloadLength'>> {
   return {
     open(socket) {
-      if (!adapter.open(socket)) return undefined;
+      if (!adapter.open(socket, inner)) return undefined;
       try {
         const result = open?.call(this, socket);
-        return result instanceof Promise
-          ? result.catch((error: unknown) => adapter.failed(socket, error))
+        return isThenable(result)
+          ? result.then(undefined, (error: unknown) => adapter.failed(socket, error))
           : result;
       } catch (error) {
         return adapter.failed(socket, error);
@@ -466,12 +582,22 @@ export function portcullis<C extends TokenClaims = TokenClaims>(
     websocket<H extends object>(handlers: H): H {
       const given = checkedHandlers(handlers);
       // Bun refuses a larger message before it has arrived whole.
-      const maxBytes = Math.min(
-        given.maxPayloadLength ?? Infinity,
-        guard.openSockets.maxMessageSize,
-      );
-      const limit = maxBytes === Infinity ? {} : { maxPayloadLength: Math.max(1, maxBytes) };
-      return { ...handlers, ...guardedHandlers(adapter, given), ...limit };
+      const { maxMessageSize } = guard.openSockets;
+      const own = given.maxPayloadLength;
+      const limit =
+        maxMessageSize === Infinity && own === undefined
+          ? {}
+          : { maxPayloadLength: payloadLimitOf(maxMessageSize, own) };
+      const inner = given[GUARDS] ?? [];
+      if (inner.includes(adapter))
+        throw outOfRange('handlers', handlers, 'handlers that this guard has not wrapped');
+      return {
+        ...inheritedOptions(handlers),
+        ...handlers,
+        ...guardedHandlers(adapter, given, inner),
+        ...limit,
+        [GUARDS]: [adapter, ...inner],
+      };
     },
   };
 }

@@ -18,8 +18,14 @@ import type { ListeningElysia } from './elysia-scope.js';
 import { openBoth } from './elysia-routes.js';
 import { watchWaiting } from './node-handshake.js';
 import { nodePeer } from './peer.js';
-import { CONNECTION, type GuardedSocket, sizeOf } from './socket.js';
-import { type GuardedWs, TrafficCounter } from './ws-sockets.js';
+import { CONNECTION, type GuardedSocket, OPEN_SOCKET, payloadLimitOf, sizeOf } from './socket.js';
+import {
+  FURTHER,
+  type GuardedWs,
+  isTooLargeError,
+  limitReceiver,
+  TrafficCounter,
+} from './ws-sockets.js';
 
 type HeadersGiven = ConstructorParameters<typeof Headers>[0];
 
@@ -48,7 +54,7 @@ interface Handlers {
   message(peer: Peer, message: unknown): unknown;
   close(peer: Peer, detail: unknown): unknown;
   error?(peer: Peer, error: unknown): unknown;
-  options?: { readonly node?: { readonly serverOptions?: object } };
+  options?: { readonly node?: { readonly serverOptions?: { readonly maxPayload?: number } } };
 }
 
 /** A server of `srvx`. */
@@ -255,10 +261,15 @@ class ListeningApp {
     const handlers = options.websocket;
     if (handlers === undefined) return;
     const { upgrade, open, message, close, error } = handlers;
-    const maxPayload = Math.min(...[...this.#guards].map(({ maxMessageSize }) => maxMessageSize));
-    if (maxPayload !== Infinity) {
-      const { node } = handlers.options ?? {};
-      const serverOptions = { ...node?.serverOptions, maxPayload: Math.max(1, maxPayload) };
+    const { node } = handlers.options ?? {};
+    const own = node?.serverOptions?.maxPayload;
+    // A socket of the server may be any guard's, or none's; each guard limits its own ones when they open.
+    const maxPayload = payloadLimitOf(
+      Math.max(...[...this.#guards].map((guard) => guard.maxOfServer)),
+      own,
+    );
+    if (this.#guards.size > 0 && maxPayload !== (own ?? 0)) {
+      const serverOptions = { ...node?.serverOptions, maxPayload };
       handlers.options = { ...handlers.options, node: { ...node, serverOptions } };
     }
     handlers.upgrade = (request) => this.upgrade(request, () => upgrade(request));
@@ -351,6 +362,8 @@ export interface AdmissionSource {
   admissionOf(request: Request): Admission | undefined;
   /** Returns the admission to the limits of the route, if it has some. */
   routeAdmissionOf(request: Request): Admission | undefined;
+  /** True if all sockets of the server are this guard's. */
+  readonly isGlobal: boolean;
   /** True if the socket of a request without an admission is this guard's. */
   covers(request: Request): boolean;
   /** An app listens. */
@@ -372,8 +385,9 @@ export class ElysiaOnNode {
     this.#source = source;
   }
 
-  get maxMessageSize(): number {
-    return this.#guard.openSockets.maxMessageSize;
+  /** The largest message of any socket of the server; `Infinity` for a guard of a part, which leaves others alone. */
+  get maxOfServer(): number {
+    return this.#source.isGlobal ? this.#guard.openSockets.maxMessageSize : Infinity;
   }
 
   /**
@@ -409,62 +423,84 @@ export class ElysiaOnNode {
     // A route that was registered before the plugin has no hook: it is judged now.
     const pending = admitted ?? this.#source.admitLate(request);
     const further = this.#source.routeAdmissionOf(request);
-    // An unhandled `error` event, such as a bad frame, would end the process.
-    ws.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') openSocket?.wasTooLarge();
-    });
-    let openSocket: OpenSocket | undefined;
     const connection = openBoth(pending, further, undefined, ws);
     if (connection === undefined) {
+      // An unhandled `error` event, such as a bad frame, would end the process.
+      ws.on('error', () => undefined);
       ws.once('close', () => pending.socketGone());
       return false;
     }
-    ws.on('close', (code) => {
-      connection.ended();
-      further?.connection?.ended();
-      openSocket?.remove(code);
-    });
+    limitReceiver(ws, guard.openSockets.maxMessageSize);
+    peer[CONNECTION] ??= connection;
+    return this.#seated(ws, connection, further?.connection);
+  }
+
+  /** Counts a seated socket from now on; `false` if it cannot be, and is closed. */
+  #seated(
+    ws: GuardedWs,
+    connection: ManagedConnection,
+    further: ManagedConnection | undefined,
+  ): boolean {
+    const isFirst = ws[CONNECTION] === undefined;
+    if (isFirst) {
+      ws[CONNECTION] = connection;
+      if (further !== undefined) ws[FURTHER] = further;
+      this.#traffic.follow(ws);
+    }
+    let openSocket: OpenSocket | undefined;
     try {
-      openSocket = guard.openSockets.add(connection);
+      openSocket = this.#guard.openSockets.add(connection);
     } catch {
       // Strict timers that are closed.
       connection.close(1011, 'Internal error');
-      return false;
     }
-    peer[CONNECTION] ??= connection;
-    if (ws[CONNECTION] === undefined) {
-      ws[CONNECTION] = connection;
-      this.#traffic.follow(ws, openSocket);
-    } else this.#followAgain(ws, connection, openSocket);
-    return true;
+    if (!isFirst) this.#followAgain(ws, connection, openSocket, further);
+    else if (openSocket !== undefined) ws[OPEN_SOCKET] = openSocket;
+    return openSocket !== undefined;
   }
 
   /** Counts a socket for a second guard of the same app, beside the first one. */
-  #followAgain(ws: GuardedWs, connection: ManagedConnection, openSocket: OpenSocket): void {
+  #followAgain(
+    ws: GuardedWs,
+    connection: ManagedConnection,
+    openSocket: OpenSocket | undefined,
+    further: ManagedConnection | undefined,
+  ): void {
     const { send, emit } = ws;
     Object.assign(ws, {
       send(data: unknown, ...rest: unknown[]) {
         Reflect.apply(send, ws, [data, ...rest]);
         if (ws.readyState === ws.OPEN) connection.sent(sizeOf(data));
-        openSocket.sent();
+        openSocket?.sent();
       },
       emit: (event: string, ...args: unknown[]): boolean => {
         if (event === 'message' && !this.#admits(connection, openSocket, args[0])) return false;
         if (event === 'ping' || event === 'pong') {
           if (connection.receivedControl(sizeOf(args[0])) !== 'ok') return false;
-          if (event === 'pong') openSocket.ponged();
+          if (event === 'pong') openSocket?.ponged();
+          else openSocket?.sent();
+        }
+        if (event === 'error' && isTooLargeError(args[0])) openSocket?.wasTooLarge();
+        if (event === 'close') {
+          connection.ended();
+          further?.ended();
+          openSocket?.remove(args[0] as number);
         }
         return Reflect.apply(emit, ws, [event, ...args]) as boolean;
       },
     });
   }
 
-  #admits(connection: ManagedConnection, openSocket: OpenSocket, data: unknown): boolean {
+  #admits(
+    connection: ManagedConnection,
+    openSocket: OpenSocket | undefined,
+    data: unknown,
+  ): boolean {
     const bytes = sizeOf(data);
     if (connection.received(bytes) !== 'ok') return false;
     const { openSockets, jsonFilter } = this.#guard;
     if (openSockets.admits(bytes, connection)) return jsonFilter.admits(data, connection);
-    openSocket.refuseMessage();
+    openSocket?.refuseMessage();
     return false;
   }
 

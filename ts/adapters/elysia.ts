@@ -40,6 +40,7 @@ import { guardRoutes, type RouteData } from './elysia-routes.js';
 import { waitingOn as waitingOnSocket } from './node-handshake.js';
 import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
 import { type AnswerContext, AppAnswers, setHeader } from './elysia-answers.js';
+import { limitPayloads } from './elysia-payload.js';
 import { describeRoute } from './elysia-openapi.js';
 import { PlainRoutes } from './elysia-plain-routes.js';
 import { functionsOf, isMisread, routedTarget, type ScopedApp } from './elysia-app-routes.js';
@@ -273,6 +274,11 @@ class ElysiaAdapter {
 
   get #app(): ScopedApp | undefined {
     return this.app ?? this.#scope.root;
+  }
+
+  /** True if all sockets of the server are the guard's. */
+  get isGlobal(): boolean {
+    return this.#scope.isGlobal;
   }
 
   /** True if the adapter has to know which route serves a request. */
@@ -999,6 +1005,7 @@ export function pluginOf<C extends Claims = Claims>(
       },
     });
   onNode?.follow(plugin);
+  if (isBun && scope.isGlobal) limitPayloads(plugin, guard.openSockets.maxMessageSize);
   const wrap = (handle: (request: Request) => unknown) => (request: Request) =>
     adapter.request(request, handle);
   plugin.wrap(wrap as Parameters<typeof plugin.wrap>[0]);

@@ -6,7 +6,8 @@ import type { IncomingMessage } from 'node:http';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { OpenSocket, SocketHost } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
-import { jsonOf } from './engine-packet.js';
+import { isBunSocket } from './bun-sockets.js';
+import { jsonOf, PacketUnit } from './engine-packet.js';
 import { CONNECTION, type GuardedSocket, OPEN_SOCKET, sizeOf } from './socket.js';
 
 /** The WebSocket of a transport: of `ws` on Node, of Bun's server on Bun. */
@@ -16,7 +17,10 @@ interface TransportSocket {
   close(code?: number, reason?: string): void;
   terminate(): void;
   getBufferedAmount?(): number;
+  pause?(): void;
   once?(event: 'close', listener: () => void): unknown;
+  on?(event: 'ping' | 'pong', listener: (this: TransportSocket, data: unknown) => void): unknown;
+  [TRANSPORT]?: EngineTransport;
 }
 
 /** A transport of Engine.IO. @internal */
@@ -25,7 +29,14 @@ export interface EngineTransport {
   /** Absent on polling. */
   readonly socket?: TransportSocket;
   close(): void;
+  /** The session that the transport belongs to, or would take over. */
+  [ENGINE_SOCKET]?: EngineSocket;
 }
+
+/** Key of the engine's socket on its transports. @internal */
+export const ENGINE_SOCKET = Symbol('portcullis.engineSocket');
+/** Key of a transport on its WebSocket. */
+const TRANSPORT = Symbol('portcullis.transport');
 
 /** A packet of Engine.IO. */
 interface Packet {
@@ -52,6 +63,8 @@ export interface EngineSocket extends GuardedSocket {
   close(discard?: boolean): void;
   sendPacket(type: string): void;
   onClose(reason: string): void;
+  /** Takes a second transport, which may take the place of the first one. */
+  _maybeUpgrade?(transport: EngineTransport): void;
   emit(event: string, ...args: unknown[]): boolean;
   /** Emits the events of the engine, on Bun. */
   emitReserved?(event: string, ...args: unknown[]): boolean;
@@ -69,6 +82,8 @@ export class EngineSession implements ManagedSocket {
   queuedBytes = 0;
   /** True between the two events of a message that no handler is to see. */
   isDropping = false;
+  /** A packet whose attachments are arriving. */
+  unit: PacketUnit | undefined;
   /** True from the upgrade of a second transport until that transport has ended or has taken over. */
   isProbing = false;
   /** Called once a closed session has left nothing open. */
@@ -121,6 +136,13 @@ export class EngineSession implements ManagedSocket {
     } else webSocket.once?.('close', () => this.#gone());
   }
 
+  /** Stops reading from the client; `undefined` where the transport cannot, so that the socket is terminated. */
+  get pause(): () => void {
+    const { socket } = this.socket.transport;
+    const isAble = typeof socket?.pause === 'function';
+    return (isAble ? () => socket.pause?.() : undefined) as () => void;
+  }
+
   terminate(): void {
     this.socket.transport.socket?.terminate();
     this.#end(true);
@@ -159,8 +181,14 @@ export const engineSessions: SocketHost = {
   arrived: () => undefined,
   publishes: false,
   waitsForAnswer: false,
+  lingers(session) {
+    const webSocket =
+      session instanceof EngineSession ? session.socket.transport.socket : undefined;
+    return webSocket !== undefined && isBunSocket(webSocket);
+  },
 };
 
+type MaybeUpgrade = (this: EngineSocket, transport: EngineTransport) => void;
 type Emit = (this: EngineSocket, event: string, ...args: unknown[]) => boolean;
 
 /**
@@ -171,8 +199,19 @@ type Emit = (this: EngineSocket, event: string, ...args: unknown[]) => boolean;
 export class SessionTraffic {
   readonly #guard: Pick<Guard<never>, 'openSockets' | 'jsonFilter'>;
   readonly #emits = new WeakMap<Emit, Emit>();
+  readonly #upgrades = new WeakMap<MaybeUpgrade, MaybeUpgrade>();
+  readonly #onPing: (this: TransportSocket, data: unknown) => void;
+  readonly #onPong: (this: TransportSocket, data: unknown) => void;
 
   constructor(guard: Pick<Guard<never>, 'openSockets' | 'jsonFilter'>) {
+    const frame = (socket: TransportSocket, isPing: boolean, data: unknown): void =>
+      this.frame(socket[TRANSPORT], isPing, data);
+    this.#onPing = function (data) {
+      frame(this, true, data);
+    };
+    this.#onPong = function (data) {
+      frame(this, false, data);
+    };
     this.#guard = guard;
   }
 
@@ -184,15 +223,60 @@ export class SessionTraffic {
     socket[OPEN_SOCKET] = openSocket;
     if (socket.emitReserved === undefined) socket.emit = this.#over(socket.emit);
     else socket.emitReserved = this.#over(socket.emitReserved);
+    if (socket._maybeUpgrade !== undefined)
+      socket._maybeUpgrade = this.#overUpgrade(socket._maybeUpgrade);
+    this.#watch(socket, socket.transport);
+  }
+
+  /** A ping or a pong of the WebSocket below a session. Those of the engine are packets. */
+  frame(transport: EngineTransport | undefined, isPing: boolean, data: unknown): void {
+    const socket = transport?.[ENGINE_SOCKET];
+    const connection = socket?.[CONNECTION];
+    if (connection === undefined) return;
+    const isOver = connection.receivedControl(sizeOf(data)) !== 'ok';
+    // A probe does not end with its session.
+    if (isOver && socket?.transport !== transport) return transport?.close();
+    if (isOver) return;
+    // The host has queued its pong: a client that pings and does not read is slow.
+    if (isPing) socket?.[OPEN_SOCKET]?.sent();
+  }
+
+  /** Hears the pings and pongs of a transport; those of Bun's sockets come by the handlers of `Bun.serve`. */
+  #watch(socket: EngineSocket, transport: EngineTransport): void {
+    transport[ENGINE_SOCKET] = socket;
+    const { socket: webSocket } = transport;
+    if (webSocket === undefined || webSocket[TRANSPORT] !== undefined) return;
+    webSocket[TRANSPORT] = transport;
+    webSocket.on?.('ping', this.#onPing);
+    webSocket.on?.('pong', this.#onPong);
+  }
+
+  #overUpgrade(upgrade: MaybeUpgrade): MaybeUpgrade {
+    const known = this.#upgrades.get(upgrade);
+    if (known !== undefined) return known;
+    const watch = (socket: EngineSocket, transport: EngineTransport): void =>
+      this.#watch(socket, transport);
+    const watched: MaybeUpgrade = function (this: EngineSocket, transport) {
+      // Before it takes over: a client could send pings without end over a transport that it only probes.
+      watch(this, transport);
+      Reflect.apply(upgrade, this, [transport]);
+    };
+    this.#upgrades.set(upgrade, watched);
+    return watched;
   }
 
   #over(emit: Emit): Emit {
     const known = this.#emits.get(emit);
     if (known !== undefined) return known;
-    const hears = (socket: EngineSocket, event: string, first: unknown, second: unknown): boolean =>
-      this.#hears(socket, event, first, second);
+    const hears = (
+      socket: EngineSocket,
+      event: string,
+      first: unknown,
+      second: unknown,
+      emit: Emit,
+    ): boolean => this.#hears(socket, event, first, second, emit);
     const counted: Emit = function (this: EngineSocket, event) {
-      if (!hears(this, event, arguments[1], arguments[2])) return false;
+      if (!hears(this, event, arguments[1], arguments[2], emit)) return false;
       return Reflect.apply(emit, this, arguments);
     };
     this.#emits.set(emit, counted);
@@ -200,13 +284,19 @@ export class SessionTraffic {
   }
 
   /** An event of the engine; `false` if nobody is to hear it. */
-  #hears(socket: EngineSocket, event: string, first: unknown, second: unknown): boolean {
+  #hears(
+    socket: EngineSocket,
+    event: string,
+    first: unknown,
+    second: unknown,
+    emit: Emit,
+  ): boolean {
     const session = socket[SESSION];
     const connection = socket[CONNECTION];
     if (session === undefined || connection === undefined) return true;
     switch (event) {
       case 'data':
-        session.isDropping = !this.#admits(socket, connection, first);
+        session.isDropping = !this.#isHeard(socket, session, first, emit);
         return !session.isDropping;
       case 'message':
         // The same message again: the engine emits both.
@@ -225,6 +315,7 @@ export class SessionTraffic {
         return true;
       case 'upgrade':
         session.isProbing = false;
+        this.#watch(socket, socket.transport);
         return true;
       case 'close':
         if (isTooLarge(second)) socket[OPEN_SOCKET]?.wasTooLarge();
@@ -234,6 +325,24 @@ export class SessionTraffic {
       default:
         return true;
     }
+  }
+
+  /** A message; `false` if nobody is to hear it now: it is refused, or waits for its attachments. */
+  #isHeard(socket: EngineSocket, session: EngineSession, data: unknown, emit: Emit): boolean {
+    const isAdmitted = this.#admits(socket, data);
+    const { unit } = session;
+    if (typeof data === 'string') {
+      // A text among attachments: the parser sees what it would have seen, and ends the client.
+      if (unit !== undefined) release(socket, unit, emit);
+      session.unit = PacketUnit.of(data, isAdmitted);
+      return isAdmitted && session.unit === undefined;
+    }
+    if (unit === undefined) return isAdmitted;
+    unit.take(data, isAdmitted);
+    if (unit.left > 0) return false;
+    session.unit = undefined;
+    release(socket, unit, emit);
+    return !unit.isDropped;
   }
 
   /** A message is judged by its own event. Everything else that a client sends is a control packet. */
@@ -256,9 +365,10 @@ export class SessionTraffic {
     if (session.buffered > this.#guard.openSockets.watermark) socket[OPEN_SOCKET]?.sent();
   }
 
-  #admits(socket: EngineSocket, connection: ManagedConnection, data: unknown): boolean {
+  #admits(socket: EngineSocket, data: unknown): boolean {
+    const connection = socket[CONNECTION];
     const bytes = sizeOf(data);
-    if (connection.received(bytes) !== 'ok') return false;
+    if (connection?.received(bytes) !== 'ok') return false;
     const { openSockets, jsonFilter } = this.#guard;
     if (!openSockets.admits(bytes, connection)) {
       socket[OPEN_SOCKET]?.refuseMessage();
@@ -267,6 +377,15 @@ export class SessionTraffic {
     // An attachment is no JSON, and stands in a packet of its own.
     const json = typeof data === 'string' ? jsonOf(data) : undefined;
     return json === undefined || jsonFilter.admits(json, connection);
+  }
+}
+
+/** Emits what was held of a packet, as the engine would have. */
+function release(socket: EngineSocket, unit: PacketUnit, emit: Emit): void {
+  for (const data of unit.release()) {
+    emit.call(socket, 'data', data);
+    // The engine of Node emits both.
+    if (socket.emitReserved === undefined) emit.call(socket, 'message', data);
   }
 }
 

@@ -19,10 +19,13 @@ import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import { bunDrainable, type BunServer } from './bun-server.js';
+import { isTooLarge } from './bun-sockets.js';
 import {
+  ENGINE_SOCKET,
   EngineSession,
   engineSessions,
   type EngineSocket,
+  type EngineTransport,
   SESSION,
   SessionTraffic,
 } from './engine-session.js';
@@ -30,7 +33,7 @@ import { headerOf, NO_HANDSHAKE, refuse, waitingOn, watchWaiting } from './node-
 import { guardRequests, type RequestHandler } from './node-requests.js';
 import { bunPeer, nodePeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
-import { CONNECTION, type GuardedSocket } from './socket.js';
+import { CONNECTION, type GuardedSocket, OPEN_SOCKET } from './socket.js';
 
 /**
  * Options of the guard. `R` is the request of the host: `IncomingMessage`, or `Request` with
@@ -55,7 +58,8 @@ export interface SocketIoGuard {
   readonly manager: ConnectionManager;
   /**
    * Guards a server of Socket.IO: the engine that it has, and each that it is attached or bound to
-   * later. Sessions that are open already stay as they are.
+   * later. Sessions that are open already stay as they are. With `@socket.io/bun-engine`, attach before
+   * `engine.handler()`: its handlers of pings and pongs are the guard's.
    * @param io a `Server` of Socket.IO 4, with the engine of Node or with `@socket.io/bun-engine`
    * @returns a function that ends this: sessions that are open keep their seats until they end
    * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a server that has a guard; ERR_UNSUPPORTED for
@@ -146,6 +150,14 @@ interface BunEngine {
   readonly ws?: undefined;
   handleRequest(request: Request, server: PeerSource): Promise<Response>;
   emitReserved(event: string, ...args: unknown[]): boolean;
+  onWebSocketClose(socket: TransportOwner, code: number, reason: string): void;
+  /** Returns options of `Bun.serve`. */
+  handler(): { readonly websocket: object };
+}
+
+/** A WebSocket of Bun below a session. */
+interface TransportOwner {
+  readonly data?: { readonly transport?: EngineTransport };
 }
 
 /** Answer to an upgrade of a session that has no use for one. */
@@ -294,7 +306,7 @@ class SocketIoAdapter {
       throw unkept('auth.http', 'leave it out, and have the verifier judge requests in your fetch');
     if (this.guard.limitsRequests) throw unkept('requests', 'leave it out');
     const unlimit = this.#limitMessages(engine);
-    const { handleRequest, emitReserved } = engine;
+    const { handleRequest, emitReserved, onWebSocketClose, handler } = engine;
     const isSeated = (socket: EngineSocket, request: Request, server: PeerSource): boolean => {
       const pending = (request as unknown as Held)[this.#key] ?? this.#late(request, server);
       return this.#open(socket, pending);
@@ -307,6 +319,12 @@ class SocketIoAdapter {
         if (event === 'connection' && !isSeated(socket, request, server)) return true;
         return emitReserved.call(engine, event, ...args);
       },
+      onWebSocketClose(socket: TransportOwner, code: number, reason: string) {
+        const session = socket.data?.transport?.[ENGINE_SOCKET];
+        if (isTooLarge(code, reason)) session?.[OPEN_SOCKET]?.wasTooLarge();
+        onWebSocketClose.call(engine, socket, code, reason);
+      },
+      handler: () => withControls(handler.call(engine), this.#traffic),
     };
     Object.assign(engine, guarded);
     return () => {
@@ -554,6 +572,21 @@ class SocketIoAdapter {
       },
     };
   }
+}
+
+/** Adds handlers of pings and pongs, which the engine leaves to Bun. */
+function withControls<H extends { readonly websocket: object }>(
+  options: H,
+  traffic: SessionTraffic,
+): H {
+  const websocket = {
+    ...options.websocket,
+    ping: (socket: TransportOwner, data: unknown) =>
+      traffic.frame(socket.data?.transport, true, data),
+    pong: (socket: TransportOwner, data: unknown) =>
+      traffic.frame(socket.data?.transport, false, data),
+  };
+  return { ...options, websocket };
 }
 
 /** Ends the guarding of an engine, unless other code has taken its methods over since. */

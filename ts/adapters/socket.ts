@@ -26,3 +26,16 @@ export function sizeOf(data: unknown): number {
   if (Array.isArray(data)) return data.reduce((sum: number, part) => sum + sizeOf(part), 0);
   return 'size' in data && typeof data.size === 'number' ? data.size : 0;
 }
+
+/** The highest limit of a message that hosts keep: `ws` reads its option as an integer of 32 bits. */
+const PAYLOAD_MAX = 2 ** 31 - 1;
+
+/**
+ * Returns the host's limit of a message for `maxBytes`; `own` if that is lower. 0 is no limit.
+ * @internal
+ */
+export function payloadLimitOf(maxBytes: number, own: number | undefined = 0): number {
+  if (maxBytes === Infinity) return own;
+  const limit = Math.min(Math.max(1, maxBytes), PAYLOAD_MAX);
+  return own > 0 && own < limit ? own : limit;
+}

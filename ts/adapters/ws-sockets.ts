@@ -1,12 +1,15 @@
 /** Sockets of `ws`: pings, the size limit, and counting messages both ways. */
 import type { WebSocket, WebSocketServer } from 'ws';
 import type { ManagedConnection } from '../connections/connection.js';
-import type { OpenSocket, SocketHost } from '../connections/open-socket.js';
+import type { SocketHost } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
-import { CONNECTION, type GuardedSocket, OPEN_SOCKET, sizeOf } from './socket.js';
+import { CONNECTION, type GuardedSocket, OPEN_SOCKET, payloadLimitOf, sizeOf } from './socket.js';
+
+/** Key of the connection of a socket in the manager of its route. @internal */
+export const FURTHER = Symbol('portcullis.furtherConnection');
 
 /** A socket of `ws` with the state of its guard. @internal */
-export type GuardedWs = WebSocket & GuardedSocket;
+export type GuardedWs = WebSocket & GuardedSocket & { [FURTHER]?: ManagedConnection };
 
 const ignore = (): void => undefined;
 
@@ -15,6 +18,7 @@ interface Internals {
   readonly _receiver?: {
     readonly _bufferedBytes?: number;
     readonly _fragments?: readonly unknown[];
+    _maxPayload?: number;
   };
   readonly _socket?: { readonly bytesRead: number } | null;
 }
@@ -33,35 +37,66 @@ export const wsSockets: SocketHost = {
   },
   publishes: false,
   waitsForAnswer: true,
+  lingers: () => false,
 };
 
 /**
- * Makes `ws` refuse messages above `maxBytes` with 1009, before they have arrived whole. A
- * `maxPayload` of 0 is no limit to `ws`.
+ * Runs an upgrade that makes `ws` refuse messages above `maxBytes` with 1009, before they have arrived whole. The
+ * option of the server holds again afterwards: its other sockets are not this guard's.
  * @internal
  */
-export function limitMessages(webSocketServer: WebSocketServer, maxBytes: number): void {
-  const { options } = webSocketServer;
-  const own = options.maxPayload ?? 0;
-  if (maxBytes !== Infinity && (own === 0 || own > maxBytes)) {
-    options.maxPayload = Math.max(1, maxBytes);
+export function withMessageLimit(
+  { options }: WebSocketServer,
+  maxBytes: number,
+  upgrade: () => void,
+): void {
+  const own = options.maxPayload;
+  const limit = payloadLimitOf(maxBytes, own);
+  if (limit === (own ?? 0)) return upgrade();
+  options.maxPayload = limit;
+  try {
+    upgrade();
+  } finally {
+    // Unless the application has changed it meanwhile.
+    if (options.maxPayload === limit) {
+      if (own === undefined) delete options.maxPayload;
+      else options.maxPayload = own;
+    }
   }
 }
 
 /**
- * Undoes `limitMessages()`, unless the application has changed the limit since.
- * @param own the `maxPayload` of the server before
+ * Does the same for one socket that is open: of a handshake that waited for `verifyClient`, or of a server whose options
+ * are out of reach. Without the parser's limit the guard's own holds, once a message has arrived.
  * @internal
  */
-export function unlimitMessages(
-  webSocketServer: WebSocketServer,
-  maxBytes: number,
-  own: number | undefined,
-): void {
-  const { options } = webSocketServer;
-  if (options.maxPayload === own || options.maxPayload !== Math.max(1, maxBytes)) return;
-  if (own === undefined) delete options.maxPayload;
-  else options.maxPayload = own;
+export function limitReceiver(socket: WebSocket, maxBytes: number): void {
+  const { _receiver: receiver } = socket as unknown as Internals;
+  if (typeof receiver?._maxPayload !== 'number') return;
+  receiver._maxPayload = payloadLimitOf(maxBytes, receiver._maxPayload);
+}
+
+/** Codes of the errors by which `ws` refuses a message for its size. */
+const TOO_LARGE: ReadonlySet<unknown> = new Set([
+  'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH',
+  'WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH',
+]);
+
+function ended(socket: GuardedWs, connection: ManagedConnection, code: number): void {
+  connection.ended();
+  socket[FURTHER]?.ended();
+  socket[OPEN_SOCKET]?.remove(code);
+}
+
+/** True for the error by which `ws` refuses a message for its size. @internal */
+export function isTooLargeError(error: unknown): boolean {
+  return TOO_LARGE.has((error as { readonly code?: unknown } | null | undefined)?.code);
+}
+
+/** Counts a message that `ws` has refused; true for an error that would end the process, since nobody listens. */
+function isOwnError(socket: GuardedWs, error: unknown): boolean {
+  if (isTooLargeError(error)) socket[OPEN_SOCKET]?.wasTooLarge();
+  return socket.listenerCount('error') === 0;
 }
 
 const OPEN = 1;
@@ -86,9 +121,11 @@ export class TrafficCounter {
     this.#guard = guard;
   }
 
-  /** Counts the messages of `socket` from now on. */
-  follow(socket: GuardedWs, openSocket: OpenSocket): void {
-    socket[OPEN_SOCKET] = openSocket;
+  /**
+   * Counts the messages of a seated socket from now on, and gives its seat back when it ends: no listener does it,
+   * which `removeAllListeners()` of the application would take away.
+   */
+  follow(socket: GuardedWs): void {
     const own = socket as unknown as { send: Send; emit: Emit };
     own.send = this.#sendOver(own.send);
     own.emit = this.#emitOver(own.emit);
@@ -117,6 +154,9 @@ export class TrafficCounter {
       if (connection !== undefined) {
         if (event === 'message') {
           if (!admits(this, connection, arguments[1])) return false;
+        } else if (event === 'close') ended(this, connection, arguments[1] as number);
+        else if (event === 'error') {
+          if (isOwnError(this, arguments[1])) return false;
         } else if (event === 'ping' || event === 'pong') {
           // A client that answers is there, though it says nothing.
           if (connection.receivedControl(sizeOf(arguments[1])) !== 'ok') return false;

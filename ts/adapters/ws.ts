@@ -30,9 +30,9 @@ import {
 } from './ws-protection.js';
 import {
   type GuardedWs,
-  limitMessages,
+  limitReceiver,
   TrafficCounter,
-  unlimitMessages,
+  withMessageLimit,
   wsSockets,
 } from './ws-sockets.js';
 
@@ -137,17 +137,11 @@ class WsAdapter {
   readonly #traffic: TrafficCounter;
   readonly #countRequest:
     ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
-  /** The listener of every socket's `close`: one function for each of ten thousand sockets is work for the garbage collector. */
-  readonly #onClose: (this: GuardedWs, code: number) => void;
 
   constructor(options: WsGuardOptions) {
     const guard = new Guard<IncomingMessage>('portcullis/ws', options, wsSockets);
     this.guard = guard;
     this.#traffic = new TrafficCounter(guard);
-    this.#onClose = function (code) {
-      this[CONNECTION]?.ended();
-      this[OPEN_SOCKET]?.remove(code);
-    };
     const isUncounted = ({ method, url }: IncomingMessage): boolean =>
       guard.page?.owns(url ?? '') === true || guard.isExempt(method, url);
     this.#countRequest =
@@ -188,7 +182,6 @@ class WsAdapter {
     if (this.guard.isClosed)
       throw new PortcullisError('ERR_CLOSED', 'the guard is closed, and would admit nobody');
     const { options } = webSocketServer;
-    const maxPayload = options?.maxPayload;
     const unwrap = wrapUpgrades(webSocketServer, (host, request, socket, head) =>
       this.#judge(host, request, socket, head),
     );
@@ -199,7 +192,6 @@ class WsAdapter {
       isOver = true;
       unwrap();
       leave?.();
-      unlimitMessages(webSocketServer, this.guard.openSockets.maxMessageSize, maxPayload);
     };
   }
 
@@ -268,17 +260,22 @@ class WsAdapter {
   ): void {
     if (pending.answer !== undefined) return refuse(socket, pending.answer);
     if (socket.destroyed) return void pending.end('reset');
-    limitMessages(host.webSocketServer, this.guard.openSockets.maxMessageSize);
+    const { maxMessageSize } = this.guard.openSockets;
     let hasOpened = false;
     let abandon: (() => void) | undefined;
     const onOpen = (ws: WebSocket): void => {
       hasOpened = true;
       const isSeated = this.#open(ws, pending);
-      if (abandon !== undefined) socket.off('close', abandon);
+      if (abandon !== undefined) {
+        socket.off('close', abandon);
+        limitReceiver(ws, maxMessageSize);
+      }
       if (isSeated) this.#announce(ws, host, request);
     };
     try {
-      host.complete(request, socket, head, onOpen);
+      withMessageLimit(host.webSocketServer, maxMessageSize, () =>
+        host.complete(request, socket, head, onOpen),
+      );
     } catch (error) {
       // Thrown by the application's own `ws` options or listeners: rethrow, as `ws` alone would.
       if (pending.end('reset')) socket.destroy();
@@ -293,15 +290,15 @@ class WsAdapter {
 
   /** Seats a socket; `false` if it is refused, and then the application never hears of it. */
   #open(ws: GuardedWs, pending: Admission): boolean {
-    // An unhandled `error` event, such as a bad frame, would end the process.
-    ws.on('error', onSocketError);
     const connection = pending.open(undefined, ws);
     if (connection === undefined) {
+      // An unhandled `error` event, such as a bad frame, would end the process.
+      ws.on('error', () => undefined);
       ws.once('close', () => pending.socketGone());
       return false;
     }
     ws[CONNECTION] = connection;
-    ws.on('close', this.#onClose);
+    this.#traffic.follow(ws);
     return true;
   }
 
@@ -309,7 +306,7 @@ class WsAdapter {
   #announce(ws: GuardedWs, host: UpgradeHost, request: IncomingMessage): void {
     const connection = ws[CONNECTION]!;
     try {
-      this.#traffic.follow(ws, this.guard.openSockets.add(connection));
+      ws[OPEN_SOCKET] = this.guard.openSockets.add(connection);
       host.announce(ws, request);
     } catch (error) {
       connection.close(1011, 'Internal error');
@@ -339,10 +336,6 @@ class WsAdapter {
 
 function destroyThis(this: Duplex): void {
   this.destroy();
-}
-
-function onSocketError(this: GuardedWs, error: NodeJS.ErrnoException): void {
-  if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') this[OPEN_SOCKET]?.wasTooLarge();
 }
 
 /**

@@ -1,6 +1,8 @@
 /** The Elysia app of every server: the guard, the endpoints, the WebSocket route. */
 import { Elysia, ElysiaCustomStatusResponse } from 'elysia';
+import { isThenable } from '../base/hooks.js';
 import { connectionOf, pluginOf } from '../adapters/elysia.js';
+import { payloadLimitOf } from '../adapters/socket.js';
 // Both by name: the inferred type of the app shows them, and its declaration has to import them.
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import { responseOf } from '../http/fetch.js';
@@ -54,7 +56,7 @@ export function baseApp(inner: object, options: ServerOptions) {
       idleTimeout: 0,
       ...(websockets.maxMessageSize === Infinity
         ? {}
-        : { maxPayloadLength: Math.max(1, websockets.maxMessageSize) }),
+        : { maxPayloadLength: payloadLimitOf(websockets.maxMessageSize) }),
     },
   })
     .use(
@@ -133,7 +135,7 @@ export function baseApp(inner: object, options: ServerOptions) {
           userId: connection.userId,
           sessionId: connection.metadata.sessionId,
         });
-        return answer instanceof Promise
+        return isThenable(answer)
           ? answer.then((late) => reply(connection, late))
           : reply(connection, answer);
       }),

@@ -1,5 +1,5 @@
 /** Options of rates, and their checks: connects of a client, messages and bytes of a connection. */
-import { outOfRange } from '../base/errors.js';
+import { outOfRange, wrongType } from '../base/errors.js';
 import {
   isOptions,
   knownOptions,
@@ -103,7 +103,9 @@ export function checkedMessageRate(field: string, rate: MessageRate | undefined)
  * @internal
  */
 export function checkedControlRate(rate: MessageRate | number | undefined): Rate | undefined {
-  return rate === Infinity
-    ? undefined
-    : checkedMessageRate('controlRate', (rate ?? CONTROL_RATE) as MessageRate);
+  if (rate === Infinity) return undefined;
+  const given = rate === undefined ? CONTROL_RATE : rate;
+  if (!isOptions(given))
+    throw wrongType('controlRate', given, 'an object { limit, windowMs, burst? }, or Infinity');
+  return checkedMessageRate('controlRate', given);
 }

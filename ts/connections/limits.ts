@@ -23,8 +23,8 @@ export interface ConnectionLimits {
   /**
    * `enforce` refuses the clients over a limit. `observe` admits them, counts them in
    * `snapshot().observed` and calls `onObserve`: limits are tried on real traffic before they refuse
-   * anybody. Message and byte rates are then reported, too (`onRateExceeded`). Draining, shedding and
-   * the bounds of closing sockets hold in both. Each manager has its own, also among those of one
+   * anybody. Message and byte rates are then reported, too (`onRateExceeded`). Draining, shedding,
+   * the eviction of idle connections (`connectionTimeoutMs`) and the bounds of closing sockets hold in both. Each manager has its own, also among those of one
    * `name`, and of one host. Default `enforce`.
    */
   readonly mode?: LimitMode | undefined;
@@ -56,7 +56,9 @@ export interface ConnectionLimits {
   readonly ipv6PrefixBits?: number | undefined;
   /**
    * Sockets of an address that are closing and whose peer has not answered. Above it sockets are
-   * terminated in the place of a close. Default: `maxConnectionsPerIp`.
+   * terminated in the place of a close: their clients see 1006. Default: `maxConnectionsPerIp`. `Bun.serve` keeps a
+   * closed socket for some time, and does not tell whether its peer has answered: there each of them counts for
+   * 16.5 s, and the default is eight times `maxConnectionsPerIp`.
    */
   readonly maxClosingPerIp?: number | undefined;
   /** The same of all addresses together; 0 terminates every socket. Default: `maxTotalConnections`. */
@@ -81,7 +83,7 @@ export interface ConnectionLimits {
   /** Rate of the bytes of each connection. */
   readonly byteRate?: MessageRate | undefined;
   /**
-   * Rate of the pings and pongs that a connection may send; `Infinity` for none. Default
+   * Rate of the pings and pongs that a connection may send; `Infinity`, and no other number, for none. Default
    * `{ limit: 20, windowMs: 1000, burst: 100 }`: no client that pings every few seconds meets it.
    */
   readonly controlRate?: MessageRate | number | undefined;

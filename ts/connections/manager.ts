@@ -48,6 +48,11 @@ import { type ConnectionStats, hostCountsOf } from './stats.js';
 import { Sweep } from './sweep.js';
 
 const CLOSE_USER_CODE = 4003;
+/**
+ * Closing sockets for each seat of an address, on a host that keeps every closed socket for 8 to 16 s: as many
+ * honest clients behind one address are closed in that time before one is cut off.
+ */
+const LINGERING_FACTOR = 8;
 
 /**
  * Decides who may connect, counts the traffic of connections, and closes the idle ones.
@@ -219,9 +224,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#admissions.setMode(this.#isObserving);
     this.#retry.setLimits(limits);
     this.#owner.messageRate = limiter.limitsMessages ? limiter : undefined;
+    const perIp = limits.maxConnectionsPerIp ?? Infinity;
     this.#closer.setLimits(
       this.ipv6PrefixBits,
-      limits.maxClosingPerIp ?? limits.maxConnectionsPerIp ?? Infinity,
+      limits.maxClosingPerIp ?? perIp,
+      limits.maxClosingPerIp ?? perIp * LINGERING_FACTOR,
       limits.maxClosingConnections ?? limits.maxTotalConnections ?? Infinity,
     );
     this.#sweep.setLimits(
@@ -366,7 +373,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Notes a host whose sockets the manager closes. @internal */
   uses(host: SocketHost): void {
-    if (!host.waitsForAnswer) this.#closer.terminatesFloods = true;
+    this.#closer.uses(host);
     this.#reading.add(host);
   }
 
@@ -885,7 +892,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#admissions.close(connection, 1001, 'Server shutdown');
     this.#seats.close();
     this.#options.monitor?.detach(this);
-    if (this.#options.ownsTimers) this.#closer.whenDone(() => void this.#timers.cleanup());
+    if (this.#options.ownsTimers) this.whenSocketsEnd(() => void this.#timers.cleanup());
+  }
+
+  /**
+   * Calls `onEnd` once no closing socket needs the timers any more: each has answered or was terminated. A later call
+   * replaces it.
+   * @internal
+   */
+  whenSocketsEnd(onEnd: () => void): void {
+    this.#closer.whenDone(onEnd);
   }
 
   /** The same as `close()`. */

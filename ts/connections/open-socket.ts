@@ -19,6 +19,11 @@ export interface SocketHost {
   readonly publishes: boolean;
   /** True if the host reports a close only when the peer has answered or is gone (1006). */
   readonly waitsForAnswer: boolean;
+  /**
+   * True if the host reports the end of this socket from within its close, and keeps its descriptor for a while,
+   * whether the peer answers or not: Bun's. It reads on until then. False for the sockets of other hosts.
+   */
+  lingers(socket: ManagedSocket): boolean;
 }
 
 /** The set of sockets, as each of them sees it. @internal */
@@ -129,7 +134,8 @@ export class OpenSocket implements ShutdownSocket {
   }
 
   beforeClose(): void {
-    this.#owner.onDrain?.(this.connection);
+    // Its manager may have closed it already, while its peer has not answered.
+    if (this.connection.isAlive) this.#owner.onDrain?.(this.connection);
   }
 
   close(code: number, reason: string): void {

@@ -183,6 +183,8 @@ export class OpenSockets implements OpenSocketOwner {
 
   queued(socket: OpenSocket): void {
     if (socket.slowSinceMs !== undefined || socket.buffered <= this.watermark) return;
+    // Strict timers that are closed throw, and a `send()` of the application ends here.
+    if (!this.#timers.isOpen()) return;
     socket.slowSinceMs = this.#timers.driver.now();
     this.#slow.add(socket);
     const maxMs = this.#limits?.maxBufferedMs ?? 0;
@@ -194,7 +196,7 @@ export class OpenSockets implements OpenSocketOwner {
   }
 
   get watchesSends(): boolean {
-    return this.watermark !== Infinity;
+    return this.watermark !== Infinity && this.#limits?.maxBufferedMs !== Infinity;
   }
 
   /** Closes the sockets that were slow for too long, and forgets those that have caught up. */
@@ -202,7 +204,8 @@ export class OpenSockets implements OpenSocketOwner {
     const now = this.#timers.driver.now();
     const maxMs = this.#limits?.maxBufferedMs ?? Infinity;
     for (const socket of this.#slow) {
-      if (socket.buffered <= this.watermark) {
+      // Its manager may have closed it, while its peer has not answered.
+      if (socket.buffered <= this.watermark || !socket.connection.isAlive) {
         socket.slowSinceMs = undefined;
         this.#slow.delete(socket);
       } else if (now - (socket.slowSinceMs ?? now) > maxMs) {
@@ -229,7 +232,7 @@ export class OpenSockets implements OpenSocketOwner {
   #closeSilent(tick: number, sockets: readonly OpenSocket[]): void {
     for (const socket of sockets) {
       const isLate = !socket.isAnswered() && tick - socket.unanswered >= this.#pongTicks;
-      if (!isLate || socket.state !== 'open') continue;
+      if (!isLate || socket.state !== 'open' || !socket.connection.isAlive) continue;
       // The pong may stand behind data that the server does not read, or reads already.
       if (this.#reading.isBusy(socket.connection)) {
         socket.ponged();
@@ -242,7 +245,7 @@ export class OpenSockets implements OpenSocketOwner {
 
   #ping(tick: number, sockets: readonly OpenSocket[]): void {
     for (const socket of sockets) {
-      if (socket.state !== 'open') continue;
+      if (socket.state !== 'open' || !socket.connection.isAlive) continue;
       // Published messages do not pass the socket: its buffer is looked at here.
       if (this.#host.publishes && this.watchesSends) this.queued(socket);
       if (socket.wasBusy() || tick < socket.due) continue;

@@ -7,6 +7,7 @@ import { clientKeyOf } from '../base/address.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ManagedSocket } from './connection.js';
+import type { SocketHost } from './open-socket.js';
 
 /** A socket to close, with the address whose client its closing is counted for. @internal */
 export interface Closable {
@@ -28,14 +29,11 @@ export class SocketCloser {
   readonly #closing = new Map<Closable, TimerHandle>();
   readonly #perIp = new Map<string, number>();
   #prefixBits = 64;
+  readonly #hosts = new Set<Pick<SocketHost, 'lingers'>>();
   #maxPerIp = Infinity;
+  #maxLingeringPerIp = Infinity;
   #maxTotal = Infinity;
   #terminated = 0;
-  /**
-   * True on a host that reports the end of a socket from within its close: it reads on for as long as it
-   * keeps the descriptor, so that the sender of a flood is terminated, which frees it at once.
-   */
-  terminatesFloods = false;
   /** The socket whose `close()` runs. */
   #current: Closable | undefined;
   #onDone: (() => void) | undefined;
@@ -49,12 +47,19 @@ export class SocketCloser {
   /**
    * @param prefixBits bits of an IPv6 address that make one client
    * @param perIp closing sockets of an address
+   * @param lingeringPerIp the same of hosts whose sockets linger though their peers have answered
    * @param total closing sockets in all
    */
-  setLimits(prefixBits: number, perIp: number, total: number): void {
+  setLimits(prefixBits: number, perIp: number, lingeringPerIp: number, total: number): void {
     this.#prefixBits = prefixBits;
     this.#maxPerIp = perIp;
+    this.#maxLingeringPerIp = lingeringPerIp;
     this.#maxTotal = total;
+  }
+
+  /** Notes a host whose sockets are closed here. */
+  uses(host: Pick<SocketHost, 'lingers'>): void {
+    this.#hosts.add(host);
   }
 
   /** True from the close of a socket until it is gone. */
@@ -78,10 +83,13 @@ export class SocketCloser {
    */
   close(closable: Closable, code: number, reason: string, isFlood = false): void {
     const { socket } = closable;
+    const lingers = this.#lingers(socket);
+    const most = lingers ? this.#maxLingeringPerIp : this.#maxPerIp;
     const isFull =
       this.#closing.size >= this.#maxTotal ||
-      (this.#perIp.get(clientKeyOf(closable.ip, this.#prefixBits)) ?? 0) >= this.#maxPerIp;
-    const isStopped = isFlood && (this.terminatesFloods || !canPause(socket));
+      (this.#perIp.get(clientKeyOf(closable.ip, this.#prefixBits)) ?? 0) >= most;
+    // A host that keeps a closed socket reads on from it: a flood ends with its descriptor only.
+    const isStopped = isFlood && (lingers || !canPause(socket));
     if ((isFull || isStopped) && canTerminate(socket)) {
       if (isFull) this.#terminated++;
       return terminate(socket);
@@ -100,6 +108,15 @@ export class SocketCloser {
     this.#current = outer;
     if (!willTerminate) terminate(socket);
     else if (hasEnded(socket) && this.#closing.has(closable)) this.#linger(closable);
+  }
+
+  #lingers(socket: ManagedSocket): boolean {
+    try {
+      for (const host of this.#hosts) if (host.lingers(socket)) return true;
+    } catch {
+      // A property of the application's socket threw.
+    }
+    return false;
   }
 
   /**

@@ -392,7 +392,17 @@ export class Guard<R extends object> {
     for (const { limiter, isOwn } of this.#limiters)
       if (isOwn) this.metrics?.detachLimiter(limiter);
     for (const manager of this.#routeManagers) if (manager.isOpen) manager.close();
-    if (this.#ownsTimers) this.#timers.close();
+    if (this.#ownsTimers) this.#closeTimers();
+  }
+
+  /** Ends the timers once no closing socket waits for its peer: one that does not answer is terminated by a timer. */
+  #closeTimers(): void {
+    const managers = new Set([this.manager, ...this.#routeManagers]);
+    for (const manager of managers)
+      manager.whenSocketsEnd(() => {
+        managers.delete(manager);
+        if (managers.size === 0) this.#timers.close();
+      });
   }
 
   /**

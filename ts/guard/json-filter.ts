@@ -1,5 +1,6 @@
 /** Judges messages as JSON before a handler sees them. */
 import { wrongType } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failure-codes.js';
@@ -14,13 +15,15 @@ import {
 export interface MessageOptions {
   /**
    * Judges every message as JSON before a handler sees it. Missing limits have the defaults of `JsonLimits`,
-   * with a depth of 32. Default: messages are not judged.
+   * with a depth of 32. A message that is neither text nor bytes is none: leave the `binaryType` of `ws` as it is, since a
+   * `Blob` can only be read later. Default: messages are not judged.
    */
   readonly json?: JsonLimits | undefined;
   /**
-   * Action for a refused message. `close`: closes the connection, with 1009 for a message that is too large,
+   * Action for a message that `json` refuses; it has no effect without `json`. `close`: closes the connection, with 1009 for a message that is too large,
    * 1007 for one that is no JSON, 1008 for the rest. `drop`: no handler sees the message. A function gets the
-   * failure and returns one of the two; if it throws, the connection is closed. Default `close`.
+   * failure and returns one of the two at once; if it throws, or returns a promise, the connection is closed, and a process
+   * warning has the error. Default `close`.
    */
   readonly onInvalidMessage?:
     | 'close'
@@ -58,6 +61,7 @@ export class JsonMessageFilter {
   readonly #limits: CheckedJsonLimits | undefined;
   readonly #passesNoJson: boolean;
   readonly #onInvalid: MessageOptions['onInvalidMessage'];
+  readonly #hooks = new Hooks();
   readonly #refused: Partial<Record<FailureCode, number>> = {};
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
@@ -106,12 +110,9 @@ export class JsonMessageFilter {
   }
 
   #actionFor(refused: ValidationFailure, connection: ManagedConnection): 'close' | 'drop' {
-    if (typeof this.#onInvalid !== 'function') return this.#onInvalid ?? 'close';
-    try {
-      return this.#onInvalid(refused, connection) === 'drop' ? 'drop' : 'close';
-    } catch {
-      // A client could end the server through a hook that throws.
-      return 'close';
-    }
+    const onInvalid = this.#onInvalid;
+    if (typeof onInvalid !== 'function') return onInvalid ?? 'close';
+    const answer = this.#hooks.ask('onInvalidMessage', () => onInvalid(refused, connection));
+    return answer === 'drop' ? 'drop' : 'close';
   }
 }

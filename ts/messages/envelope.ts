@@ -32,7 +32,8 @@ const invalid = (field?: string): ParseResult<never> => ({
   problem: problemOf('invalid_envelope', field),
 });
 
-const isName = (value: unknown): value is string =>
+/** True for a type or an id of a message. @internal */
+export const isName = (value: unknown): value is string =>
   typeof value === 'string' && value !== '' && value.length <= NAME_MAX;
 
 const TIMESTAMP =
@@ -75,6 +76,15 @@ export function valueOf(raw: unknown): unknown {
 
 /** Checks the value of a message; see `MessageRouter.parse()`. @internal */
 export function parseEnvelope<T>(value: unknown, sender: MessageSender): ParseResult<T> {
+  try {
+    return checkedEnvelope(value, sender);
+  } catch {
+    // A getter or a Proxy among the values of a host.
+    return invalid();
+  }
+}
+
+function checkedEnvelope<T>(value: unknown, sender: MessageSender): ParseResult<T> {
   if (isUnread(value)) return { success: false, problem: value };
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return invalid();
   const { type, payload, timestamp, messageId } = value as Readonly<Record<string, unknown>>;
@@ -94,11 +104,15 @@ export function parseEnvelope<T>(value: unknown, sender: MessageSender): ParseRe
 
 /** Returns the id of a message whose envelope is invalid elsewhere, so that the answer names it. @internal */
 export function idOf(value: unknown): string | undefined {
-  const id =
-    typeof value === 'object' && value !== null && 'messageId' in value
-      ? value.messageId
-      : undefined;
-  return isName(id) ? id : undefined;
+  try {
+    const id =
+      typeof value === 'object' && value !== null && 'messageId' in value
+        ? value.messageId
+        : undefined;
+    return isName(id) ? id : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Puts a message of the server's into its envelope. @internal */

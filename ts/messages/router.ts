@@ -7,6 +7,7 @@ import type { ResourceMonitor } from '../resources/monitor.js';
 import {
   envelopeOf,
   idOf,
+  isName,
   type MessageSender,
   NAME_MAX,
   type Outgoing,
@@ -50,7 +51,10 @@ export interface MessageRouterOptions<C = TypedWebSocketConnection> {
    * `handler_failed` without details. A check that returns a promise fails, too. Default: none.
    */
   readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
-  /** Called for each message over the rate of its type, before the action is taken. Default: none. */
+  /**
+   * Called for each message over the rate of its type, before the action is taken. Its error goes to `onError`; without
+   * one it is a process warning. Default: none.
+   */
   readonly onRateExceeded?: ((exceeded: ExceededTypeRate<C>) => void) | undefined;
   /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
   readonly monitor?: ResourceMonitor | undefined;
@@ -77,6 +81,7 @@ export interface MessageReply {
 }
 
 const RATE_REASON = 'Message rate exceeded';
+const NOBODY: MessageSender = Object.freeze({});
 
 /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
 function checkedType<T>(given: MessageTypeOptions<T>): MessageTypeOptions<T> {
@@ -166,7 +171,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
    * type of the payload is the client's promise only.
    * @returns the router
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for a type that has a
-   * handler; ERR_CLOSED after `close()`
+   * handler; ERR_LIMITS_CONFLICT if the `name` of the rate is open with other options; ERR_CLOSED after `close()`
    * @example
    * router.on('chat', say, { check: isText, rate: { limit: 5, windowMs: 1000, action: 'drop' } });
    * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
@@ -253,8 +258,8 @@ export class MessageRouter<C = TypedWebSocketConnection> {
    * if (parsed.success) handle(parsed.message);
    * else console.warn(parsed.problem.code);
    */
-  parse<T = unknown>(raw: unknown, sender: MessageSender = {}): ParseResult<T> {
-    return parseEnvelope(valueOf(raw), sender);
+  parse<T = unknown>(raw: unknown, sender?: MessageSender | null): ParseResult<T> {
+    return parseEnvelope(valueOf(raw), sender ?? NOBODY);
   }
 
   /**
@@ -267,10 +272,11 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   receive(
     raw: unknown,
     connection: C,
-    sender: MessageSender = {},
+    sender?: MessageSender | null,
   ): MessageReply | undefined | Promise<MessageReply | undefined> {
     const value = valueOf(raw);
-    const parsed = parseEnvelope(value, sender);
+    const author = sender ?? NOBODY;
+    const parsed = parseEnvelope(value, author);
     if (!parsed.success) return this.#refuse(parsed.problem, idOf(value));
     const { message } = parsed;
     const route = this.#routes.get(message.type) ?? this.#otherwise;
@@ -278,7 +284,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
       return this.#refuse(problemOf('unknown_type', 'type'), message.messageId);
     try {
       if (
-        route.rate?.admits(connection, sender) === false &&
+        route.rate?.admits(connection, author) === false &&
         !this.#exceeds(route.rate, connection, message.type)
       )
         return undefined;
@@ -286,8 +292,8 @@ export class MessageRouter<C = TypedWebSocketConnection> {
         return this.#refuse(problemOf('invalid_payload', 'payload'), message.messageId);
       this.#monitor?.markWithin(route.label);
       const answer = route.handle(connection, message);
-      if (!(answer instanceof Promise)) return this.#answer(answer, message, connection);
-      return answer.then(
+      if (!isThenable(answer)) return this.#answer(answer, message, connection);
+      return Promise.resolve(answer).then(
         (late) => this.#answer(late, message, connection),
         (error: unknown) => this.#failed(error, message, connection),
       );
@@ -308,15 +314,24 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   /** Takes the action for a message over its rate; returns whether it is handled all the same. */
   #exceeds({ action }: TypeRateLimiter, connection: C, type: string): boolean {
     this.#overRate++;
-    try {
-      const answer: unknown = this.#onRateExceeded?.({ type, connection, action });
-      if (isThenable(answer))
-        void answer.then(undefined, (error: unknown) => this.#tell(error, type, connection));
-    } catch (error) {
-      this.#tell(error, type, connection);
-    }
+    this.#hooks.run('onRateExceeded', () => this.#rateExceeded({ type, connection, action }));
     if (action === 'close') closableOf(connection).close(1008, RATE_REASON);
     return action === 'report';
+  }
+
+  /** Calls `onRateExceeded`. @throws its error, also later, if no `onError` hears of it */
+  #rateExceeded(exceeded: ExceededTypeRate<C>): unknown {
+    const { type, connection } = exceeded;
+    const failed = (error: unknown): void => {
+      if (this.#onError === undefined) throw error;
+      this.#tell(error, type, connection);
+    };
+    try {
+      const answer: unknown = this.#onRateExceeded?.(exceeded);
+      return isThenable(answer) ? answer.then(undefined, failed) : undefined;
+    } catch (error) {
+      return failed(error);
+    }
   }
 
   #tell(error: unknown, type: string, connection: C): void {
@@ -331,10 +346,12 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     let reply: MessageReply | undefined;
     if (typeof answer === 'object' && answer !== null) {
       try {
+        if (!isName(answer.type))
+          throw wrongType('answer.type', answer.type, `a string of 1 to ${NAME_MAX} characters`);
         const envelope = envelopeOf(answer, message.messageId);
         reply = { envelope, text: JSON.stringify(envelope), problem: undefined };
       } catch (error) {
-        // A circular payload, a bigint, or a nesting that overflows the stack.
+        // No type, a circular payload, a bigint, or a nesting that overflows the stack.
         return this.#failed(error, message, connection);
       }
     }
@@ -355,7 +372,8 @@ export class MessageRouter<C = TypedWebSocketConnection> {
 
   /**
    * Forgets all handlers: messages are answered as of an unknown type from then on. Handlers that run
-   * end normally. May be called again.
+   * end normally. A rate with a `name` keeps its clients, and the name its options, until the engine has collected the
+   * router's garbage. May be called again.
    */
   close(): void {
     this.#isClosed = true;

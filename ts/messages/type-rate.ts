@@ -1,7 +1,7 @@
 /** Rates of the messages of one type, and their checks. The costs are in a `RateLimiter`. */
 import { clientKeyOf } from '../base/address.js';
 import type { Clock } from '../base/clock.js';
-import { outOfRange, wrongType } from '../base/errors.js';
+import { outOfRange, underPath, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import type { RateAction } from '../connections/connect-rates.js';
 import { RateLimiter } from '../limiter/limiter.js';
@@ -67,7 +67,11 @@ export class TypeRateLimiter {
       throw outOfRange(`${FIELD}.action`, action, "'drop', 'close' or 'report'");
     this.#by = by;
     this.action = action;
-    this.#limiter = new RateLimiter(limit);
+    try {
+      this.#limiter = new RateLimiter(limit);
+    } catch (error) {
+      throw underPath(`${FIELD}.`, error);
+    }
   }
 
   /**

@@ -93,14 +93,19 @@ export interface WebSocketLimits {
    */
   readonly pingIntervalMs: number;
   /**
-   * Timeout for the answer to a ping, ms: 10 to 2^30. Also accepted as `pongTimeout`. Default
-   * 10000.
+   * Timeout for the answer to a ping, ms: 10 to 2^30, or `Infinity`: nobody is closed for silence. Also accepted as
+   * `pongTimeout`. Default 10000.
    */
   readonly pongTimeoutMs: number;
-  /** Unsent bytes above which a client counts as slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
+  /**
+   * Unsent bytes above which a client counts as slow: 0 to 2^40, or `Infinity`. They are looked at when the socket
+   * sends, and at pings: with `pingIntervalMs: Infinity`, a client that only gets what Bun's `publish()` sends is never
+   * found slow. Default 1 MiB.
+   */
   readonly maxBufferedBytes?: number;
   /**
-   * Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30. Default 10000.
+   * Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30, or `Infinity`: nobody is closed
+   * for it. Default 10000.
    */
   readonly maxBufferedMs?: number;
 }

@@ -3,14 +3,19 @@
  * scopes and roles. They see the claims of tokens that passed every other check.
  */
 import { outOfRange, wrongType } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
 import { numberOf } from '../validators/failure.js';
 import type { TokenClaims } from './result.js';
 
 /**
  * An accepted value of a claim: the value itself; a regular expression, which has to match all of
- * it; or a function of the value and the claims, of which only `true` accepts.
+ * it; or a function of the value and the claims, of which only `true` accepts. A function that throws or returns a
+ * promise accepts nothing, and its first error is a process warning.
  */
 export type ClaimMatcher = string | RegExp | ((value: string, claims: TokenClaims) => boolean);
+
+/** Tokens of clients reach the functions of matchers: their errors must not end the process. */
+const hooks = new Hooks();
 
 /** The tenant's place in an issuer, as the metadata of Microsoft Entra has it. */
 const TENANT = '{tenantid}';
@@ -58,11 +63,7 @@ export function accepts(
   return matchers.some((one) => {
     if (typeof one === 'string') return value === one || value === ofTenant(one, claims);
     if (one instanceof RegExp) return one.test(value);
-    try {
-      return one(value, claims) === true;
-    } catch {
-      return false;
-    }
+    return hooks.ask('a function of claims', () => one(value, claims)) === true;
   });
 }
 

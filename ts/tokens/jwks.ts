@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { discoverJwks, fetchJwks, JwksProblem } from './jwks-fetch.js';
@@ -44,6 +45,7 @@ export class RemoteKeySet {
   readonly #timers: TimerManager;
   readonly #clock: Clock;
   readonly #holder: KeyHolder;
+  readonly #hooks = new Hooks();
   #fetchUnderWay: Promise<boolean> | undefined;
   /** The fetch for the first token after a time without tokens. */
   #renewal: Promise<boolean> | undefined;
@@ -225,11 +227,8 @@ export class RemoteKeySet {
       const delayMs = Math.max(Math.min(Math.max(backoffMs, cooldownMs), maxAgeMs), askedMs);
       this.#refreshIn(Math.min(delayMs, this.#staleAt - now));
     }
-    try {
-      onError?.(new PortcullisError('ERR_JWKS', `the key set ${problem}`, { field: 'jwks' }));
-    } catch {
-      // A throwing hook must not stop the refreshes.
-    }
+    const error = new PortcullisError('ERR_JWKS', `the key set ${problem}`, { field: 'jwks' });
+    this.#hooks.run('jwks.onError', () => onError?.(error));
   }
 
   #drop(): void {
