@@ -2253,8 +2253,8 @@ interface RateLimiterOptions extends RateLimit {
     readonly maxKeys?: number | undefined;
     /**
      * Name of the limiter: 1 to 128 characters. Limiters with one name share their keys in all worker
-     * threads of the process, and need equal options. The name is free again once all of them are garbage: a guard that
-     * is closed keeps those of its rates up to then. Default: none, keys of its own.
+     * threads of the process, and need equal options. The name is free again once all of them are garbage, or belong to
+     * guards and routers that are closed. Default: none, keys of its own.
      */
     readonly name?: string | undefined;
     /** Source of time, for tests. Default: the host's clock. */
@@ -4850,8 +4850,7 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
     receive(raw: unknown, connection: C, sender?: MessageSender | null): MessageReply | undefined | Promise<MessageReply | undefined>;
     /**
      * Forgets all handlers: messages are answered as of an unknown type from then on. Handlers that run
-     * end normally. A rate with a `name` keeps its clients, and the name its options, until the engine has collected the
-     * router's garbage. May be called again.
+     * end normally. The names of rates are free again. May be called again.
      */
     close(): void;
     [Symbol.dispose](): void;

@@ -380,6 +380,18 @@ it('a worker judges by the time of the process, though its own clock began later
 });
 
 describe('a rate of the messages of one type', () => {
+  it('gives its name back when its router is closed', () => {
+    const open = (limit: number): MessageRouter<object> =>
+      new MessageRouter<object>().on('chat', () => undefined, {
+        rate: { limit, windowMs: 1000, name: 'released' },
+      });
+    const first = open(1);
+    expect(() => open(2)).toThrow(expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT' }));
+    first.close();
+    first.close();
+    open(2).close();
+  });
+
   const say = (payload: unknown): string => JSON.stringify({ type: 'chat', payload });
   const rate = { limit: 2, windowMs: 1000 } as const;
 

@@ -68,6 +68,29 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 });
 
+it('a guard that is closed gives the names of its rates back, and not those of a given limiter', () => {
+  const given = new RateLimiter({ limit: 1, windowMs: 1000, name: 'given to a guard' });
+  const open = (limit: number) =>
+    portcullis({
+      limits: {},
+      requests: {
+        rate: {
+          perIp: { limit, windowMs: 1000, name: 'of a guard' },
+          key: () => 'a',
+          perKey: given,
+        },
+      },
+    });
+  const first = open(1);
+  expect(() => open(2)).toThrow(expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT' }));
+  first.close();
+  open(2).close();
+  expect(() => new RateLimiter({ limit: 2, windowMs: 1000, name: 'given to a guard' })).toThrow(
+    expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT' }),
+  );
+  expect(given.take('a').success).toBe(true);
+});
+
 describe('the builder', () => {
   it('has the rates of the adapters, and counts no endpoint of health', async () => {
     const server = await start(['node_modules/.bin/bun', '__test__/servers/builder.ts'], {

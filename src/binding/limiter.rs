@@ -18,6 +18,7 @@ use std::ffi::CStr;
 use std::rc::Rc;
 
 struct Core {
+    settings: Settings,
     /// `None` once the environment has ended: its share of a name is given back.
     limiter: Option<Limiter>,
     answer: Option<Memory<f64>>,
@@ -178,6 +179,14 @@ bound_function!(Reset of Core, c"reset", |core, args| {
     Ok(f64::from(u8::from(known)))
 });
 
+// Leaves the limiters of its name, for a limiter that nobody uses any more. What still runs counts by itself.
+bound_function!(Release of Core, c"release", |core, _args| {
+    if core.limiter.is_some() {
+        core.limiter = Some(Limiter::new(&core.settings));
+    }
+    Ok(0.0)
+});
+
 bound_function!(Clear of Core, c"clear", |core, _args| {
     core.limiter()?.clear();
     Ok(0.0)
@@ -200,7 +209,7 @@ bound_function!(ProcessNow of Core, c"processNowMs", |_core, _args| Ok(process_n
 /// windows, 2 for fixed windows; `numbers` are limit, window in ms, burst and most keys.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost?: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; giveBack(key: string | number, cost: number, atMs: number, wholeAtMs: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; clear(): number; counts(): number; refusedKeys(rows: Float64Array, nowMs?: number): number; processNowMs(): number }"
+    ts_return_type = "{ share(answer: Float64Array, text: Uint16Array): number; take(key: string | number, cost?: number, nowMs?: number): number; peek(key: string | number, cost: number, nowMs?: number): number; penalty(key: string | number, points: number, nowMs?: number): number; reward(key: string | number, points: number, nowMs?: number): number; giveBack(key: string | number, cost: number, atMs: number, wholeAtMs: number, nowMs?: number): number; block(key: string | number, forMs: number, nowMs?: number): number; reset(key: string | number): number; release(): number; clear(): number; counts(): number; refusedKeys(rows: Float64Array, nowMs?: number): number; processNowMs(): number }"
 )]
 pub fn create_limiter<'env>(
     env: &'env Env,
@@ -230,6 +239,7 @@ pub fn create_limiter<'env>(
         None => Limiter::new(&settings),
     };
     let core = Rc::new(RefCell::new(Core {
+        settings,
         limiter: Some(limiter),
         answer: None,
         text: None,
@@ -245,6 +255,7 @@ pub fn create_limiter<'env>(
     bind::<Reward>(env, &object, &core)?;
     bind::<Block>(env, &object, &core)?;
     bind::<Reset>(env, &object, &core)?;
+    bind::<Release>(env, &object, &core)?;
     bind::<Clear>(env, &object, &core)?;
     bind::<Counts>(env, &object, &core)?;
     bind::<Refused>(env, &object, &core)?;

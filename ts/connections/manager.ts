@@ -901,6 +901,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @internal
    */
   whenSocketsEnd(onEnd: () => void): void {
+    if (typeof onEnd !== 'function') throw wrongType('onEnd', onEnd, 'a function');
     this.#closer.whenDone(onEnd);
   }
 

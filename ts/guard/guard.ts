@@ -389,8 +389,11 @@ export class Guard<R extends object> {
       if (this.manager.isOpen) this.manager.close();
       this.metrics?.detach(this.manager);
     }
-    for (const { limiter, isOwn } of this.#limiters)
-      if (isOwn) this.metrics?.detachLimiter(limiter);
+    for (const { limiter, isOwn } of this.#limiters) {
+      if (!isOwn) continue;
+      this.metrics?.detachLimiter(limiter);
+      limiter.release();
+    }
     for (const manager of this.#routeManagers) if (manager.isOpen) manager.close();
     if (this.#ownsTimers) this.#closeTimers();
   }

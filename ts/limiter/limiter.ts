@@ -274,6 +274,15 @@ export class RateLimiter {
     return this.#native.reset(this.#encoded(key)) === 1;
   }
 
+  /**
+   * Leaves the limiters of its name, so that the name is free once all others have: for an owner that has ended. What
+   * still runs of it counts by itself.
+   * @internal
+   */
+  release(): void {
+    this.#native.release();
+  }
+
   /** Forgets all keys, those of all threads for a limiter with a name. */
   clear(): void {
     this.#native.clear();

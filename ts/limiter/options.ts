@@ -33,8 +33,8 @@ export interface RateLimiterOptions extends RateLimit {
   readonly maxKeys?: number | undefined;
   /**
    * Name of the limiter: 1 to 128 characters. Limiters with one name share their keys in all worker
-   * threads of the process, and need equal options. The name is free again once all of them are garbage: a guard that
-   * is closed keeps those of its rates up to then. Default: none, keys of its own.
+   * threads of the process, and need equal options. The name is free again once all of them are garbage, or belong to
+   * guards and routers that are closed. Default: none, keys of its own.
    */
   readonly name?: string | undefined;
   /** Source of time, for tests. Default: the host's clock. */

@@ -372,11 +372,11 @@ export class MessageRouter<C = TypedWebSocketConnection> {
 
   /**
    * Forgets all handlers: messages are answered as of an unknown type from then on. Handlers that run
-   * end normally. A rate with a `name` keeps its clients, and the name its options, until the engine has collected the
-   * router's garbage. May be called again.
+   * end normally. The names of rates are free again. May be called again.
    */
   close(): void {
     this.#isClosed = true;
+    for (const { rate } of this.#routes.values()) rate?.release();
     this.#routes.clear();
     this.#otherwise = undefined;
   }

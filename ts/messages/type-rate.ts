@@ -83,6 +83,11 @@ export class TypeRateLimiter {
     return this.#limiter.take(this.#keyOf(connection, sender)).success;
   }
 
+  /** Gives the name of the rate back. */
+  release(): void {
+    this.#limiter.release();
+  }
+
   /** The first letter keeps the ids of connections apart from users. */
   #keyOf(connection: unknown, sender: MessageSender): string {
     const { id, ip, userId } = (connection ?? {}) as Counted;
