@@ -4,6 +4,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { normalizedPath } from '../dist/http/rate-options.js';
 import { RequestLimit } from '../dist/http/rate-headers.js';
 import { clientKeyOf } from '../dist/base/address.js';
+import { hostClock } from '../dist/base/clock.js';
+import { RequestRateLimiter } from '../dist/http/request-rates.js';
 import { RateLimiter, type RateRefusal } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
 import { fetcher, type Sent } from './fixtures/rated-fetch.js';
@@ -352,6 +354,25 @@ describe('rates of requests', () => {
       expect(left()).toBe(1);
       late.settle(500);
       expect(left()).toBe(1);
+    },
+  );
+
+  it.each(['gcra', 'sliding-window', 'fixed-window'] as const)(
+    'by %s spend nothing of one limit if another one refuses, by the clock of the process, too',
+    (algorithm) => {
+      const judge = new RequestRateLimiter(
+        {
+          perIp: { limit: 5, windowMs: 3500, algorithm },
+          key: () => 'a',
+          perKey: { limit: 1, windowMs: 3500 },
+        },
+        hostClock,
+      );
+      const asked = { request: {}, method: 'GET', url: '/', clientOf: () => '192.0.2.1' };
+      const refused = [1, 2, 3, 4].map(() => judge.judge(asked)?.refusal?.code);
+      const again = 'key_request_rate';
+      expect(refused).toEqual([undefined, again, again, again]);
+      expect(judge.explain({ ip: '192.0.2.1' })[0]?.result.remaining).toBe(4);
     },
   );
 

@@ -159,7 +159,7 @@ bound_function!(Reward of Core, c"reward", |core, args| {
 bound_function!(GiveBack of Core, c"giveBack", |core, args| {
     let spent = Spent {
         cost: f64::from(args.uint32(1)?),
-        at: args.number(2),
+        at: now(args, 2),
         whole_at: args.number(3),
     };
     let now = now(args, 4);
