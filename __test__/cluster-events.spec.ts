@@ -119,7 +119,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
   it('a drain is no longer than its time for a process that joins after the clock was set back', async () => {
     const { cluster, call, all } = await pair();
     await cluster.drain('deploy', 60_000);
-    // What a clock that goes back by ten minutes leaves.
+    // The stored end of the drain, as if the server's clock had gone back by ten minutes since.
     await call('HINCRBY', '{pc2:chat}:m', 'du', 600_000);
     const late = new Peer({ options: all, limits: {} });
     ends.push(() => late.end());

@@ -673,7 +673,7 @@ describe('a shutdown', () => {
       const result = shutdown.shutdown();
       await pass(clock, 2000, 100);
       expect((await result).phaseMs.notReady).toBe(2000);
-      // What the application sets comes first: the same options are good everywhere.
+      // The default delay shrinks to leave time for the set window: the same options are good everywhere.
       const long = setUp({ drainWindowMs: 20_000 });
       const other = long.shutdown.shutdown();
       await pass(long.clock, 4000, 100);

@@ -175,6 +175,10 @@ impl<'env> ScopedTask<'env> for RenderBytes {
 
 /// Frees memory on a thread of its own; here, if there can be none.
 fn free_elsewhere(bytes: Vec<u8>) {
+    // Windows unloads the addon with its last environment, and a thread must not outlive its code.
+    if cfg!(windows) {
+        return drop(bytes);
+    }
     let thread = std::thread::Builder::new().name("portcullis-free".to_owned());
     // A failed spawn drops the closure, and the bytes with it.
     let _ = thread.spawn(move || drop(bytes));

@@ -226,7 +226,7 @@ impl Kept {
 }
 
 proptest! {
-    /// What is given back, and when, lets no more through than each algorithm's documented worst case.
+    /// Costs given back at any time let no more through than each algorithm's documented worst case.
     #[test]
     fn costs_given_back_late_keep_the_bounds(
         steps in proptest::collection::vec((0u32..12, any::<u8>(), 0u32..600), 1..400),

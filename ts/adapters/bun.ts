@@ -106,7 +106,7 @@ type Socket = RawSocket & {
   [FURTHER]?: OpenSocket[];
   /** True once a guard counts the connection of a guard that it has replaced. */
   [ADOPTED]?: true;
-  /** What each adapter knows of the socket, by the key of the adapter. */
+  /** The seat of the socket with each adapter, by the adapter's key. */
   [key: symbol]: unknown;
 };
 /** The connection of a socket, or why a guard has none: it has refused it, or another guard has admitted it. */

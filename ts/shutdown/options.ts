@@ -156,7 +156,7 @@ export function planOf(options: ShutdownOptions): Plan {
   const closeTimeoutMs = time('closeTimeoutMs', 1, Math.max(1, Math.min(1000, quarterMs)));
   const hookTimeoutMs = time('hookTimeoutMs', 1, 5000);
   const closingMs = time('drainWindowMs', 0, 0) + closeTimeoutMs;
-  // What the application has set has its time first.
+  // The default delay takes only time that the set options leave.
   const leftMs = Math.max(0, deadlineMs - closingMs);
   const preDrainDelayMs = time(
     'preDrainDelayMs',

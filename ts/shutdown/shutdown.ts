@@ -440,7 +440,7 @@ export class GracefulShutdown {
   async #whenReleased(): Promise<void> {
     while (this.#holds.size > 0) {
       await new Promise<void>((resolve) => (this.#resolveHolds = resolve));
-      // Whoever waited for the work goes on in this turn, and may hold more.
+      // Code that awaited the work goes on in this turn, and may hold more.
       await new Promise<void>((resolve) => void setImmediate(resolve));
     }
   }

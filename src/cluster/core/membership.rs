@@ -292,7 +292,7 @@ impl Core {
         let (number, left_ms, reason) = &reply.drain;
         if *number >= self.drain.number {
             let until_ms = now + left_ms;
-            // What is left of one drain only shrinks: the server's clock may be set back.
+            // The time left of one drain only shrinks: the server's clock may be set back.
             let is_known = *number == self.drain.number && *reason == self.drain.reason;
             self.drain = Drain {
                 number: *number,
