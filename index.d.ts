@@ -2077,9 +2077,14 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     /** Marks a connection active; ignores an unknown id. */
     updateActivity(id: string): void;
     /**
-     * Closes all connections that have been idle for longer than `connectionTimeoutMs`, at once. The
-     * timer does the same in batches.
-     * @returns the number of connections closed
+     * Closes the connections that have been idle for longer than `connectionTimeoutMs`, without waiting for
+     * the timer. Up to 128 of them are closed before it returns, the others in the next turns of the event
+     * loop, 64 in each: a client that sends something before its turn stays connected. Once the timers of the
+     * manager are closed, all of them are closed at once.
+     * @returns the number of idle connections
+     * @example
+     * const idle = manager.cleanupStaleConnections();
+     * console.log(`closing ${idle} idle connections`);
      */
     cleanupStaleConnections(): number;
     /**

@@ -11,6 +11,8 @@ import {
   TokenVerifier,
 } from '../dist/index.js';
 import { FakeSocket } from '../dist/testing.js';
+import { VerifiedToken } from '../dist/tokens/verified-token.js';
+import type { IsRevoked } from '../dist/tokens/verifier.js';
 import { Peer } from './fixtures/cluster-peer.js';
 import { LastReply } from './fixtures/last-reply.js';
 import { until } from './fixtures/until.js';
@@ -521,9 +523,9 @@ describe.skipIf(SERVER === undefined)('revocations', () => {
       peer.run(`return own.v.check(${JSON.stringify(token)})`);
     // Guards listen so, to end the sockets of revoked tokens.
     const ended: boolean[] = [];
-    type Listener = (isRevoked: (claims: object) => boolean) => void;
+    type Listener = (isRevoked: IsRevoked) => void;
     (verifier as unknown as { onRevocation(listener: Listener): void }).onRevocation((isRevoked) =>
-      ended.push(isRevoked({ sub: 'bob', jti: '2', exp, iat: exp - 700 })),
+      ended.push(isRevoked(VerifiedToken.of({ sub: 'bob', jti: '2', exp, iat: exp - 700 }))),
     );
     expect([await check(one), await check(two)]).toEqual([null, null]);
     verifier.revoke({ jti: '1', exp });

@@ -691,8 +691,31 @@ describe('bad input', () => {
     // The sweep has closed one batch, and has passed the first slot.
     expect(own.connections.size).toBe(136);
     first!.lastActivity = Date.now() - 60_000;
-    expect([own.cleanupStaleConnections(), own.connections.size]).toEqual([136, 0]);
+    expect([own.cleanupStaleConnections(), own.connections.size]).toEqual([136, 8]);
+    clock.advance(1);
+    expect(own.connections.size).toBe(0);
     own.close();
+  });
+
+  it('cleanupStaleConnections closes 128 at once, then 64 a turn, and spares who speaks meanwhile', () => {
+    const own = new ConnectionManager<FakeSocket>(
+      { connectionTimeoutMs: 1000, cleanupIntervalMs: 1e6 },
+      timers,
+    );
+    for (let i = 0; i < 300; i++) own.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1');
+    const all = [...own.connections.values()];
+    for (const connection of all) connection.lastActivity = Date.now() - 60_000;
+    all[299]!.touch();
+    const sizes = [own.cleanupStaleConnections(), own.connections.size];
+    all[298]!.touch();
+    for (let turn = 0; turn < 3; turn++) {
+      clock.advance(1);
+      sizes.push(own.connections.size);
+    }
+    expect(sizes).toEqual([299, 172, 108, 44, 2]);
+    expect(own.cleanupStaleConnections()).toBe(0);
+    own.close();
+    expect(own.cleanupStaleConnections()).toBe(0);
   });
 
   it('limits can change after the timers were closed, strict ones too', () => {

@@ -7,6 +7,15 @@ export const host =
 export const machine = `${host}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}`;
 export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
+const MISSED = 'MISSED';
+/** Exit code of a process with `--strict` that has missed a target. */
+export const STRICT_MISS = 3;
+const STRICT = '--strict';
+// Taken out, so that no benchmark reads it as an argument of its own.
+/** Whether a missed target is an error. */
+export const isStrict = process.argv.includes(STRICT);
+process.argv = process.argv.filter((argument) => argument !== STRICT);
+
 /**
  * Prints the medians of the contestants, and by how much each differs from the first; returns the
  * medians.
@@ -82,7 +91,7 @@ export function verdictText(title, got, unit, { most, least, aim }) {
   const word = !Number.isFinite(got)
     ? 'not measured'
     : !reaches(must)
-      ? 'MISSED'
+      ? MISSED
       : aim === undefined || !reaches(aim)
         ? 'met'
         : 'met, and the aim';
@@ -91,9 +100,13 @@ export function verdictText(title, got, unit, { most, least, aim }) {
   return `  ${title.padEnd(36)}${(Number.isFinite(got) ? amount(got) : '-').padStart(9)} ${unit.padEnd(4)} ${wanted.padEnd(34)} ${word}`;
 }
 
-/** Prints a figure with its target. */
+/**
+ * Prints a figure with its target. With `--strict` among its arguments, this process fails if one is missed.
+ */
 export function verdict(title, got, unit, want) {
-  console.log(verdictText(title, got, unit, want));
+  const text = verdictText(title, got, unit, want);
+  console.log(text);
+  if (isStrict && text.endsWith(MISSED)) process.exitCode = STRICT_MISS;
 }
 
 /** Returns the nanoseconds of a call of `run(i)`. */

@@ -159,4 +159,4 @@ compare('at the per-IP cap', [
     () => timed(50_000, () => atCap.addConnection(`r-${serial++}`, socket, '192.0.2.1', 'someone')),
   ],
 ]);
-process.exit(0);
+process.exit();

@@ -8,7 +8,7 @@ import { LIMITS, addressOf, socket } from './population.mjs';
 
 if (process.platform !== 'linux') {
   console.log("skipped: cluster: 'host' needs Linux");
-  process.exit(0);
+  process.exit();
 }
 const live = Number(process.argv[2] ?? 10_000);
 /** Keys that the file has room for: the default, unless more are live. */

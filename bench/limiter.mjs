@@ -150,4 +150,4 @@ if ('bun' in process.versions) {
   const { compareApps } = await import('./limiter-elysia.mjs');
   await compareApps();
 }
-process.exit(0);
+process.exit();

@@ -233,4 +233,4 @@ report(`generateReport, 400 routes, ${bytes} bytes`, [['portcullis', median(repo
 verdict('generateReport()', median(reports), 'ms', { most: 1 });
 verdict('its size', bytes / 1024, 'KB', { most: 16 });
 timers.close();
-process.exit(0);
+process.exit();

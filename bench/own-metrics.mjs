@@ -128,4 +128,4 @@ await compareAsync(
   { unit: 'µs', rounds: 101 },
 );
 timers.close();
-process.exit(0);
+process.exit();

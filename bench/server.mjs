@@ -101,4 +101,4 @@ verdict('settled after', settledMs, 'ms', { most: 5100 });
 console.log(
   `  longest block of the server's loop  ${median(ends.map(({ told }) => told.blockMs)).toFixed(1)} ms`,
 );
-process.exit(0);
+process.exit();

@@ -47,7 +47,8 @@ const USAGE = `npm run load -- [options]
   --rounds N           1 to 99 (default 3; 1 with --quick): the tables show medians
   --quick              short phases: to try the command, not for figures
   --smoke              the shortest phases, for the tests
-  --results FOLDER     where JSON and plot go (default bench/results; none with --quick)`;
+  --results FOLDER     where JSON and plot go (default bench/results; none with --quick)
+  --strict             fails if a target is missed; lost messages and wrong seats fail it always`;
 const OPTIONS = {
   host: { type: 'string', of: HOSTS },
   only: { type: 'list', of: CONTESTANTS, default: CONTESTANTS },
@@ -56,17 +57,22 @@ const OPTIONS = {
   quick: { type: 'boolean', default: false },
   smoke: { type: 'boolean', default: false },
   results: { type: 'string' },
+  strict: { type: 'boolean', default: false },
 };
 
 /** Reads the arguments of this process. */
 export function loadOptions() {
-  const { host, only, connections, rounds, quick, smoke, results } = readOptions(USAGE, OPTIONS);
+  const { host, only, connections, rounds, quick, smoke, results, strict } = readOptions(
+    USAGE,
+    OPTIONS,
+  );
   const settings = { ...(smoke ? SMOKE : quick ? QUICK : FULL) };
   for (const [name, value] of Object.entries({ connections, rounds, results }))
     if (value !== undefined) settings[name] = value;
   return {
     ...settings,
     isQuick: smoke || quick,
+    isStrict: strict,
     hosts: host === undefined ? HOSTS : [host],
     // In the order of CONTESTANTS, whatever the order on the command line.
     contestants: CONTESTANTS.filter((name) => only.includes(name)),

@@ -433,11 +433,13 @@ const given = readOptions(
   `npm run cluster:bench -- [options]
   --only A,B     some figures only: ${Object.keys(FIGURES).join(', ')}
   --runtime A    node or bun (default node)
-  --short        smaller and fewer`,
+  --short        smaller and fewer
+  --strict       fails if a figure is beyond its limit`,
   {
     only: { type: 'list', of: Object.keys(FIGURES), default: Object.keys(FIGURES) },
     runtime: { type: 'string', of: ['node', 'bun'], default: 'node' },
     short: { type: 'boolean', default: false },
+    strict: { type: 'boolean', default: false },
   },
 );
 if (SERVER === undefined) {
@@ -452,4 +454,4 @@ console.log(
 for (const name of given.only) await FIGURES[name]();
 const missed = rows.filter((isGood) => !isGood).length;
 console.log(`${rows.length - missed} of ${rows.length} figures within their limits`);
-process.exit(missed === 0 ? 0 : 1);
+process.exit(given.strict && missed > 0 ? 1 : 0);

@@ -67,12 +67,21 @@ fn we_accept(token: &[u8], policy: Policy, now: f64) -> bool {
     let verifier = Verifier::new(policy, hmac_keys(), 0);
     let mut scratch = Scratch::default();
     let first = verifier.verify(token, now, &mut scratch);
+    if let Ok(found) = &first
+        && let Some(place) = found.subject.clone()
+    {
+        let claims: serde_json::Value = serde_json::from_slice(scratch.payload()).expect("JSON");
+        assert_eq!(
+            claims["sub"].as_str().map(str::as_bytes),
+            scratch.payload().get(place)
+        );
+    }
     // The second verification finds the header remembered.
     assert_eq!(first, verifier.verify(token, now, &mut scratch));
     assert_eq!(first.is_ok(), verifier.explain(token, now).is_empty());
-    if let Err(refused) = first {
+    if let Err(refused) = &first {
         let all = verifier.explain(token, now);
-        assert!(all.contains(&refused), "{refused:?} is not among {all:?}");
+        assert!(all.contains(refused), "{refused:?} is not among {all:?}");
     }
     first.is_ok()
 }

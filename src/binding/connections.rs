@@ -162,7 +162,7 @@ fn mode(numbers: &[f64]) -> Mode {
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array, call: Float64Array): number; take(user?: string, ip?: string): void; openFfi(): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; host(): number; total(): number; limits(): void; setLimits(places: number): void; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, noted: Uint32Array, call: Float64Array): number; take(user?: string, ip?: string): void; openFfi(): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; message(slot: number, nowMs?: number): number; bindUser(slot: number, user: string): number; replaced(ticket: number): number; askMove(slot: number, user: string): number; endMove(slot: number, isGranted: number): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; idle(nowMs: number, idleMs: number): number; counts(): number; host(): number; total(): number; limits(): void; setLimits(places: number): void; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -239,6 +239,7 @@ pub fn create_connections<'env>(
     bind::<AskMove>(env, &object, &core)?;
     bind::<EndMove>(env, &object, &core)?;
     bind::<Sweep>(env, &object, &core)?;
+    bind::<Idle>(env, &object, &core)?;
     bind::<Counts>(env, &object, &core)?;
     bind::<Host>(env, &object, &core)?;
     bind::<Total>(env, &object, &core)?;
@@ -850,6 +851,24 @@ settled!(Sweep, c"sweep", |core, args| {
         f64::store(out, f64::from(*slot));
     }
     Ok(count as f64 + if has_more { MORE } else { 0.0 })
+});
+
+// Live connections that a whole sweep would find.
+settled!(Idle, c"idle", |core, args| {
+    let now = args.uint32(0)?;
+    let idle = args.uint32(1)?;
+    let table = core
+        .table
+        .as_ref()
+        .ok_or(InvalidCall(c"the table is closed"))?;
+    let mut count = 0;
+    let mut base = 0;
+    for segment in core.stamps.iter() {
+        let segment = segment.cells();
+        count += table.count_idle(now, idle, base, segment);
+        base += segment.len() as u32;
+    }
+    Ok(f64::from(count))
 });
 
 settled!(Total, c"total", |core, _args| Ok(f64::from(

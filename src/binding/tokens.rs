@@ -6,7 +6,7 @@
 
 use super::args::Args;
 use super::bound::{BoundFunction, NumberFunction, bind, bound_function};
-use super::memory::InvalidCall;
+use super::memory::{Element, InvalidCall, Memory};
 use super::token_policy::TokenPolicy;
 use crate::tokens::{Algorithm, KeySet, KeySource, Policy, Refused, Scratch, SetProblem, Verifier};
 use crate::validators::Failure;
@@ -27,7 +27,9 @@ struct Tokens {
     scratch: Scratch,
     units: Vec<u16>,
     bytes: Vec<u8>,
-    deadline: f64,
+    /// Deadline of the token that was verified last, s; beginning and end of its subject in the text of
+    /// its claims, or -1.
+    cells: Option<Memory<f64>>,
 }
 
 /// Writes the bytes of a token; refuses a token that is not ASCII.
@@ -52,9 +54,16 @@ impl Tokens {
             return Err(Failure::TokenTooLong.into());
         }
         narrow(&self.units, &mut self.bytes)?;
-        self.deadline = self
+        let verified = self
             .verifier
             .verify(&self.bytes, args.number(1), &mut self.scratch)?;
+        if let Some([deadline, start, end]) = self.cells.as_ref().map(Memory::cells) {
+            let subject = verified.subject;
+            let place = |at: Option<usize>| at.map_or(-1.0, |at| at as f64);
+            f64::store(deadline, verified.deadline);
+            f64::store(start, place(subject.as_ref().map(|range| range.start)));
+            f64::store(end, place(subject.map(|range| range.end)));
+        }
         Ok(())
     }
 }
@@ -80,8 +89,11 @@ impl BoundFunction for Verify {
 }
 
 bound_function!(
-    /// `deadline()`: returns the time at which the token verified last becomes invalid, s.
-    Deadline of Tokens, c"deadline", |core, _args| Ok(core.deadline)
+    /// `share(cells)`: takes three cells for what is known of the token that was verified last.
+    Share of Tokens, c"share", |core, args| {
+        core.cells = Some(args.memory(0)?);
+        Ok(0.0)
+    }
 );
 
 /// Returns the names that `algorithms` may contain.
@@ -140,7 +152,7 @@ impl TokenCore {
     /// Returns the functions of the hot path, bound to this core.
     #[napi(
         catch_unwind,
-        ts_return_type = "{ check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; deadline(): number }"
+        ts_return_type = "{ check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; share(cells: Float64Array): number }"
     )]
     pub fn bound<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let core = Rc::new(RefCell::new(Tokens {
@@ -148,12 +160,12 @@ impl TokenCore {
             scratch: Scratch::default(),
             units: Vec::new(),
             bytes: Vec::new(),
-            deadline: 0.0,
+            cells: None,
         }));
         let object = Object::new(env)?;
         bind::<Check>(env, &object, &core)?;
         bind::<Verify>(env, &object, &core)?;
-        bind::<Deadline>(env, &object, &core)?;
+        bind::<Share>(env, &object, &core)?;
         Ok(object)
     }
 
@@ -342,12 +354,13 @@ impl Batch {
             let (units, after) = rest.split_at((*length as usize).min(rest.len()));
             rest = after;
             let outcome = narrow(units, &mut bytes)
-                .and_then(|()| self.verifier.verify(&bytes, self.now, &mut scratch));
+                .and_then(|()| self.verifier.verify(&bytes, self.now, &mut scratch))
+                .map(|_| ());
             if !numbers.is_empty() {
                 numbers.push(',');
             }
-            numbers.push_str(&outcome.map_or_else(Refused::number, |_| 0).to_string());
-            if let (Ok(_), Ok(text)) = (outcome, std::str::from_utf8(scratch.payload())) {
+            numbers.push_str(&outcome.map_or_else(Refused::number, |()| 0).to_string());
+            if let (Ok(()), Ok(text)) = (outcome, std::str::from_utf8(scratch.payload())) {
                 answer.push_str(text);
                 answer.push(',');
             }

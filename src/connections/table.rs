@@ -669,16 +669,8 @@ impl Table {
     ) -> (usize, u32) {
         let mut count = 0;
         let idle = idle_ms.min(AGE_MAX_MS);
-        let mut copy = [now; CHUNK];
         for (chunk_at, chunk) in stamps.chunks(CHUNK).enumerate() {
-            for (copy, stamp) in copy.iter_mut().zip(chunk) {
-                *copy = stamp.load(Relaxed);
-            }
-            // A copy, and no branch per stamp, so that the compiler can compare many at once.
-            if !copy[..chunk.len()]
-                .iter()
-                .fold(false, |any, &stamp| any | (age_of(now, stamp) > idle))
-            {
+            if !any_idle(now, idle, chunk) {
                 continue;
             }
             for (offset, stamp) in chunk.iter().enumerate() {
@@ -700,6 +692,38 @@ impl Table {
         }
         (count, from + stamps.len() as u32)
     }
+
+    /// Counts the live slots among those from `from` on, whose stamps are `stamps`, that have been
+    /// idle for more than `idle_ms`: those that [`Table::sweep`] finds.
+    pub fn count_idle(&self, now: u32, idle_ms: u32, from: u32, stamps: &[AtomicU32]) -> u32 {
+        if idle_ms > AGE_MAX_MS {
+            return 0;
+        }
+        let mut count = 0;
+        for (chunk_at, chunk) in stamps.chunks(CHUNK).enumerate() {
+            if !any_idle(now, idle_ms, chunk) {
+                continue;
+            }
+            for (offset, stamp) in chunk.iter().enumerate() {
+                let at = from + (chunk_at * CHUNK + offset) as u32;
+                if age_of(now, stamp.load(Relaxed)) > idle_ms && self.live(at).is_some() {
+                    count += 1;
+                }
+            }
+        }
+        count
+    }
+}
+
+/// True if one of at most `CHUNK` stamps is older than `idle_ms`.
+fn any_idle(now: u32, idle_ms: u32, stamps: &[AtomicU32]) -> bool {
+    // A copy, and no branch per stamp, so that the compiler can compare many at once.
+    let mut copy = [now; CHUNK];
+    for (copy, stamp) in copy.iter_mut().zip(stamps) {
+        *copy = stamp.load(Relaxed);
+    }
+    copy.iter()
+        .fold(false, |any, &stamp| any | (age_of(now, stamp) > idle_ms))
 }
 
 /// Returns the age of a stamp; 0 for a stamp in the future.

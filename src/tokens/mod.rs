@@ -37,4 +37,4 @@ pub use key_problem::{KeyError, KeyProblem};
 pub use key_set::{KEYS_MAX, KeySet, KeySource, Loaded, SetProblem};
 pub use policy::{ClaimName, Policy, Refused, TypRule};
 pub use revocation::{Revocations, RevocationsFull};
-pub use verifier::{Scratch, Verifier};
+pub use verifier::{Scratch, Verified, Verifier};

@@ -10,6 +10,8 @@ use super::key_set::{Candidates, KeySet};
 use super::policy::{Policy, Refused};
 use super::revocation::{Revocations, RevocationsFull};
 use crate::validators::Failure;
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Headers that are remembered: an issuer uses the same header in every token.
@@ -20,6 +22,16 @@ pub struct Verifier {
     policy: Policy,
     keys: RwLock<Arc<KeySet>>,
     revocations: RwLock<Revocations>,
+}
+
+/// What is known of a token that has passed every check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    /// The time at which it becomes invalid, s.
+    pub deadline: f64,
+    /// The place of the subject in the payload, in bytes, which are characters there; `None` without
+    /// a subject, and for one that cannot be cut out: with escapes, or behind other bytes than ASCII.
+    pub subject: Option<Range<usize>>,
 }
 
 /// The header of a valid token; attackers cannot add one.
@@ -157,9 +169,13 @@ impl Verifier {
         revocations.len()
     }
 
-    /// Verifies a token and leaves its payload in `scratch`; `now` in wall-clock seconds. Returns
-    /// the time at which the token becomes invalid.
-    pub fn verify(&self, token: &[u8], now: f64, scratch: &mut Scratch) -> Result<f64, Refused> {
+    /// Verifies a token and leaves its payload in `scratch`; `now` in wall-clock seconds.
+    pub fn verify(
+        &self,
+        token: &[u8],
+        now: f64,
+        scratch: &mut Scratch,
+    ) -> Result<Verified, Refused> {
         self.verify_payload(token, scratch, false)?;
         let outcome = self.verify_claims(scratch.payload(), now);
         if outcome.is_err() {
@@ -168,10 +184,16 @@ impl Verifier {
         outcome
     }
 
-    fn verify_claims(&self, payload: &[u8], now: f64) -> Result<f64, Refused> {
+    fn verify_claims(&self, payload: &[u8], now: f64) -> Result<Verified, Refused> {
         let claims = claims::judge(payload, &self.policy, now, &mut Err)?;
         self.check_revoked(&claims)?;
-        Ok(claims.deadline)
+        Ok(Verified {
+            deadline: claims.deadline,
+            subject: claims
+                .subject
+                .as_ref()
+                .and_then(|text| place_of(payload, text)),
+        })
     }
 
     /// Verifies the signature of a token with any payload, and leaves the payload in `scratch`.
@@ -307,4 +329,14 @@ impl Verifier {
 fn candidates_of(keys: &KeySet, header: &Header<'_>) -> Result<Candidates, Failure> {
     let algorithm = header.algorithm.ok_or(Failure::TokenAlgorithm)?;
     keys.candidates(algorithm, header.kid.as_deref())
+}
+
+/// Returns the place of a text that stands in the payload as it is, where all up to its end is ASCII.
+fn place_of(payload: &[u8], text: &Cow<'_, str>) -> Option<Range<usize>> {
+    let Cow::Borrowed(text) = text else {
+        return None;
+    };
+    let start = (text.as_ptr() as usize).checked_sub(payload.as_ptr() as usize)?;
+    let end = start + text.len();
+    payload.get(..end)?.is_ascii().then_some(start..end)
 }

@@ -9,7 +9,10 @@ import { lackOf, rightsOf, type TokenRights } from '../guard/bearer.js';
 import type { Guard } from '../guard/guard.js';
 import type { RequestRate } from '../http/rate-options.js';
 import { type RatedOutcome, type RatedRequest, RequestRateLimiter } from '../http/request-rates.js';
-import type { TokenClaims } from '../tokens/result.js';
+import { VerifiedToken } from '../tokens/verified-token.js';
+
+/** In the place of the token of a client that needs none. */
+const NO_TOKEN = VerifiedToken.of({ exp: 0 });
 
 /**
  * Rate of the requests of one route of Elysia, on top of the guard's `requests.rate`, of which `headers`,
@@ -204,7 +207,7 @@ export class RouteGuard {
    * `undefined` without limits of its own.
    */
   seat(admitted: Admission, request: Request): Admission | undefined {
-    const lack = lackOf(this.rights, (admitted.claims ?? {}) as TokenClaims);
+    const lack = lackOf(this.rights, admitted.token ?? NO_TOKEN);
     if (lack !== undefined) return this.#guard.withoutRight(admitted, lack, request);
     return this.#manager === undefined
       ? undefined

@@ -425,6 +425,11 @@ export class Seats<C> {
     };
   }
 
+  /** Counts the connections that a scan of all slots would find idle. @param idleMs idle timeout, or `NEVER` */
+  idle(idleMs: number): number {
+    return this.#table.idle(this.#loop.now(), idleMs);
+  }
+
   /** Open connections and leases of the index. */
   get total(): number {
     return this.#table.total();

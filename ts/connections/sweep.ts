@@ -11,6 +11,8 @@ import type { Seats } from './seats.js';
 const TICK_MIN_MS = 5;
 /** Ticks in an idle timeout, unless they became too short or too long. */
 const TICKS_A_TIMEOUT = 64;
+/** Batches that a sweep by hand evicts before it returns. */
+const BATCHES_AT_ONCE = 2;
 /** Shortest sweep interval that a short lease timeout causes. */
 const LEASE_SWEEP_MIN_MS = 100;
 
@@ -81,7 +83,7 @@ export class Sweep<C> {
     if (this.#interval === undefined || intervalMs !== this.#intervalMs) {
       this.#intervalMs = intervalMs;
       this.#interval?.close();
-      this.#interval = this.#timers.setInterval(() => this.#runBatch(), {
+      this.#interval = this.#timers.setInterval(() => this.#run(1), {
         delayMs: intervalMs,
         ref: false,
         name: 'connections.cleanup',
@@ -95,30 +97,51 @@ export class Sweep<C> {
     for (const segment of this.#seats.segments) segment.tick(ticked);
   }
 
-  /** Evicts every idle connection at once. */
-  runAll(): void {
+  /**
+   * Evicts the idle connections, as many at once as `BATCHES_AT_ONCE` hold, the others in the next turns.
+   * @returns the number of idle connections
+   */
+  runNow(): number {
+    const idle = this.#isClosed ? 0 : this.#seats.idle(this.#idleTimeoutMs());
     // A pass under way skips the slots before its cursor: two passes then.
-    for (let passes = this.#isMidway ? 2 : 1; passes > 0;) if (!this.#batch()) passes--;
+    let passes = this.#isMidway ? 2 : 1;
+    for (let batches = 0; passes > 0; batches++) {
+      // Timers that are closed have no next turn.
+      if (batches >= BATCHES_AT_ONCE && this.#timers.isOpen()) {
+        this.#later(passes);
+        break;
+      }
+      if (!this.#batch()) passes--;
+    }
+    return idle;
   }
 
-  /** Evicts one batch, and the next one in the next turn, until the pass is complete. */
-  #runBatch(): void {
+  /** Evicts one batch, and the next one in the next turn, until all passes are complete. */
+  #run(passes: number): void {
+    const left = this.#batch() ? passes : passes - 1;
     // A hook may have closed the manager, or its timers.
-    if (this.#batch() && !this.#isClosed && this.#timers.isOpen())
-      this.#timers.setTimeout(() => this.#runBatch(), {
-        delayMs: 1,
-        ref: false,
-        name: 'connections.cleanup',
-      });
+    if (left > 0 && !this.#isClosed && this.#timers.isOpen()) this.#later(left);
+  }
+
+  #later(passes: number): void {
+    this.#timers.setTimeout(() => this.#run(passes), {
+      delayMs: 1,
+      ref: false,
+      name: 'connections.cleanup',
+    });
+  }
+
+  /** Milliseconds after which a connection is idle, or `NEVER`. */
+  #idleTimeoutMs(): number {
+    return this.#idleMs === NEVER ? NEVER : this.#idleMs + this.#loop.graceMs;
   }
 
   /** Evicts one batch; true if there may be more. */
   #batch(): boolean {
     if (this.#isClosed) return false;
     const { graceMs } = this.#loop;
-    const idleMs = this.#idleMs === NEVER ? NEVER : this.#idleMs + graceMs;
     const { idle, hasMore } = this.#seats.sweep(
-      idleMs,
+      this.#idleTimeoutMs(),
       this.#leaseTimeoutMs + graceMs,
       Math.max(this.#leaseTimeoutMs, this.pendingTimeoutMs) + graceMs,
     );

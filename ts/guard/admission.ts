@@ -16,7 +16,9 @@ import type { Lease } from '../connections/lease.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { Answer } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
+import type { VerifiedToken } from '../tokens/verified-token.js';
 import { answerOf, codesOf, type Denial, NOT_JUDGED } from './denial.js';
+import type { TokenWatch } from './token-watch.js';
 
 /**
  * State of an admission.
@@ -215,9 +217,9 @@ export class Admission {
   #connection: ManagedConnection | undefined;
   /** Trace of the handshake, until it has opened or ended; `undefined` where no request is known. */
   #trace: LazyTrace | undefined;
-  /** Called with the connection once the seat is committed. */
-  #onOpen: ((connection: ManagedConnection) => void) | undefined;
-  #claims: Readonly<Record<string, unknown>> | undefined;
+  #token: VerifiedToken | undefined;
+  /** Watches the token once the seat is committed. */
+  #watch: TokenWatch | undefined;
   /** The socket that was refused after it had opened. */
   #refused: object | undefined;
   /** Called once, when the admission ends while it waits for its identity or for the cluster. */
@@ -285,18 +287,15 @@ export class Admission {
     this.#answer = answer;
   }
 
-  /** Notes the claims of the client's token, and calls a function with the connection once it has opened. */
-  hasClaims(
-    claims: Readonly<Record<string, unknown>>,
-    onOpen: (connection: ManagedConnection) => void,
-  ): void {
-    this.#claims = claims;
-    this.#onOpen = onOpen;
+  /** Notes the client's token, which is watched once its connection has opened. */
+  hasToken(token: VerifiedToken, watch: TokenWatch): void {
+    this.#token = token;
+    this.#watch = watch;
   }
 
-  /** Claims of the client's token. */
-  get claims(): Readonly<Record<string, unknown>> | undefined {
-    return this.#claims;
+  /** The client's token, until its connection has opened. */
+  get token(): VerifiedToken | undefined {
+    return this.#token;
   }
 
   /** The connection, from `open` on. */
@@ -424,11 +423,11 @@ export class Admission {
     }
     this.#state = 'opened';
     this.#connection = result.connection;
-    this.#onOpen?.(result.connection);
+    if (this.#token !== undefined) this.#watch?.add(result.connection, this.#token);
     // The connection holds these from now on.
     this.#trace = undefined;
-    this.#onOpen = undefined;
-    this.#claims = undefined;
+    this.#watch = undefined;
+    this.#token = undefined;
     return result.connection;
   }
 

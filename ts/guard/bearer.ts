@@ -6,6 +6,7 @@ import type { ManagedConnection, ManagedSocket } from '../connections/connection
 import { hasRole, hasScopes } from '../tokens/claim-rules.js';
 import { oneOrMoreTexts } from '../tokens/policy.js';
 import type { TokenClaims, TokenResult } from '../tokens/result.js';
+import { VerifiedToken } from '../tokens/verified-token.js';
 import { TokenVerifier } from '../tokens/verifier.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
 import type { TokenPlaces } from './bearer-places.js';
@@ -197,32 +198,39 @@ const NO_ROLE = failure('ERR_TOKEN_ROLE', { field: 'token' });
 /** Returns the failure of a good token that lacks a right. @internal */
 export function lackOf(
   { scope, roles, rolesPath }: TokenRights,
-  claims: TokenClaims,
+  token: VerifiedToken,
 ): ValidationFailure | undefined {
-  if (scope !== undefined && !hasScopes(claims, scope)) return NO_SCOPE;
-  return roles !== undefined && !hasRole(claims, rolesPath, roles) ? NO_ROLE : undefined;
+  if (scope !== undefined && !hasScopes(token.claims, scope)) return NO_SCOPE;
+  return roles !== undefined && !hasRole(token.claims, rolesPath, roles) ? NO_ROLE : undefined;
 }
 
 /** Refuses a token whose `sub` is longer than a user id. */
 const LONG_SUBJECT = failure('ERR_TOKEN_CLAIM_INVALID', { field: 'token', claim: 'sub' });
 const NO_SUBJECT = failure('ERR_TOKEN_CLAIM_MISSING', { field: 'token', claim: 'sub' });
 
-/** The judgement of a token: its user and claims. @internal */
-export interface TokenUser {
-  readonly user: string;
-  readonly claims: TokenClaims;
+/**
+ * Returns a token whose user may connect, or the failure that refuses its client.
+ * @param token good, or refused already
+ * @internal
+ */
+export function admissible(
+  token: VerifiedToken | ValidationFailure,
+  rights: TokenRights,
+): VerifiedToken | ValidationFailure {
+  if (!(token instanceof VerifiedToken)) return token;
+  // An empty `sub` names no user, and would have no limit of its own.
+  if (token.user === '') return NO_SUBJECT;
+  // A valid token may have a `sub` that no user id can hold: refuse it, since the manager would throw.
+  if (token.user.length > ID_MAX) return LONG_SUBJECT;
+  return lackOf(rights, token) ?? token;
 }
 
-/** Returns the user that a token names, or the failure that refuses its client. @internal */
-export function userOf(result: TokenResult, rights: TokenRights): TokenUser | ValidationFailure {
-  if (!result.success) return result.error;
-  const { claims } = result;
-  const { sub } = claims;
-  // An empty `sub` names no user, and would have no limit of its own.
-  if (!sub) return NO_SUBJECT;
-  // A valid token may have a `sub` that no user id can hold: refuse it, since the manager would throw.
-  if (sub.length > ID_MAX) return LONG_SUBJECT;
-  return lackOf(rights, claims) ?? { user: sub, claims };
+/** Returns the token of a result, or the failure that refuses its client. @internal */
+export function userOf(
+  result: TokenResult,
+  rights: TokenRights,
+): VerifiedToken | ValidationFailure {
+  return admissible(result.success ? VerifiedToken.of(result.claims) : result.error, rights);
 }
 
 /** Result of a verifier for one token. */

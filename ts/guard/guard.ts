@@ -38,16 +38,17 @@ import { checkedSection } from '../resources/resource-limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
 import type { TokenClaims, TokenResult } from '../tokens/result.js';
+import { VerifiedToken } from '../tokens/verified-token.js';
 import { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failure-codes.js';
 import { Admission } from './admission.js';
 import {
+  admissible,
   type AuthConnection,
   authOf,
   type CheckedAuth,
   lackOf,
   type TokenRights,
-  type TokenUser,
   userOf,
 } from './bearer.js';
 import { findToken, type FoundToken, offerOnly } from './bearer-places.js';
@@ -99,9 +100,6 @@ function denialOf(failure: ValidationFailure): AuthDenial {
   return { code: failure.code, reason: failure.reason, retryAfterMs, failure };
 }
 
-const isTokenUser = (user: unknown): user is TokenUser =>
-  typeof user === 'object' && user !== null && 'claims' in user;
-
 const isDrainingError = (): PortcullisError =>
   new PortcullisError('ERR_CLOSED', 'the server is draining');
 
@@ -122,7 +120,7 @@ const UNLIMITED = Object.freeze({
 
 /** A request with the good tokens that guards have found. */
 interface JudgedRequest {
-  [key: symbol]: TokenUser | undefined;
+  [key: symbol]: VerifiedToken | undefined;
 }
 
 /** The guard of one server. `R` is the request of its adapter. @internal */
@@ -485,7 +483,7 @@ export class Guard<R extends object> {
       const lack =
         user instanceof ValidationFailure || further === undefined
           ? undefined
-          : lackOf(further, user.claims);
+          : lackOf(further, user);
       return this.#judged(lack ?? user, request, clientOf);
     };
     const failed = (error: unknown): TokenJudgement =>
@@ -529,11 +527,12 @@ export class Guard<R extends object> {
 
   /** @param clientOf returns the client's address, if it is known */
   #judged(
-    user: TokenUser | ValidationFailure | AuthDenial,
+    user: VerifiedToken | ValidationFailure | AuthDenial,
     request: R,
     clientOf: () => string | undefined,
   ): TokenJudgement {
-    if ('user' in user) return { ...user, answer: undefined };
+    if (user instanceof VerifiedToken)
+      return { user: user.user, claims: user.claims, answer: undefined };
     const denial = user instanceof ValidationFailure ? denialOf(user) : user;
     this.#countDenial(denial);
     this.#countFailure(denial, clientOf);
@@ -572,7 +571,7 @@ export class Guard<R extends object> {
           const { token } = this.#tokenOf(auth, header, url, request);
           this.#grant(
             admission,
-            this.#judgedOf(request) ?? userOf(auth.verifier.safeVerify(token), auth.rights),
+            this.#judgedOf(request) ?? admissible(auth.verifier.verifyLazily(token), auth.rights),
           );
         }
       }
@@ -640,7 +639,7 @@ export class Guard<R extends object> {
   }
 
   /** Returns what is known of the token of a request that `hasToken` was called for. */
-  #judgedOf(request: R | undefined): TokenUser | undefined {
+  #judgedOf(request: R | undefined): VerifiedToken | undefined {
     return request === undefined
       ? undefined
       : (request as unknown as JudgedRequest)[this.#tokenKey];
@@ -650,7 +649,7 @@ export class Guard<R extends object> {
     { verifier, rights }: CheckedAuth,
     token: string | undefined,
     request: R,
-  ): TokenUser | Promise<TokenUser | ValidationFailure> {
+  ): VerifiedToken | Promise<VerifiedToken | ValidationFailure> {
     return (
       this.#judgedOf(request) ??
       verifier.authenticate(token).then((result) => userOf(result, rights))
@@ -681,8 +680,8 @@ export class Guard<R extends object> {
   /** Notes the good token of a request, so that its admission does not verify it once more. */
   hasToken(request: R, judgement: TokenJudgement): void {
     if (judgement.answer !== undefined) return;
-    const { user, claims } = judgement;
-    (request as unknown as JudgedRequest)[this.#tokenKey] = { user, claims };
+    const token = VerifiedToken.of(judgement.claims);
+    (request as unknown as JudgedRequest)[this.#tokenKey] = token;
   }
 
   /** Gives a denied admission the answer that the application wants. */
@@ -779,9 +778,8 @@ export class Guard<R extends object> {
   /** Takes the seat of an identified client, or denies it. */
   #grant(admission: Admission, user: unknown): void {
     if (user instanceof ValidationFailure) return this.#deny(admission, denialOf(user));
-    if (isTokenUser(user) && this.#auth !== undefined) {
-      const { claims } = user;
-      admission.hasClaims(claims, (connection) => this.#tokens?.add(connection, claims));
+    if (user instanceof VerifiedToken && this.#tokens !== undefined) {
+      admission.hasToken(user, this.#tokens);
       return admission.identify(user.user);
     }
     if (user !== undefined && user !== null && typeof user !== 'string')

@@ -11,7 +11,8 @@ import type { ConnectionToken, TokenRefresh } from '../connections/connection-to
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { deepFreeze } from '../tokens/cache.js';
-import type { TokenClaims } from '../tokens/result.js';
+import type { VerifiedToken } from '../tokens/verified-token.js';
+import type { IsRevoked } from '../tokens/verifier.js';
 import { failure, ValidationFailure } from '../validators/failure.js';
 import { type AuthConnection, type CheckedAuth, userOf } from './bearer.js';
 
@@ -32,8 +33,10 @@ const GONE: TokenRefresh = Object.freeze({
 /** The token of one connection. Without `#private` methods: one is made for each socket. */
 class WatchedToken implements ConnectionToken {
   private isFrozen = false;
-  /** The bucket that it stands in. */
+  /** The bucket that it stands in, with its neighbours there; none once it is not watched. */
   bucket: Bucket | undefined;
+  before: WatchedToken | undefined;
+  after: WatchedToken | undefined;
   /** True from the end of the token on, until a new one takes its place. */
   isEnding = false;
   reason: TokenEnd = 'token_expired';
@@ -41,19 +44,20 @@ class WatchedToken implements ConnectionToken {
   constructor(
     private readonly watch: TokenWatch,
     readonly connection: ManagedConnection,
-    public given: TokenClaims,
+    public given: VerifiedToken,
   ) {}
 
   claims(): Readonly<Record<string, unknown>> {
+    const { claims } = this.given;
     if (!this.isFrozen) {
       this.isFrozen = true;
-      deepFreeze(this.given);
+      deepFreeze(claims);
     }
-    return this.given;
+    return claims;
   }
 
-  replace(claims: TokenClaims): void {
-    this.given = claims;
+  replace(token: VerifiedToken): void {
+    this.given = token;
     this.isFrozen = false;
     this.isEnding = false;
   }
@@ -67,23 +71,47 @@ class WatchedToken implements ConnectionToken {
   }
 }
 
-/** Tokens that end within one second, and their timer. */
-interface Bucket {
+/**
+ * Tokens that end within one second, and their timer. A list by links, in the order of arrival: in a set of all
+ * sockets, each of them would cost several cache misses more.
+ */
+class Bucket {
   readonly atMs: number;
-  readonly tokens: Set<WatchedToken>;
-  timer: TimerHandle;
-}
+  timer: TimerHandle | undefined;
+  first: WatchedToken | undefined;
+  last: WatchedToken | undefined;
 
-/** Tells whether a revocation is of these claims. */
-type IsRevoked = (claims: TokenClaims) => boolean;
+  constructor(atMs: number) {
+    this.atMs = atMs;
+  }
+
+  add(token: WatchedToken): void {
+    token.bucket = this;
+    token.before = this.last;
+    if (this.last === undefined) this.first = token;
+    else this.last.after = token;
+    this.last = token;
+  }
+
+  remove(token: WatchedToken): void {
+    const { before, after } = token;
+    if (before === undefined) this.first = after;
+    else before.after = after;
+    if (after === undefined) this.last = before;
+    else after.before = before;
+    token.bucket = token.before = token.after = undefined;
+  }
+}
 
 /** Watches the tokens of the open sockets of one guard. @internal */
 export class TokenWatch {
   readonly #auth: CheckedAuth;
   readonly #timers: TimerManager;
   readonly #hooks = new Hooks();
-  readonly #watched = new Set<WatchedToken>();
   readonly #buckets = new Map<number, Bucket>();
+  /** Tokens that have ended, and whose sockets stay open until they get a new one. */
+  readonly #ended = new Bucket(Infinity);
+  #size = 0;
   /** Revoked tokens whose sockets are closed in the next turns, each with its revocation. */
   readonly #revoked = new Map<WatchedToken, IsRevoked>();
   #revocation: TimerHandle | undefined;
@@ -96,7 +124,7 @@ export class TokenWatch {
 
   /** Open sockets that are watched. */
   get size(): number {
-    return this.#watched.size;
+    return this.#size;
   }
 
   /** Timers that are set: at most one for each socket. */
@@ -105,33 +133,43 @@ export class TokenWatch {
   }
 
   /** Watches a connection that has opened. */
-  add(connection: ManagedConnection, claims: TokenClaims): void {
-    const token = new WatchedToken(this, connection, claims);
+  add(connection: ManagedConnection, given: VerifiedToken): void {
+    const token = new WatchedToken(this, connection, given);
     connection.hasToken(token);
     if (this.#auth.atTokenEnd === 'ignore') return;
-    this.#unsubscribe ??= this.#auth.verifier.onRevocation((isRevoked) => this.#revoke(isRevoked));
-    this.#watched.add(token);
-    this.#schedule(token, this.#auth.verifier.deadlineOf(claims));
+    if (this.#unsubscribe === undefined) this.#subscribe();
+    this.#size++;
+    this.#schedule(token, this.#deadlineOf(given));
     // Revoked between its handshake and its opening: the listener did not know it yet.
     this.#endIfRevoked(token);
+  }
+
+  #subscribe(): void {
+    this.#unsubscribe = this.#auth.verifier.onRevocation((isRevoked) => this.#revoke(isRevoked));
+  }
+
+  #deadlineOf(token: VerifiedToken): number {
+    return token.deadlineMs ?? this.#auth.verifier.deadlineOf(token.claims);
   }
 
   /** Ends a token soon that was revoked before it was watched; `false` if it is good. */
   #endIfRevoked(token: WatchedToken): boolean {
     const { verifier } = this.#auth;
     if (!verifier.isRevoked(token.given)) return false;
-    if (this.#watched.has(token)) {
-      this.#revoked.set(token, (claims) => verifier.isRevoked(claims));
-      this.#revocation ??= this.#endLater();
-    }
+    if (token.bucket !== undefined) this.#endSoon(token);
     return true;
+  }
+
+  #endSoon(token: WatchedToken): void {
+    this.#revoked.set(token, (given) => this.#auth.verifier.isRevoked(given));
+    this.#revocation ??= this.#endLater();
   }
 
   /** Forgets a released connection. */
   remove(token: WatchedToken): void {
-    this.#leaveBucket(token);
-    this.#watched.delete(token);
-    if (this.#watched.size > 0) return;
+    if (token.bucket === undefined) return;
+    this.#leave(token);
+    if (--this.#size > 0) return;
     this.#unsubscribe?.();
     this.#unsubscribe = undefined;
   }
@@ -144,14 +182,14 @@ export class TokenWatch {
     if (judged instanceof ValidationFailure) return { success: false, error: judged };
     if (!connection.isAlive) return GONE;
     // Revoked since it was verified. The listener looks only at the tokens that sockets have.
-    if (verifier.isRevoked(judged.claims)) return { success: false, error: REVOKED };
+    if (verifier.isRevoked(judged)) return { success: false, error: REVOKED };
     if (judged.user !== connection.userId) {
       const bound = await connection.identify(judged.user);
       if (!bound.success) return { success: false, error: bound };
       if (!connection.isAlive) return GONE;
     }
-    token.replace(judged.claims);
-    if (this.#watched.has(token)) this.#schedule(token, verifier.deadlineOf(judged.claims));
+    token.replace(judged);
+    if (token.bucket !== undefined) this.#schedule(token, this.#deadlineOf(judged));
     // Revoked while its user was asked for: the connection is that user's now, and ends with the token.
     if (this.#endIfRevoked(token)) return { success: false, error: REVOKED };
     return { success: true, claims: token.claims() };
@@ -159,22 +197,28 @@ export class TokenWatch {
 
   /** Puts a token in the bucket of a time, in wall-clock milliseconds. */
   #schedule(token: WatchedToken, atMs: number): void {
-    this.#leaveBucket(token);
     const second = Math.ceil(atMs / BUCKET_MS) * BUCKET_MS;
-    let bucket = this.#buckets.get(second);
-    if (bucket === undefined) {
-      bucket = { atMs: second, tokens: new Set(), timer: this.#timerFor(second) };
-      this.#buckets.set(second, bucket);
-    }
-    bucket.tokens.add(token);
-    token.bucket = bucket;
+    this.#move(token, this.#buckets.get(second) ?? this.#bucketOf(second));
   }
 
-  #leaveBucket(token: WatchedToken): void {
+  #bucketOf(second: number): Bucket {
+    const bucket = new Bucket(second);
+    bucket.timer = this.#timerFor(second);
+    this.#buckets.set(second, bucket);
+    return bucket;
+  }
+
+  #move(token: WatchedToken, bucket: Bucket): void {
+    if (token.bucket === bucket) return;
+    this.#leave(token);
+    bucket.add(token);
+  }
+
+  #leave(token: WatchedToken): void {
     const { bucket } = token;
-    token.bucket = undefined;
-    if (bucket === undefined || !bucket.tokens.delete(token) || bucket.tokens.size > 0) return;
-    bucket.timer.close();
+    bucket?.remove(token);
+    if (bucket === undefined || bucket === this.#ended || bucket.first !== undefined) return;
+    bucket.timer?.close();
     this.#buckets.delete(bucket.atMs);
   }
 
@@ -196,13 +240,13 @@ export class TokenWatch {
       bucket.timer = this.#timerFor(second);
       return;
     }
-    let left = BATCH;
-    for (const token of bucket.tokens) {
-      if (left-- === 0) {
+    for (let left = BATCH; bucket.first !== undefined; left--) {
+      if (left === 0) {
         bucket.timer = this.#timerFor(second);
         return;
       }
-      this.#leaveBucket(token);
+      const token = bucket.first;
+      this.#move(token, this.#ended);
       this.#end(token);
     }
   }
@@ -215,7 +259,7 @@ export class TokenWatch {
       token.reason = 'token_expired';
       this.#notify(token);
       // The hook may have closed the connection.
-      if (atTokenEnd !== 'close' || !token.isEnding || !this.#watched.has(token)) return;
+      if (atTokenEnd !== 'close' || !token.isEnding || token.bucket === undefined) return;
       if (tokenGraceMs > 0)
         return this.#schedule(token, wallClockMs() + tokenGraceMs * (0.5 + Math.random() / 2));
     }
@@ -234,8 +278,9 @@ export class TokenWatch {
 
   /** Ends the sockets of revoked tokens, without a grace. */
   #revoke(isRevoked: IsRevoked): void {
-    for (const token of this.#watched)
-      if (isRevoked(token.given)) this.#revoked.set(token, isRevoked);
+    for (const { first } of [...this.#buckets.values(), this.#ended])
+      for (let token = first; token !== undefined; token = token.after)
+        if (isRevoked(token.given)) this.#revoked.set(token, isRevoked);
     if (this.#revoked.size > 0 && this.#revocation === undefined) this.#endRevoked();
   }
 
@@ -246,14 +291,14 @@ export class TokenWatch {
       if (left-- === 0) break;
       this.#revoked.delete(token);
       // Closed, or refreshed by a token that is not revoked, since.
-      if (!this.#watched.has(token) || !isRevoked(token.given)) continue;
+      if (token.bucket === undefined || !isRevoked(token.given)) continue;
       // Told already, by an earlier revocation.
       if (token.isEnding && token.reason === 'token_revoked') continue;
-      this.#leaveBucket(token);
+      this.#move(token, this.#ended);
       token.isEnding = true;
       token.reason = 'token_revoked';
       this.#notify(token);
-      if (this.#auth.atTokenEnd === 'close' && this.#watched.has(token)) this.#close(token);
+      if (this.#auth.atTokenEnd === 'close' && token.bucket !== undefined) this.#close(token);
     }
     // A hook may have revoked more, and set the timer.
     if (this.#revoked.size > 0) this.#revocation ??= this.#endLater();

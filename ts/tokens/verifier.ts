@@ -8,8 +8,9 @@ import { wallClockMs } from '../base/clock.js';
 import { outOfRange, PortcullisError, underPath, wrongType } from '../base/errors.js';
 import { knownOptions, optionsObject } from '../base/options.js';
 import { TokenCore, type TokenPolicy } from '../native/addon.js';
+import { sharedArray } from '../native/shared-memory.js';
 import { TimerManager } from '../timers/manager.js';
-import { InputValidationError, numberOf } from '../validators/failure.js';
+import { InputValidationError, numberOf, type ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failure-codes.js';
 import type { InputSchema, InputSchemaAnswer, InputSchemaResult } from '../validators/schema.js';
 import { BATCH_MAX, tasksOf, verifyOnPool } from './batch.js';
@@ -48,9 +49,12 @@ import {
   type TokenRevocation,
   type TokenVerifierSnapshot,
 } from './result.js';
+import { VerifiedToken } from './verified-token.js';
 
-/** Called with a test for the tokens that a revocation revokes. @internal */
-export type RevocationListener = (isRevoked: (claims: TokenClaims) => boolean) => void;
+/** Tells whether a revocation revokes a token. @internal */
+export type IsRevoked = (token: VerifiedToken) => boolean;
+/** Called with each revocation. @internal */
+export type RevocationListener = (isRevoked: IsRevoked) => void;
 
 const KEY_UNKNOWN = numberOf('ERR_TOKEN_KEY_UNKNOWN');
 const KEYS_UNAVAILABLE = numberOf('ERR_TOKEN_KEYS_UNAVAILABLE');
@@ -84,7 +88,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   readonly #algorithms: readonly TokenAlgorithm[];
   readonly #verify: (token: unknown, nowSeconds: number) => string | number;
   readonly #check: (token: unknown, nowSeconds: number) => number;
-  readonly #deadline: () => number;
+  /** Deadline of the token that the core has verified last, s; beginning and end of its subject, or -1. */
+  readonly #verified = sharedArray(Float64Array, 3);
   readonly #refusals: TokenRefusals;
   readonly #maxTokenBytes: number;
   readonly #cache: ResultCache<TokenResult> | undefined;
@@ -135,7 +140,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     const bound = this.#core.bound();
     this.#verify = bound.verify;
     this.#check = bound.check;
-    this.#deadline = bound.deadline;
+    bound.share(this.#verified);
     this.#cache = cacheSize === 0 ? undefined : new ResultCache(cacheSize);
     this.#remote = issuers === undefined ? this.#loadKeys(options) : undefined;
     try {
@@ -166,10 +171,10 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     const held = verifiers.map((one) => one.#holdHere(revocation));
     if (revocation[0] === 'token') {
       const [, issuer, id] = revocation;
-      this.#tell(({ iss = '', jti }) => iss === issuer && jti === id);
+      this.#tell((token) => token.mayHold(id) && isToken(token.claims, issuer, id));
     } else {
       const [, subject, before] = revocation;
-      this.#tell(({ sub, iat }) => sub === subject && (iat === undefined || iat < before));
+      this.#tell((token) => token.user === subject && isBefore(token.claims, before));
     }
     return held.every(Boolean);
   }
@@ -219,15 +224,13 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   safeVerify<T = C>(token: unknown): TokenResult<T> {
     const nowMs = wallClockMs();
     const cache = this.#cache;
-    const remote = this.#remote;
-    if (remote !== undefined && !remote.isUsed) remote.use();
     if (cache !== undefined && typeof token === 'string') {
       const cached = cache.get(token, nowMs);
       if (cached !== undefined) return cached as TokenResult<T>;
     }
     if (this.#issuers !== undefined)
       return this.#select(token)?.safeVerify<T>(token) ?? this.#refusals.of(WRONG_ISSUER, token);
-    const answer = this.#verify(token, nowMs / 1000);
+    const answer = this.#answerTo(token, nowMs);
     if (typeof answer === 'number') return this.#refuse(answer, token);
     const claims = JSON.parse(answer) as T;
     if (this.#judgesClaims) {
@@ -236,8 +239,35 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     }
     if (cache === undefined) return { success: true, claims };
     const result: TokenResult<T> = Object.freeze({ success: true, claims: deepFreeze(claims) });
-    cache.add(token as string, nowMs, this.#deadline() * 1000, result as TokenResult);
+    cache.add(token as string, nowMs, this.#verified[0]! * 1000, result as TokenResult);
     return result;
+  }
+
+  /**
+   * Verifies a token as `safeVerify` does, and leaves its claims unparsed where no check needs them. Never throws.
+   * @internal
+   */
+  verifyLazily(token: unknown): VerifiedToken | ValidationFailure {
+    // A subclass may check more.
+    const isOwn = this.safeVerify === TokenVerifier.prototype.safeVerify;
+    if (!isOwn || this.#cache !== undefined || this.#judgesClaims || this.#issuers !== undefined) {
+      const result = this.safeVerify<TokenClaims>(token);
+      return result.success ? VerifiedToken.of(result.claims) : result.error;
+    }
+    const answer = this.#answerTo(token, wallClockMs());
+    if (typeof answer === 'number') return this.#refuse(answer, token).error;
+    const deadlineMs = this.#verified[0]! * 1000;
+    const start = this.#verified[1]!;
+    return start < 0
+      ? VerifiedToken.of(JSON.parse(answer) as TokenClaims, deadlineMs)
+      : new VerifiedToken(answer.slice(start, this.#verified[2]), answer, deadlineMs);
+  }
+
+  /** Asks the core for the text of a token's claims, or the number of its refusal. */
+  #answerTo(token: unknown, nowMs: number): string | number {
+    const remote = this.#remote;
+    if (remote !== undefined && !remote.isUsed) remote.use();
+    return this.#verify(token, nowMs / 1000);
   }
 
   /**
@@ -469,11 +499,12 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   }
 
   /** True if a token that was verified before has been revoked since. @internal */
-  isRevoked(claims: TokenClaims): boolean {
+  isRevoked(token: VerifiedToken): boolean {
     if (!this.#hasRevoked) return false;
+    const { claims } = token;
     const { iss, jti, sub, iat } = claims;
     const selected = this.#issuers?.of(iss ?? '', claims);
-    return selected?.isRevoked(claims) ?? this.#core.isRevoked(iss, jti, sub, iat);
+    return selected?.isRevoked(token) ?? this.#core.isRevoked(iss, jti, sub, iat);
   }
 
   /**
@@ -571,7 +602,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   #judge(claims: TokenClaims, nowMs: number): number {
     const number = this.#rules?.judge(claims) ?? 0;
     return number === 0 && this.#replay !== undefined
-      ? this.#replay.use(claims, this.#deadline(), nowMs)
+      ? this.#replay.use(claims, this.#verified[0]!, nowMs)
       : number;
   }
 
@@ -580,7 +611,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     return shared === undefined ? undefined : { isRead: shared.isRead, unsaved: shared.unsaved };
   }
 
-  #tell(isRevoked: (claims: TokenClaims) => boolean): void {
+  #tell(isRevoked: IsRevoked): void {
     this.#hasRevoked = true;
     for (const listener of this.#listeners) listener(isRevoked);
   }
@@ -658,6 +689,11 @@ function listOf(
   });
   return new IssuerList(entries);
 }
+
+const isToken = ({ iss = '', jti }: TokenClaims, issuer: string, id: string): boolean =>
+  iss === issuer && jti === id;
+const isBefore = ({ iat }: TokenClaims, before: number): boolean =>
+  iat === undefined || iat < before;
 
 const schemaResult = <C>(result: TokenResult<C>): InputSchemaResult<C> =>
   result.success

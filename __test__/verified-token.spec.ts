@@ -1,0 +1,125 @@
+import { describe, expect, it } from 'vitest';
+import { Guard } from '../dist/guard/guard.js';
+import { wsSockets } from '../dist/adapters/ws-sockets.js';
+import { TokenVerifier } from '../dist/index.js';
+import { VerifiedToken } from '../dist/tokens/verified-token.js';
+import { FakeSocket } from '../dist/testing.js';
+import { random } from './fixtures/random.js';
+import { raw, SECRET } from './fixtures/sign.js';
+
+const exp = Math.floor(Date.now() / 1000) + 600;
+const options = { algorithms: ['HS256'], keys: { secret: SECRET } } as const;
+const HEADER = '{"alg":"HS256"}';
+/** Random numbers from 0 to 1: xorshift. */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 32;
+  };
+}
+const tokenOf = (claims: string): string => raw(HEADER, claims);
+
+describe('a token whose claims are not parsed', () => {
+  const verifier = new TokenVerifier(options);
+
+  it.each([
+    ['as it is', '{"sub":"ann","exp":EXP}'],
+    ['behind other claims', '{"jti":"sub","exp":EXP,"sub":"ann"}'],
+    ['with escapes', '{"sub":"\\u0061nn","exp":EXP}'],
+    ['behind an escaped name', '{"\\u0073ub":"ann","exp":EXP}'],
+    ['behind other characters than ASCII', '{"name":"Zoë","sub":"ann","exp":EXP}'],
+    ['of other characters than ASCII', '{"sub":"Zoë 😀","exp":EXP}'],
+    ['before other characters than ASCII', '{"sub":"ann","name":"Zoë","exp":EXP}'],
+    ['with blanks around it', ' { "exp" : EXP , "sub" : "ann" } '],
+    ['empty', '{"sub":"","exp":EXP}'],
+    ['absent', '{"exp":EXP}'],
+  ])('has the user of one whose claims are: %s', (_, text) => {
+    const token = tokenOf(text.replace('EXP', String(exp)));
+    const result = verifier.safeVerify(token);
+    const lazy = verifier.verifyLazily(token);
+    if (!result.success || !(lazy instanceof VerifiedToken)) throw new Error('refused');
+    expect([lazy.user, lazy.claims]).toEqual([result.claims.sub ?? '', result.claims]);
+    expect(lazy.deadlineMs).toBe(verifier.deadlineOf(result.claims));
+    expect(lazy.claims).toBe(lazy.claims);
+  });
+
+  it('agrees with safeVerify for a thousand random tokens, good and bad', () => {
+    const next = random(20261130);
+    const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)]!;
+    const letters = ['a', 'é', '"', '\\', '/', '\u0000', '😀', ' ', 'sub', ','];
+    const text = (): string =>
+      Array.from({ length: Math.floor(next() * 5) }, () => pick(letters)).join('');
+    for (let round = 0; round < 1000; round++) {
+      const claims: Record<string, unknown> = {};
+      for (const name of ['jti', 'name', 'sub', 'iss', 'x'].toSorted(() => next() - 0.5))
+        if (next() < 0.7) claims[name] = name === 'x' && next() < 0.3 ? 7 : text();
+      if (next() < 0.9) claims['exp'] = exp - (next() < 0.1 ? 10_000 : 0);
+      let written = JSON.stringify(claims);
+      if (next() < 0.3) written = written.replaceAll('a', '\\u0061').replaceAll('/', '\\/');
+      const token = tokenOf(written);
+      const result = verifier.safeVerify(token);
+      const lazy = verifier.verifyLazily(token);
+      if (lazy instanceof VerifiedToken)
+        expect([true, lazy.user, lazy.claims]).toEqual([
+          result.success,
+          claims['sub'] ?? '',
+          claims,
+        ]);
+      else expect(result).toEqual({ success: false, error: lazy });
+    }
+  });
+
+  it('is no way past a subclass that checks more', () => {
+    class Stricter extends TokenVerifier {
+      override safeVerify(token: unknown): never {
+        const result = super.safeVerify(token);
+        return (
+          result.success
+            ? new TokenVerifier({ ...options, issuer: 'other' }).safeVerify(token)
+            : result
+        ) as never;
+      }
+    }
+    const guard = new Guard<unknown>(
+      'test',
+      { limits: {}, auth: new Stricter(options) } as never,
+      wsSockets,
+    );
+    const token = tokenOf(`{"sub":"ann","exp":${exp}}`);
+    const admission = guard.admit(
+      '192.0.2.1',
+      (name) => (name === 'authorization' ? `Bearer ${token}` : ''),
+      '/',
+    );
+    expect(admission.denial?.code).toBe('ERR_TOKEN_CLAIM_MISSING');
+    guard.close();
+  });
+});
+
+describe('a revocation ends the socket of a token', () => {
+  it.each([
+    ['as it is', '{"sub":"ann","jti":"t/1","exp":EXP}'],
+    ['with an escaped id', '{"sub":"ann","jti":"t\\/1","exp":EXP}'],
+    ['with an escaped letter', '{"sub":"ann","jti":"\\u0074/1","exp":EXP}'],
+  ])('whose claims are not parsed: %s', async (_, text) => {
+    const verifier = new TokenVerifier(options);
+    const guard = new Guard<unknown>('test', { limits: {}, auth: verifier } as never, wsSockets);
+    const open = (claims: string): FakeSocket => {
+      const bearer = `Bearer ${tokenOf(claims.replace('EXP', String(exp)))}`;
+      const socket = new FakeSocket();
+      guard
+        .admit('192.0.2.1', (name) => (name === 'authorization' ? bearer : ''), '/')
+        .open(undefined, socket);
+      return socket;
+    };
+    const revoked = open(text);
+    const other = open('{"sub":"ann","jti":"t/2","exp":EXP}');
+    verifier.revoke({ jti: 't/1', exp });
+    await expect.poll(() => revoked.closed[0]?.code).toBe(1008);
+    expect(other.closed).toEqual([]);
+    guard.close();
+  });
+});

@@ -1,0 +1,42 @@
+/**
+ * A token that was found good: its user, and its claims, which are parsed when they are first read. To admit
+ * a client nothing but the subject is needed, and `JSON.parse` of the claims costs as much as the signature.
+ */
+import type { TokenClaims } from './result.js';
+
+/** A good token. Without `#private` fields: one is made for each handshake. @internal */
+export class VerifiedToken {
+  private given: TokenClaims | string;
+
+  /**
+   * @param user its `sub`; empty without one
+   * @param claims its claims, or their text
+   * @param deadlineMs time at which it becomes invalid, if that is known: wall-clock milliseconds since 1970
+   */
+  constructor(
+    readonly user: string,
+    claims: TokenClaims | string,
+    readonly deadlineMs?: number,
+  ) {
+    this.given = claims;
+  }
+
+  /** Returns the good token of these claims. */
+  static of(claims: TokenClaims, deadlineMs?: number): VerifiedToken {
+    return new VerifiedToken(claims.sub ?? '', claims, deadlineMs);
+  }
+
+  /** The claims. */
+  get claims(): TokenClaims {
+    const { given } = this;
+    if (typeof given !== 'string') return given;
+    return (this.given = JSON.parse(given) as TokenClaims);
+  }
+
+  /** True unless no claim can be this text. */
+  mayHold(text: string): boolean {
+    const { given } = this;
+    // Behind an escape the same text may be written otherwise.
+    return typeof given !== 'string' || given.includes(text) || given.includes('\\');
+  }
+}
