@@ -173,11 +173,16 @@ export class AppAnswers {
     )
       return this.#passesHooks;
     this.#looked = { app, requests, errors, setHeaders };
-    this.#passesHooks =
-      setHeaders !== undefined ||
-      this.#handlesErrors(app) ||
-      functionsOf(event.request).some((hook) => hook !== this.#hook);
+    this.#passesHooks = this.#look(app);
     return this.#passesHooks;
+  }
+
+  #look(app: AnsweringApp): boolean {
+    return (
+      app.setHeaders !== undefined ||
+      this.#handlesErrors(app) ||
+      functionsOf(app.event.request).some((hook) => hook !== this.#hook)
+    );
   }
 
   /** True if an app has hooks of `onError`. */

@@ -1,4 +1,5 @@
 /** Elysia: a plugin that admits before a route's upgrade and stands between Bun and the route's handlers. */
+import type { Duplex } from 'node:stream';
 import { Elysia, status } from 'elysia';
 import { PortcullisError } from '../base/errors.js';
 import type { RequestTrace } from '../base/trace.js';
@@ -209,9 +210,10 @@ class ElysiaAdapter {
   readonly #pacer = new RefusalPacer();
   readonly #wrapped = new WeakSet<object>();
   #listening: RawServer | undefined;
-  /** The request that comes in at this moment, and its peer once that is known. */
+  /** The request that comes in at this moment, with its peer and the reader of its headers once they were asked for. */
   #arriving: Request | undefined;
   #arrivingPeer = '';
+  #arrivingHeader: ((name: string) => string) | undefined;
   /** Routes whose descriptions are complete. */
   #described = 0;
   /** True if hooks of routes judge clients: those may run once the client has left. */
@@ -356,11 +358,13 @@ class ElysiaAdapter {
   request(request: Request, handle: (request: Request) => unknown): unknown {
     this.#arriving = request;
     this.#arrivingPeer = '';
+    this.#arrivingHeader = undefined;
     try {
       const answer = this.#served(request, handle);
       return this.#guard.isLeaving ? lastAnswer(answer) : answer;
     } finally {
       this.#arriving = undefined;
+      this.#arrivingHeader = undefined;
     }
   }
 
@@ -375,13 +379,7 @@ class ElysiaAdapter {
       const answer = isUpgrade && isBun ? lastOf(refused) : refused;
       return this.#pacer.answer(this.answers.answer(answer, request, handle));
     }
-    const run = isUpgrade ? () => this.upgrade(request, handle) : () => handle(request);
-    return this.#within(
-      request,
-      handle,
-      isUpgrade,
-      this.#needsToken(request, isUpgrade) ? () => this.#withToken(request, handle, run) : run,
-    );
+    return this.#within(request, handle, isUpgrade);
   }
 
   /**
@@ -389,8 +387,7 @@ class ElysiaAdapter {
    * of a socket. The host ignores that of an open socket.
    */
   #paced(request: OpenedRequest, answer: unknown): unknown {
-    if (answer instanceof Promise)
-      return answer.then((given: unknown) => this.#paced(request, given));
+    if (answer instanceof Promise) return this.#pacedLater(request, answer);
     if (request[OPENED] === true) return answer;
     if (wantsSocket(request)) {
       // Over its rate, though its route wants a socket: without its context the adapter answers as it is told.
@@ -400,6 +397,10 @@ class ElysiaAdapter {
     // It may have been answered by its timeout, before its handler. On Node `elysia-node.ts` gives the seat back.
     if (isBun) this.#abandon(request);
     return this.#pacer.answer(answer);
+  }
+
+  #pacedLater(request: OpenedRequest, answer: Promise<unknown>): Promise<unknown> {
+    return answer.then((given: unknown) => this.#paced(request, given));
   }
 
   /**
@@ -421,7 +422,7 @@ class ElysiaAdapter {
     const app = this.#app;
     if (isUpgrade && app !== undefined && !this.plainRoutes.mayMissHook(app, request)) return false;
     const { method, url } = request;
-    const header = headerOf(request);
+    const header = this.#headerOf(request);
     return (
       guard.needsToken(method, url, header) || (isMisread(url) && !isPreflight(method, header))
     );
@@ -432,14 +433,17 @@ class ElysiaAdapter {
     const guard = this.#guard;
     if (!guard.judgesClients || !this.#scope.isGlobal) return undefined;
     if (!isUpgrade && this.#isExempt(request)) return undefined;
-    return guard.refusesClient(request, this.#peerOf(request), headerOf(request), isUpgrade);
+    return guard.refusesClient(request, this.#peerOf(request), this.#headerOf(request), isUpgrade);
   }
 
-  /**
-   * Runs `run` for a request with a valid token, and answers the others.
-   * @param handle serves the request by the app
-   */
-  #withToken(request: Request, handle: (request: Request) => unknown, run: () => unknown): unknown {
+  /** Serves a request by the app, once it has its token. */
+  #serve(request: Request, handle: (request: Request) => unknown, isUpgrade: boolean): unknown {
+    if (this.#needsToken(request, isUpgrade)) return this.#withToken(request, handle, isUpgrade);
+    return isUpgrade ? this.upgrade(request, handle) : handle(request);
+  }
+
+  /** Serves a request with a valid token, and answers the others. */
+  #withToken(request: Request, handle: (request: Request) => unknown, isUpgrade: boolean): unknown {
     const judged = this.#guard.judgeToken(
       this.#peerOf(request),
       headerOf(request),
@@ -453,40 +457,49 @@ class ElysiaAdapter {
         return this.answers.answer(answer, request, handle);
       }
       this.#guard.hasToken(request, judgement);
-      return run();
+      return isUpgrade ? this.upgrade(request, handle) : handle(request);
     };
     return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
-  /**
-   * Runs `run` within the limits of requests.
-   * @param handle serves the request by the app
-   */
-  #within(
+  /** Serves a request within the limits of requests, if there are some. */
+  #within(request: Request, handle: (request: Request) => unknown, isUpgrade: boolean): unknown {
+    const limits = this.#limits;
+    const isExempt = this.#isExempt(request);
+    if (limits !== undefined && !isExempt)
+      return this.#limited(limits, request, handle, isUpgrade);
+    const answer =
+      isExempt || this.#meter === undefined
+        ? this.#serve(request, handle, isUpgrade)
+        : this.#measured(this.#meter, request, handle, isUpgrade);
+    return isUpgrade ? this.#paced(request, answer) : answer;
+  }
+
+  #limited(
+    limits: Around,
     request: Request,
     handle: (request: Request) => unknown,
     isUpgrade: boolean,
-    run: () => unknown,
   ): unknown {
-    const limits = this.#limits;
-    const isExempt = this.#isExempt(request);
-    if (limits === undefined || isExempt) {
-      const answer = isExempt ? run() : this.#measured(request, run);
-      return isUpgrade ? this.#paced(request, answer) : answer;
-    }
     return limits(
       request,
       () => this.#clientOf(request),
-      run,
+      () => this.#serve(request, handle, isUpgrade),
       (answer) => this.answers.answer(answer, request, handle),
       this.#passingOf(request, isUpgrade),
     );
   }
 
-  /** Runs `run` for a request without limits. */
-  #measured(request: Request, run: () => unknown): unknown {
-    const meter = this.#meter;
-    return meter === undefined ? run() : meter.around(request, () => this.#metered(request, run()));
+  /** Serves a request without limits. */
+  #measured(
+    meter: FetchMeter,
+    request: Request,
+    handle: (request: Request) => unknown,
+    isUpgrade: boolean,
+  ): unknown {
+    return meter.around(request, () =>
+      this.#metered(request, this.#serve(request, handle, isUpgrade)),
+    );
   }
 
   #passingOf({ url }: Request, isHandshake: boolean): Passing {
@@ -512,8 +525,14 @@ class ElysiaAdapter {
     return peer;
   }
 
+  /** Returns the reader of a request's headers: one for all questions while the request comes in. */
+  #headerOf(request: Request): (name: string) => string {
+    if (this.#arriving !== request) return headerOf(request);
+    return (this.#arrivingHeader ??= headerOf(request));
+  }
+
   #clientOf(request: Request): string {
-    return this.#guard.clientOf(request, this.#peerOf(request), headerOf(request));
+    return this.#guard.clientOf(request, this.#peerOf(request), this.#headerOf(request));
   }
 
   /** True if no limit holds a request. */
@@ -535,7 +554,16 @@ class ElysiaAdapter {
       this.#abandon(request);
       throw error;
     }
-    if (!(result instanceof Promise)) return this.#handled(request, early, result);
+    return result instanceof Promise
+      ? this.#handledLater(request, early, result)
+      : this.#handled(request, early, result);
+  }
+
+  #handledLater(
+    request: Request,
+    early: Admission | undefined,
+    result: Promise<unknown>,
+  ): Promise<unknown> {
     // A handler that never settles keeps no seat of a client that has left.
     const forget = waitingOn(request).onGone(() => {
       handshakeEnds(request);
@@ -600,9 +628,11 @@ class ElysiaAdapter {
     if (this.answers.passesHooks || !this.plainRoutes.has(app, request)) return undefined;
     const pending = guard.admit(
       this.#peerOf(request, server),
-      headerOf(request),
+      this.#headerOf(request),
       request.url,
       request,
+      // Within `request`, which has asked before.
+      this.#arriving === request && guard.judgesHandshakesEarly,
     );
     const { answer } = pending;
     if (answer === undefined) {
@@ -646,14 +676,28 @@ class ElysiaAdapter {
       context.user ??= early.userId;
       return undefined;
     }
+    if (guard.isAsync) return this.#identify(request, server, context, route);
     const peer = this.#peerOf(request, server);
-    const header = headerOf(request);
-    if (!guard.isAsync)
-      return this.#answer(guard.admit(peer, header, request.url, request), request, context, route);
+    const pending = guard.admit(peer, this.#headerOf(request), request.url, request);
+    return this.#answer(pending, request, context, route);
+  }
+
+  #identify(
+    request: Request,
+    server: RawServer,
+    context: RouteContext,
+    route: string,
+  ): Promise<undefined> {
     const socket = upgradeSocketOf(request);
     const client = socket === undefined ? waitingOn(request) : waitingOnSocket(socket);
-    return guard
-      .identify(request, peer, header, request.url, client)
+    return this.#guard
+      .identify(
+        request,
+        this.#peerOf(request, server),
+        this.#headerOf(request),
+        request.url,
+        client,
+      )
       .then((pending) => this.#answer(pending, request, context, route));
   }
 
@@ -692,7 +736,8 @@ class ElysiaAdapter {
     const further = admitted === undefined || isLate ? undefined : route.seat(admitted, request);
     if (further?.isRefused !== true) {
       pending[this.#routeKey] = further;
-      upgradeSocketOf(request)?.once('close', () => void further?.end('reset'));
+      const socket = upgradeSocketOf(request);
+      if (socket !== undefined && further !== undefined) endWith(socket, further);
       return undefined;
     }
     // By close code the guard's own manager refuses, which counts the closing sockets.
@@ -787,8 +832,8 @@ class ElysiaAdapter {
     if (this.#isLate(request)) pending.end('reset');
     if (pending.isRefused) return this.#refuse(pending, request, context, route);
     this.#pendingOf(request)[this.#key] = pending;
-    // On Node a handshake that fails closes its socket.
-    upgradeSocketOf(request)?.once('close', () => void pending.end('reset'));
+    const socket = upgradeSocketOf(request);
+    if (socket !== undefined) endWith(socket, pending);
     context.user ??= pending.userId;
     return undefined;
   }
@@ -876,6 +921,11 @@ class ElysiaAdapter {
       ? upgrade
       : this.#withoutFormer(below.upgrade);
   }
+}
+
+/** Ends an admission that has not opened with the socket of its handshake: on Node one that fails closes it. */
+function endWith(socket: Duplex, pending: Admission): void {
+  socket.once('close', () => void pending.end('reset'));
 }
 
 function headerOf(request: Request): (name: string) => string {

@@ -329,7 +329,7 @@ export class Admissions<S extends ManagedSocket> {
   ): AdmissionResult<S> {
     const connection = this.#live.add(slot, id, hash, socket, ip, v4, userId, metadata);
     this.#opened++;
-    if (userId !== undefined) this.#tellUser(userId);
+    if (userId !== undefined && this.userListeners.size > 0) this.#tellUser(userId);
     return { success: true, connection };
   }
 
@@ -355,8 +355,7 @@ export class Admissions<S extends ManagedSocket> {
 
   #tellUser(userId: string): void {
     // The seat is taken: a listener that throws must not fail the call.
-    for (const listener of this.userListeners)
-      this.#hooks.run('userListener', () => listener(userId));
+    for (const listener of this.userListeners) this.#hooks.tell('userListener', listener, userId);
   }
 
   /**

@@ -139,13 +139,7 @@ export class OpenSockets implements OpenSocketOwner {
   /** @throws ERR_CLOSED for strict timers that are closed; nothing was added then */
   add(connection: ManagedConnection): OpenSocket {
     // Before the socket is added, since closed strict timers throw here.
-    if (this.#pingTimer === undefined && this.#tickMs !== Infinity) {
-      this.#pingTimer = this.#timers.setInterval(() => this.#runTick(), {
-        delayMs: this.#tickMs,
-        ref: false,
-        name: 'websockets.ping',
-      });
-    }
+    if (this.#pingTimer === undefined && this.#tickMs !== Infinity) this.#startPings();
     const socket = new OpenSocket(connection, this, this.#host);
     // A random tick: clients that connect together are not pinged together.
     socket.due = this.#tick + 1 + Math.floor(Math.random() * this.#pingTicks);
@@ -153,8 +147,16 @@ export class OpenSockets implements OpenSocketOwner {
     const bucket = this.#buckets[socket.bucket]!;
     socket.place = bucket.push(socket) - 1;
     this.#size++;
-    for (const watcher of this.#watchers) watcher.opened(socket);
+    if (this.#watchers.size > 0) for (const watcher of this.#watchers) watcher.opened(socket);
     return socket;
+  }
+
+  #startPings(): void {
+    this.#pingTimer = this.#timers.setInterval(() => this.#runTick(), {
+      delayMs: this.#tickMs,
+      ref: false,
+      name: 'websockets.ping',
+    });
   }
 
   remove(socket: OpenSocket, code: number): void {
@@ -174,7 +176,7 @@ export class OpenSockets implements OpenSocketOwner {
       this.#pingTimer?.close();
       this.#pingTimer = undefined;
     }
-    for (const watcher of this.#watchers) watcher.gone(socket);
+    if (this.#watchers.size > 0) for (const watcher of this.#watchers) watcher.gone(socket);
   }
 
   countTooLarge(): void {

@@ -558,9 +558,16 @@ export class Guard<R extends object> {
    * @param header returns a header by its name in lower case, `''` if it is absent
    * @param url URL or target of the request, with its query
    * @param request where the host still has it
+   * @param isKnown true if `refusesClient` has let the client pass within this turn
    */
-  admit(peer: string, header: (name: string) => string, url: string, request?: R): Admission {
-    const admission = this.#arrival(request, peer, header);
+  admit(
+    peer: string,
+    header: (name: string) => string,
+    url: string,
+    request?: R,
+    isKnown = false,
+  ): Admission {
+    const admission = this.#arrival(request, peer, header, isKnown);
     const auth = this.#auth;
     // An error here is ours or a hook's: uncaught it would end the process.
     try {
@@ -696,13 +703,19 @@ export class Guard<R extends object> {
    * Returns the admission of a handshake that arrives: denied if its address is banned or unknown, or if its page
    * is not allowed.
    */
-  #arrival(request: R | undefined, peer: string, header: (name: string) => string): Admission {
+  #arrival(
+    request: R | undefined,
+    peer: string,
+    header: (name: string) => string,
+    isKnown = false,
+  ): Admission {
     const ip = this.#clientOf(request, peer, header);
     const trace = this.lazyTraceOf(request);
     const agent = header('user-agent');
     const admission = new Admission(this.manager, this.#refuseWith, ip ?? peer, agent, trace);
     // First of all: the work for a banned client is the same whatever it sends.
-    const banned = ip === undefined ? undefined : this.manager.refuseBanned(ip, undefined, trace);
+    const banned =
+      ip === undefined || isKnown ? undefined : this.manager.refuseBanned(ip, undefined, trace);
     if (banned !== undefined) admission.deny(banned);
     else {
       const denial =
@@ -727,6 +740,11 @@ export class Guard<R extends object> {
     return this.manager.hasBans || (this.limitsRequests && this.#clientAddress.mayFail);
   }
 
+  /** True if `refusesClient` judges handshakes. An admission counts what is only observed, once. */
+  get judgesHandshakesEarly(): boolean {
+    return this.judgesClients && this.#refuseWith !== 'close' && this.manager.mode !== 'observe';
+  }
+
   /**
    * Returns the answer to a request without a valid `Host` (RFC 9112, section 3.2), where limits of requests or of
    * paths hold: a router that makes a URL of host and target would find a path that the guard does not know.
@@ -749,8 +767,7 @@ export class Guard<R extends object> {
   ): Answer | undefined {
     if (!this.judgesClients) return undefined;
     const { manager } = this;
-    // An admission counts what is only observed, once.
-    if (isUpgrade && (this.#refuseWith === 'close' || manager.mode === 'observe')) return undefined;
+    if (isUpgrade && !this.judgesHandshakesEarly) return undefined;
     const unknown = isUpgrade ? undefined : this.refusesUnknown(request, peer, header);
     if (unknown !== undefined) return unknown;
     const ip = manager.hasBans ? this.#clientOf(request, peer, header) : undefined;

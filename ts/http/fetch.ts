@@ -329,7 +329,12 @@ function watch(request: WatchedRequest, inFlight: InFlightRequest, isHandshake: 
   // Upgrades keep the host's signal (refusals come in floods, sockets live long); `signalOf` returns the combined one.
   if (isHandshake) return;
   Object.defineProperty(request, 'signal', SIGNAL);
-  if (!mayHaveBody(request)) return;
+  if (mayHaveBody(request)) watchBody(request, inFlight);
+}
+
+// A function of its own, as are other branches with closures: an engine makes the scope of a closure where the
+// function begins, also if it takes another branch.
+function watchBody(request: WatchedRequest, inFlight: InFlightRequest): void {
   const length = request.headers.get('content-length');
   // HTTP/2 has neither header where the client does not know the length.
   const hasBody =
@@ -473,17 +478,21 @@ class ServedRequest<T> implements RequestWaiter {
       this.reject = reject;
       this.inFlight.awaitedBy(this);
       result.then(
-        (value) => (this.isAnswered ? drop(value) : this.answer(() => this.answered(value))),
-        (error: unknown) => void (this.isAnswered || this.answer(() => this.threw(error))),
+        (value) => (this.isAnswered ? drop(value) : this.answer(this.answered<Awaited<T>>, value)),
+        (error: unknown) => void (this.isAnswered || this.answer(this.threw, error)),
       );
     });
   }
 
-  private answer(given: () => Response | Promise<Response> | Awaited<T>): void {
+  /** Answers with what a method returns for a value. */
+  private answer<V>(
+    method: (value: V) => Response | Promise<Response> | Awaited<T>,
+    value: V,
+  ): void {
     this.isAnswered = true;
     if (this.passing.isHandshake) handshakeEnds(this.request);
     try {
-      const answer = given();
+      const answer = method.call(this, value);
       this.metered?.answered(answer);
       this.resolve?.(told(answer, this.request, this.passing));
     } catch (error) {
@@ -493,13 +502,15 @@ class ServedRequest<T> implements RequestWaiter {
   }
 
   refused(code: RequestRefusalCode): void {
-    this.answer(() => {
-      // Frees the seat now: a handler that never ends would keep it.
-      this.inFlight.end();
-      const outcome = this.rated();
-      outcome?.settle(503);
-      return this.rateRefusal(outcome) ?? refusalOf(this.limiter, code, this.request, this.respond);
-    });
+    this.answer(this.refusedWith, code);
+  }
+
+  private refusedWith(code: RequestRefusalCode): Response | Promise<Response> {
+    // Frees the seat now: a handler that never ends would keep it.
+    this.inFlight.end();
+    const outcome = this.rated();
+    outcome?.settle(503);
+    return this.rateRefusal(outcome) ?? refusalOf(this.limiter, code, this.request, this.respond);
   }
 
   isGone(): boolean {
@@ -508,12 +519,14 @@ class ServedRequest<T> implements RequestWaiter {
 
   /** Its cost stays spent, since no status has decided about it: a client could get each of them back. */
   left(): void {
-    this.answer(() => {
-      this.inFlight.end();
-      // A handshake has spent nothing yet.
-      if (this.passing.isHandshake) this.rated();
-      return markRefused(new Response(null, { status: 503 }));
-    });
+    this.answer(this.withoutClient, undefined);
+  }
+
+  private withoutClient(): Response {
+    this.inFlight.end();
+    // A handshake has spent nothing yet.
+    if (this.passing.isHandshake) this.rated();
+    return markRefused(new Response(null, { status: 503 }));
   }
 }
 

@@ -373,10 +373,14 @@ export class RequestLimiter {
     if (this.#watching !== undefined && inFlight.admittedMs < this.#watchingSinceMs)
       return inFlight.watch();
     this.#unwatched.push(inFlight);
-    if (this.#watching !== undefined) return;
+    if (this.#watching === undefined)
+      this.#setTimer(Math.min(inFlight.remainingMs(), WATCH_AFTER_MS));
+  }
+
+  #setTimer(delayMs: number): void {
     try {
       this.#watching = this.#timers.setTimeout(() => this.#watchAll(), {
-        delayMs: Math.min(inFlight.remainingMs(), WATCH_AFTER_MS),
+        delayMs,
         ref: false,
         name: 'requests.timeout',
       });

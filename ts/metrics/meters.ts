@@ -61,12 +61,15 @@ export class FetchedRequest extends MeteredRequest {
 
   /** Records the answer, or that of its promise; a request that became a WebSocket is none. */
   answered(answer: unknown): void {
-    if (answer instanceof Promise)
-      answer.then(
-        (given: unknown) => this.#meter.answered(this, given),
-        () => this.failed(),
-      );
+    if (answer instanceof Promise) this.awaits(answer);
     else this.#meter.answered(this, answer);
+  }
+
+  private awaits(answer: Promise<unknown>): void {
+    answer.then(
+      (given: unknown) => this.#meter.answered(this, given),
+      () => this.failed(),
+    );
   }
 
   /** Records that the handler has thrown. */
