@@ -189,10 +189,10 @@ impl Verifier {
         self.check_revoked(&claims)?;
         Ok(Verified {
             deadline: claims.deadline,
-            subject: claims
-                .subject
-                .as_ref()
-                .and_then(|text| place_of(payload, text)),
+            subject: match claims.subject {
+                Some(Cow::Borrowed(text)) => place_of(payload, text),
+                Some(Cow::Owned(_)) | None => None,
+            },
         })
     }
 
@@ -331,11 +331,8 @@ fn candidates_of(keys: &KeySet, header: &Header<'_>) -> Result<Candidates, Failu
     keys.candidates(algorithm, header.kid.as_deref())
 }
 
-/// Returns the place of a text that stands in the payload as it is, where all up to its end is ASCII.
-fn place_of(payload: &[u8], text: &Cow<'_, str>) -> Option<Range<usize>> {
-    let Cow::Borrowed(text) = text else {
-        return None;
-    };
+/// Returns the place of a slice of the payload, where all up to its end is ASCII.
+fn place_of(payload: &[u8], text: &str) -> Option<Range<usize>> {
     let start = (text.as_ptr() as usize).checked_sub(payload.as_ptr() as usize)?;
     let end = start + text.len();
     payload.get(..end)?.is_ascii().then_some(start..end)

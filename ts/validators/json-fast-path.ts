@@ -17,8 +17,8 @@ import {
   MAX_VALUES,
 } from './json-limits.js';
 
-/** Bytes of the longest message. */
-const LENGTH_MAX = 512;
+/** Bytes of the longest message. @internal */
+export const FAST_PATH_LENGTH = 512;
 const DEPTH_MAX = 8;
 const KEYS_MAX = 16;
 /** Digits of an integer that a double always holds exactly. */
@@ -40,7 +40,7 @@ let values = 0;
  * @internal
  */
 export function passesFastPath(input: Uint8Array, length: number, limits: Float64Array): boolean {
-  if (length > LENGTH_MAX || length > limits[MAX_BYTES]!) return false;
+  if (length > FAST_PATH_LENGTH || length > limits[MAX_BYTES]!) return false;
   // Zero ends every loop.
   input[length] = 0;
   values = 0;

@@ -9,7 +9,7 @@ import {
   type ValidationResult,
   valueOrThrow,
 } from './failure.js';
-import { passesFastPath } from './json-fast-path.js';
+import { FAST_PATH_LENGTH, passesFastPath } from './json-fast-path.js';
 import {
   cachedJsonLimits,
   type CheckedJsonLimits,
@@ -46,7 +46,7 @@ const BYTE_ORDER_MARK = 0xfeff;
 const SHORT_LENGTH = 1024;
 const UTF8_BYTES_PER_UNIT_MAX = 3;
 /** UTF-16 units of one part of a long string. */
-const PART_LENGTH = 16_384;
+const PART_LENGTH = 32_768;
 /** Results of `scanPart` besides failures: wants the next part; wants the whole string. */
 const NEXT_PART = -1;
 const WHOLE = -2;
@@ -182,7 +182,8 @@ export function checkMessage(
   input: string | Uint8Array,
   limits: CheckedJsonLimits,
 ): ValidationFailure | undefined {
-  return copyShort(input) && passesFastPath(shortText, input.length, limits)
+  const mayPass = input.length <= FAST_PATH_LENGTH && copyShort(input);
+  return mayPass && passesFastPath(shortText, input.length, limits)
     ? undefined
     : checkJson(input, limits);
 }

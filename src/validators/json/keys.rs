@@ -14,6 +14,7 @@
 //! collide more often than chance allows. It bounds the memory (4 bytes per key, which takes at
 //! least 6 bytes of the input) and the time (n log n) for any input.
 
+use super::limits::DEPTH_MAX;
 use super::text::{Unescaped, plain_end, word};
 use std::hash::{BuildHasher, RandomState};
 
@@ -51,11 +52,27 @@ struct Set {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Repeated(pub(super) usize);
 
+impl Set {
+    const fn from(from: u32) -> Self {
+        Self {
+            from,
+            count: 0,
+            bloom: 0,
+            form: Form::Row,
+        }
+    }
+}
+
 /// The keys of all open objects.
 pub(super) struct Keys {
+    /// The cells in use, and room behind them.
     arena: Vec<u32>,
-    /// The open objects, the innermost last.
-    sets: Vec<Set>,
+    /// Number of cells in use.
+    top: usize,
+    /// The open objects, from the outside in, with room for the deepest.
+    sets: Box<[Set; DEPTH_MAX + 1]>,
+    /// Number of open objects.
+    depth: usize,
     /// Cells that this scan may use in total.
     budget: usize,
     /// Bytes of the whole input.
@@ -67,8 +84,10 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new() -> Self {
         Self {
-            arena: Vec::with_capacity(KEPT),
-            sets: Vec::new(),
+            arena: vec![0; KEPT],
+            top: 0,
+            sets: Box::new([Set::from(0); DEPTH_MAX + 1]),
+            depth: 0,
             budget: 0,
             length: 0,
             any_escapes: false,
@@ -78,9 +97,10 @@ impl Keys {
 
     /// Starts a scan of `length` bytes.
     pub(super) fn reset(&mut self, length: usize) {
-        self.arena.clear();
+        self.arena.truncate(KEPT);
         self.arena.shrink_to(KEPT);
-        self.sets.clear();
+        self.top = 0;
+        self.depth = 0;
         self.budget = length / 4 + SLACK;
         self.length = length;
         self.any_escapes = false;
@@ -89,24 +109,25 @@ impl Keys {
     /// Opens an object.
     #[inline(always)]
     pub(super) fn open(&mut self) {
-        self.sets.push(Set {
-            from: self.arena.len() as u32,
-            count: 0,
-            bloom: 0,
-            form: Form::Row,
-        });
+        self.depth = (self.depth + 1).min(DEPTH_MAX);
+        self.sets[self.depth] = Set::from(self.top as u32);
+    }
+
+    /// The innermost object.
+    #[inline(always)]
+    fn set(&mut self) -> &mut Set {
+        &mut self.sets[self.depth.min(DEPTH_MAX)]
     }
 
     /// Closes the innermost object.
     #[inline(always)]
     pub(super) fn close(&mut self, bytes: &[u8]) -> Result<(), Repeated> {
-        let Some(set) = self.sets.pop() else {
-            return Ok(());
-        };
-        if set.form == Form::List {
-            self.sort(bytes, &set)?;
+        let &mut Set { form, from, .. } = self.set();
+        if form == Form::List {
+            self.sort(bytes)?;
         }
-        self.arena.truncate(set.from as usize);
+        self.top = from as usize;
+        self.depth = self.depth.saturating_sub(1);
         Ok(())
     }
 
@@ -125,31 +146,41 @@ impl Keys {
         } else {
             hash_plain(self.seed, bytes, start, end)
         };
-        let Some(set) = self.sets.last_mut() else {
-            return Ok(());
-        };
+        let bits = 1 << (hash >> 58) | 1 << (hash >> 52 & 63);
+        let set = &mut self.sets[self.depth.min(DEPTH_MAX)];
         set.count += 1;
-        let bit = 1 << (hash >> 58);
-        if set.form == Form::Row && set.count <= ROW && set.bloom & bit == 0 {
-            set.bloom |= bit;
-            self.reserve(2);
-            self.arena.extend_from_slice(&[hash as u32, start as u32]);
+        if set.form == Form::Row
+            && set.count <= ROW
+            && set.bloom & bits != bits
+            && let Some([first, second]) = self.arena.get_mut(self.top..self.top + 2)
+        {
+            set.bloom |= bits;
+            (*first, *second) = (hash as u32, start as u32);
+            self.top += 2;
             return Ok(());
         }
-        self.insert_more(bytes, hash as u32, start, end)
+        self.insert_more(bytes, hash, bits, start, end)
     }
 
-    /// Reserves cells. Beyond the small buffer, there is one allocation for the whole scan.
-    #[inline]
+    /// Makes room for cells. Beyond the small buffer, there is one allocation for the whole scan; the pages of its
+    /// zeros cost nothing until they are written.
     fn reserve(&mut self, cells: usize) {
-        if self.arena.len() + cells > self.arena.capacity() {
-            let more = self.budget.saturating_sub(self.arena.len()).max(cells);
-            self.arena.reserve_exact(more);
+        if self.top + cells > self.arena.len() {
+            let mut arena = vec![0; self.budget.max(self.top + cells)];
+            arena[..self.top].copy_from_slice(&self.arena[..self.top]);
+            self.arena = arena;
         }
     }
 
-    fn search_row(&self, bytes: &[u8], set: &Set, hash: u32, start: usize) -> Result<(), Repeated> {
-        for pair in self.arena[set.from as usize..].chunks_exact(2) {
+    fn push(&mut self, cells: &[u32]) {
+        self.reserve(cells.len());
+        self.arena[self.top..self.top + cells.len()].copy_from_slice(cells);
+        self.top += cells.len();
+    }
+
+    fn search_row(&mut self, bytes: &[u8], hash: u32, start: usize) -> Result<(), Repeated> {
+        let from = self.set().from as usize;
+        for pair in self.arena[from..self.top].chunks_exact(2) {
             if let &[known, at] = pair
                 && known == hash
                 && Unescaped::new(bytes, at as usize).eq(Unescaped::new(bytes, start))
@@ -164,41 +195,29 @@ impl Keys {
     fn insert_more(
         &mut self,
         bytes: &[u8],
-        hash: u32,
+        hash: u64,
+        bits: u64,
         start: usize,
         end: usize,
     ) -> Result<(), Repeated> {
-        let Some(mut set) = self.sets.pop() else {
-            return Ok(());
-        };
-        let outcome = self.insert_into(bytes, &mut set, hash, start, end);
-        self.sets.push(set);
-        outcome
-    }
-
-    fn insert_into(
-        &mut self,
-        bytes: &[u8],
-        set: &mut Set,
-        hash: u32,
-        start: usize,
-        end: usize,
-    ) -> Result<(), Repeated> {
-        match set.form {
-            Form::Row if set.count <= ROW => {
-                self.search_row(bytes, set, hash, start)?;
-                self.reserve(2);
-                self.arena.extend_from_slice(&[hash, start as u32]);
+        let hash = hash as u32;
+        let count = self.set().count;
+        match self.set().form {
+            Form::Row if count <= ROW => {
+                self.search_row(bytes, hash, start)?;
+                self.set().bloom |= bits;
+                self.push(&[hash, start as u32]);
                 return Ok(());
             }
-            Form::Row => self.grow(bytes, set, start, FIRST_TABLE),
-            Form::Table(cells) if u64::from(set.count) * 4 > u64::from(cells) * 3 => {
-                self.grow(bytes, set, start, cells.saturating_mul(2));
+            Form::Row => self.grow(bytes, start, FIRST_TABLE),
+            Form::Table(cells) if u64::from(count) * 4 > u64::from(cells) * 3 => {
+                self.grow(bytes, start, cells.saturating_mul(2));
             }
             _ => {}
         }
-        if let Form::Table(cells) = set.form {
-            let region = &mut self.arena[set.from as usize..];
+        if let Form::Table(cells) = self.set().form {
+            let from = self.set().from as usize;
+            let region = &mut self.arena[from..self.top];
             for cell in probes(hash, cells) {
                 let Some(known) = region.get_mut(cell) else {
                     break;
@@ -215,26 +234,25 @@ impl Keys {
                     return Err(Repeated(start));
                 }
             }
-            self.give_up(set);
+            self.give_up();
         }
-        self.reserve(1);
-        self.arena.push(start as u32);
+        self.push(&[start as u32]);
         Ok(())
     }
 
     /// Moves the keys of the innermost object into a table of `cells`, if there is room.
-    fn grow(&mut self, bytes: &[u8], set: &mut Set, start: usize, cells: u32) {
-        let from = set.from as usize;
-        let top = self.arena.len();
+    fn grow(&mut self, bytes: &[u8], start: usize, cells: u32) {
+        let from = self.set().from as usize;
+        let top = self.top;
         // The keys to come must fit as offsets in a row.
         let to_come = self.length.saturating_sub(start) / 4 + ROWS;
         if top + cells as usize + to_come > self.budget || cells > 1 << 30 {
-            return self.give_up(set);
+            return self.give_up();
         }
         self.reserve(cells as usize);
-        self.arena.resize(top + cells as usize, 0);
-        let (old, table) = self.arena[from..].split_at_mut(top - from);
-        let step = if set.form == Form::Row { 2 } else { 1 };
+        self.arena[top..top + cells as usize].fill(0);
+        let step = if self.set().form == Form::Row { 2 } else { 1 };
+        let (old, table) = self.arena[from..top + cells as usize].split_at_mut(top - from);
         let mut is_placed = true;
         for entry in old.chunks_exact(step) {
             let at = entry[step - 1];
@@ -259,31 +277,31 @@ impl Keys {
             }
         }
         if !is_placed {
-            self.arena.truncate(top);
-            return self.give_up(set);
+            return self.give_up();
         }
-        self.arena.copy_within(top.., from);
-        self.arena.truncate(from + cells as usize);
-        set.form = Form::Table(cells);
+        self.arena.copy_within(top..top + cells as usize, from);
+        self.top = from + cells as usize;
+        self.set().form = Form::Table(cells);
     }
 
     /// Converts a row or a table to a list.
-    fn give_up(&mut self, set: &mut Set) {
-        let from = set.from as usize;
+    fn give_up(&mut self) {
+        let from = self.set().from as usize;
         let mut kept = from;
-        let step = if set.form == Form::Row { 2 } else { 1 };
-        for cell in (from + step - 1..self.arena.len()).step_by(step) {
+        let step = if self.set().form == Form::Row { 2 } else { 1 };
+        for cell in (from + step - 1..self.top).step_by(step) {
             if self.arena[cell] != 0 {
                 self.arena[kept] = self.arena[cell];
                 kept += 1;
             }
         }
-        self.arena.truncate(kept);
-        set.form = Form::List;
+        self.top = kept;
+        self.set().form = Form::List;
     }
 
-    fn sort(&mut self, bytes: &[u8], set: &Set) -> Result<(), Repeated> {
-        let list = &mut self.arena[set.from as usize..];
+    fn sort(&mut self, bytes: &[u8]) -> Result<(), Repeated> {
+        let from = self.set().from as usize;
+        let list = &mut self.arena[from..self.top];
         let key = |at: u32| Unescaped::new(bytes, at as usize);
         list.sort_unstable_by(|&a, &b| key(a).cmp(key(b)).then(a.cmp(&b)));
         list.windows(2)
@@ -386,7 +404,7 @@ mod tests {
             if inserted.is_err() {
                 return true;
             }
-            assert!(cells.is_some() || set_of_all.arena.len() <= set_of_all.budget);
+            assert!(cells.is_some() || set_of_all.top <= set_of_all.budget);
         }
         set_of_all.close(&bytes).is_err()
     }

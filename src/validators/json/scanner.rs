@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::limits::{DEPTH_MAX, JsonLimits};
 use super::number;
 use super::outcome::{Refusal, Report, Segment, Step, at, beyond};
-use super::text::{self, Unescaped, word};
+use super::text::{self, Content, Marks, Unescaped, word};
 use crate::validators::Failure;
 
 /// Names longer than this are cut in a path.
@@ -63,10 +63,7 @@ impl State {
             offset: 0,
             top: Frame::new(Kind::Root, false),
             is_constructor: false,
-            report: Report {
-                is_ascii: true,
-                ..Report::default()
-            },
+            report: Report::default(),
         }
     }
 }
@@ -84,6 +81,7 @@ pub struct Scanner {
     /// The arrays and objects around the innermost open one; after a refusal also that one.
     frames: Vec<Frame>,
     state: State,
+    content: Content,
 }
 
 impl Default for Scanner {
@@ -166,6 +164,7 @@ impl Scanner {
             keys: Keys::new(),
             frames: Vec::new(),
             state: State::new(),
+            content: Content::new(),
         }
     }
 
@@ -190,6 +189,7 @@ impl Scanner {
         self.frames.clear();
         self.keys.reset(length);
         self.state = State::new();
+        self.content = Content::new();
         let limit = limits.max_bytes.min(i32::MAX as usize);
         if length > limit {
             return Err(beyond(Failure::PayloadTooLarge, limit, limit));
@@ -201,32 +201,40 @@ impl Scanner {
     ///
     /// # Errors
     /// As [`Scanner::scan`]. A refusal is final: the bytes that follow cannot change it.
-    #[inline(always)]
+    #[inline(never)]
     pub fn resume(
         &mut self,
         bytes: &[u8],
         limits: &JsonLimits,
         is_last: bool,
     ) -> Result<Step, Refusal> {
+        // Copies of their own, not behind one pointer: the compiler keeps them in registers.
+        let limits = &{ *limits };
         let mut state = self.state;
+        let mut content = self.content;
         if state.offset == 0 && bytes.starts_with(BYTE_ORDER_MARK) {
             if limits.no_byte_order_mark {
                 return Err(at(Failure::JsonEncoding, 0));
             }
             state.offset = BYTE_ORDER_MARK.len();
-            state.report.is_ascii = false;
+            content.is_ascii = false;
         }
         let pause_at = if is_last {
             usize::MAX
         } else {
             bytes.len().saturating_sub(MARGIN)
         };
-        match self.run(bytes, limits, &mut state, pause_at) {
+        match self.run(bytes, limits, pause_at, &mut state, &mut content) {
             // More bytes may follow the outermost value.
             Ok(true) if !is_last => Ok(Step::Cut),
-            Ok(true) => Ok(Step::Passed(state.report)),
+            Ok(true) => Ok(Step::Passed(Report {
+                is_ascii: content.is_ascii,
+                has_nul: content.has_nul,
+                ..state.report
+            })),
             Ok(false) => {
                 self.state = state;
+                self.content = content;
                 Ok(Step::More)
             }
             Err(refusal) if !is_last && depends_on_rest(&refusal, bytes.len()) => Ok(Step::Cut),
@@ -245,8 +253,9 @@ impl Scanner {
         &mut self,
         bytes: &[u8],
         limits: &JsonLimits,
-        state: &mut State,
         pause_at: usize,
+        state: &mut State,
+        content: &mut Content,
     ) -> Result<bool, Refusal> {
         let State {
             top,
@@ -256,6 +265,7 @@ impl Scanner {
         } = state;
         let max_depth = limits.max_depth.min(DEPTH_MAX);
         let mut offset = *next;
+        let marks = &mut Marks::new();
         // Whether the next value is that of a `constructor`.
         let mut is_constructor = *is_next_constructor;
         'value: loop {
@@ -272,14 +282,12 @@ impl Scanner {
             match bytes.get(offset) {
                 Some(b'"') => {
                     let start = offset + 1;
-                    let text = text::read(bytes, start, limits)?;
-                    if text.end - start > limits.max_string_bytes {
+                    let (end, _) = text::read(bytes, start, limits, marks, content)?;
+                    if end - start > limits.max_string_bytes {
                         let limit = limits.max_string_bytes;
                         return Err(beyond(Failure::JsonStringLength, start, limit));
                     }
-                    report.is_ascii &= text.is_ascii;
-                    report.has_nul |= text.has_nul;
-                    offset = text.end + 1;
+                    offset = end + 1;
                 }
                 Some(b'-' | b'0'..=b'9') => {
                     if top.kind == Kind::Array {
@@ -337,7 +345,8 @@ impl Scanner {
                         }
                         let inner = Frame::new(Kind::Object, of_constructor);
                         self.frames.push(std::mem::replace(top, inner));
-                        (offset, is_constructor) = self.key(bytes, offset, limits, report, top)?;
+                        (offset, is_constructor) =
+                            self.key(bytes, offset, limits, content, top, marks)?;
                         continue 'value;
                     } else {
                         // Whether the array is empty depends on the next part.
@@ -368,7 +377,8 @@ impl Scanner {
                     }
                     (Some(b','), Kind::Object) => {
                         offset = skip(bytes, offset + 1);
-                        (offset, is_constructor) = self.key(bytes, offset, limits, report, top)?;
+                        (offset, is_constructor) =
+                            self.key(bytes, offset, limits, content, top, marks)?;
                         continue 'value;
                     }
                     (Some(b'}'), Kind::Object) => self.keys.close(bytes)?,
@@ -392,43 +402,48 @@ impl Scanner {
         bytes: &[u8],
         offset: usize,
         limits: &JsonLimits,
-        report: &mut Report,
+        content: &mut Content,
         top: &mut Frame,
+        marks: &mut Marks,
     ) -> Result<(usize, bool), Refusal> {
         if bytes.get(offset) != Some(&b'"') {
             return Err(unexpected(bytes, offset));
         }
         let start = offset + 1;
-        let text = text::read(bytes, start, limits)?;
+        let (end, has_escapes) = text::read(bytes, start, limits, marks, content)?;
         top.count += 1;
         top.key = start as u32;
         if top.count as usize > limits.max_keys {
             return Err(beyond(Failure::JsonKeys, start, limits.max_keys));
         }
-        if text.end - start > limits.max_key_bytes {
+        if end - start > limits.max_key_bytes {
             let limit = limits.max_key_bytes;
             return Err(beyond(Failure::JsonKeyLength, start, limit));
         }
-        report.is_ascii &= text.is_ascii;
-        report.has_nul |= text.has_nul;
         if limits.unique_keys {
-            self.keys.insert(bytes, start, text.end, text.has_escapes)?;
+            self.keys.insert(bytes, start, end, has_escapes)?;
         }
         let mut is_constructor = false;
-        if limits.safe_keys && matches!(bytes[start], b'_' | b'c' | b'p' | b'\\') {
+        if limits.safe_keys {
             let is = |name: &[u8]| {
-                if text.has_escapes {
+                if has_escapes {
                     Unescaped::new(bytes, start).eq(name.iter().copied())
                 } else {
-                    &bytes[start..text.end] == name
+                    &bytes[start..end] == name
                 }
             };
-            if is(b"__proto__") || (top.of_constructor && is(b"prototype")) {
+            let first = bytes[start];
+            let is_forbidden = match first {
+                b'_' | b'\\' if is(b"__proto__") => true,
+                b'p' | b'\\' => top.of_constructor && is(b"prototype"),
+                _ => false,
+            };
+            if is_forbidden {
                 return Err(at(Failure::JsonForbiddenKey, start));
             }
-            is_constructor = is(b"constructor");
+            is_constructor = matches!(first, b'c' | b'\\') && is(b"constructor");
         }
-        let mut colon = text.end + 1;
+        let mut colon = end + 1;
         if bytes.get(colon) != Some(&b':') {
             colon = skip(bytes, colon);
         }

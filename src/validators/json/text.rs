@@ -49,41 +49,122 @@ fn block(bytes: &[u8], at: usize) -> Option<Block> {
     })
 }
 
-/// A string between its quotes.
+/// Bytes whose marks are kept.
+const BLOCK: usize = 64;
+
+/// The marks of 64 bytes: a bit for each byte that may end a plain string, that is a quote, a backslash, a
+/// control character, one that is not ASCII, and each place behind the text. To find the end of a string
+/// from them takes a shift, where its own comparisons would wait for the end of the string before it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Text {
-    pub(super) end: usize,
-    pub(super) has_escapes: bool,
+pub(super) struct Marks {
+    /// Number of the block, from the beginning of the text.
+    block: usize,
+    marks: u64,
+}
+
+impl Marks {
+    /// Starts without a block. Marks are those of one text: of a longer one they may differ at its end.
+    pub(super) fn new() -> Self {
+        Self {
+            block: usize::MAX,
+            marks: 0,
+        }
+    }
+
+    /// Returns the first marked place from `at` on, at most the length of the text.
+    #[inline(always)]
+    fn next(&mut self, bytes: &[u8], at: usize) -> usize {
+        let block = at / BLOCK;
+        if block != self.block {
+            self.load(bytes, block);
+        }
+        let marks = self.marks >> (at % BLOCK);
+        if marks != 0 {
+            return at + marks.trailing_zeros() as usize;
+        }
+        self.search(bytes)
+    }
+
+    /// Returns the first marked place behind this block.
+    #[inline(always)]
+    fn search(&mut self, bytes: &[u8]) -> usize {
+        loop {
+            self.load(bytes, self.block + 1);
+            if self.marks != 0 {
+                return self.block * BLOCK + self.marks.trailing_zeros() as usize;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn load(&mut self, bytes: &[u8], block: usize) {
+        self.block = block;
+        let rest = bytes.get(block * BLOCK..).unwrap_or_default();
+        self.marks = match rest.first_chunk::<BLOCK>() {
+            Some(bytes) => marks_of(bytes),
+            None => marks_of_last(rest),
+        };
+    }
+}
+
+#[inline(always)]
+fn marks_of(bytes: &[u8; BLOCK]) -> u64 {
+    let mut marks = 0;
+    for (at, part) in bytes.chunks_exact(16).enumerate() {
+        let mut sixteen = [0; 16];
+        sixteen.copy_from_slice(part);
+        let part = u8x16::new(sixteen);
+        let marked = part.simd_eq(u8x16::splat(b'"'))
+            | part.simd_eq(u8x16::splat(b'\\'))
+            | part.min(u8x16::splat(0x1f)).simd_eq(part)
+            // The high bit alone marks a byte that is not ASCII.
+            | part;
+        marks |= u64::from(marked.to_bitmask()) << (16 * at);
+    }
+    marks
+}
+
+/// The marks of the last bytes of a text.
+#[cold]
+fn marks_of_last(rest: &[u8]) -> u64 {
+    let mut bytes = [0; BLOCK];
+    bytes[..rest.len()].copy_from_slice(rest);
+    // A zero is a control character.
+    marks_of(&bytes)
+}
+
+/// What the strings of a text hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content {
     pub(super) is_ascii: bool,
     pub(super) has_nul: bool,
 }
 
-/// Reads a string from its first byte at `start` to its closing quote.
+impl Content {
+    pub(super) fn new() -> Self {
+        Self {
+            is_ascii: true,
+            has_nul: false,
+        }
+    }
+}
+
+/// Reads a string from its first byte at `start` to its closing quote, and notes what it holds.
+/// Returns its end, and whether it has escapes: two numbers, since a structure would go through memory.
 #[inline(always)]
 pub(super) fn read(
     bytes: &[u8],
     start: usize,
     limits: &JsonLimits,
-) -> Result<Text, (Failure, usize)> {
-    // Nearly all strings have no special byte before their end.
-    let mut at = start;
-    let mut is_ascii = true;
-    while let Some(block) = block(bytes, at) {
-        is_ascii &= block.is_ascii;
-        at += block.length;
-        if block.length < 16 {
-            if is_ascii && bytes.get(at) == Some(&b'"') {
-                return Ok(Text {
-                    end: at,
-                    has_escapes: false,
-                    is_ascii: true,
-                    has_nul: false,
-                });
-            }
-            break;
-        }
+    marks: &mut Marks,
+    content: &mut Content,
+) -> Result<(usize, bool), (Failure, usize)> {
+    // Nearly all strings have no marked byte before their end.
+    let end = marks.next(bytes, start);
+    if bytes.get(end) == Some(&b'"') {
+        return Ok((end, false));
     }
-    read_on(bytes, start, at, is_ascii, limits)
+    read_on(bytes, start, end, limits, content)
 }
 
 /// Returns the end of a string without escapes that was read before.
@@ -109,18 +190,14 @@ fn read_on(
     bytes: &[u8],
     start: usize,
     mut at: usize,
-    is_ascii: bool,
     limits: &JsonLimits,
-) -> Result<Text, (Failure, usize)> {
-    let mut text = Text {
-        end: at,
-        has_escapes: false,
-        is_ascii,
-        has_nul: false,
-    };
+    content: &mut Content,
+) -> Result<(usize, bool), (Failure, usize)> {
+    let mut is_ascii = true;
+    let mut has_escapes = false;
     loop {
         while let Some(block) = block(bytes, at) {
-            text.is_ascii &= block.is_ascii;
+            is_ascii &= block.is_ascii;
             at += block.length;
             if block.length < 16 {
                 break;
@@ -129,23 +206,21 @@ fn read_on(
         match bytes.get(at) {
             Some(b'"') => break,
             Some(b'\\') => {
-                text.has_escapes = true;
-                at = escape(bytes, at, limits, &mut text.has_nul)?;
+                has_escapes = true;
+                at = escape(bytes, at, limits, &mut content.has_nul)?;
             }
             Some(..0x20) | None => return Err((Failure::JsonSyntax, at)),
             Some(byte) => {
-                text.is_ascii &= byte.is_ascii();
+                is_ascii &= byte.is_ascii();
                 at += 1;
             }
         }
     }
-    text.end = at;
-    if !text.is_ascii
-        && let Err(error) = std::str::from_utf8(&bytes[start..at])
-    {
+    content.is_ascii &= is_ascii;
+    if !is_ascii && let Err(error) = std::str::from_utf8(&bytes[start..at]) {
         return Err((Failure::JsonEncoding, start + error.valid_up_to()));
     }
-    Ok(text)
+    Ok((at, has_escapes))
 }
 
 /// Reads the escape at `at` and returns its end.
