@@ -201,12 +201,25 @@ impl Scanner {
     ///
     /// # Errors
     /// As [`Scanner::scan`]. A refusal is final: the bytes that follow cannot change it.
-    #[inline(never)]
     pub fn resume(
         &mut self,
         bytes: &[u8],
         limits: &JsonLimits,
         is_last: bool,
+    ) -> Result<Step, Refusal> {
+        if is_last {
+            self.part::<true>(bytes, limits)
+        } else {
+            self.part::<false>(bytes, limits)
+        }
+    }
+
+    /// Scans a part, the last one or another: each has a loop of its own.
+    #[inline(never)]
+    fn part<const IS_LAST: bool>(
+        &mut self,
+        bytes: &[u8],
+        limits: &JsonLimits,
     ) -> Result<Step, Refusal> {
         // Copies of their own, not behind one pointer: the compiler keeps them in registers.
         let limits = &{ *limits };
@@ -219,14 +232,14 @@ impl Scanner {
             state.offset = BYTE_ORDER_MARK.len();
             content.is_ascii = false;
         }
-        let pause_at = if is_last {
+        let pause_at = if IS_LAST {
             usize::MAX
         } else {
             bytes.len().saturating_sub(MARGIN)
         };
         match self.run(bytes, limits, pause_at, &mut state, &mut content) {
             // More bytes may follow the outermost value.
-            Ok(true) if !is_last => Ok(Step::Cut),
+            Ok(true) if !IS_LAST => Ok(Step::Cut),
             Ok(true) => Ok(Step::Passed(Report {
                 is_ascii: content.is_ascii,
                 has_nul: content.has_nul,
@@ -237,7 +250,7 @@ impl Scanner {
                 self.content = content;
                 Ok(Step::More)
             }
-            Err(refusal) if !is_last && depends_on_rest(&refusal, bytes.len()) => Ok(Step::Cut),
+            Err(refusal) if !IS_LAST && depends_on_rest(&refusal, bytes.len()) => Ok(Step::Cut),
             Err(refusal) => {
                 self.frames.push(state.top);
                 Err(refusal)
