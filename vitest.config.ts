@@ -43,6 +43,8 @@ const ONCE = [
 const ALONE = [
   'cluster-bans',
   'cluster-events',
+  'cluster-logins',
+  'cluster-rates',
   'ffi',
   'full-table',
   'health-score',
@@ -64,6 +66,8 @@ const LONGEST = [
   'soak',
   'page-servers',
   'cluster-events',
+  'cluster-logins',
+  'cluster-rates',
   'cluster-servers',
   'cluster',
   'limits',
@@ -95,7 +99,9 @@ class LongestFirst extends BaseSequencer {
 
 const isBun = 'bun' in process.versions;
 /** Specs that take half a minute: on Bun they run in the long form, which `.ci/run` asks for. */
-const LONG_ON_BUN = ['cluster-bans', 'cluster-events'].map(pathOf);
+const LONG_ON_BUN = ['cluster-bans', 'cluster-events', 'cluster-logins', 'cluster-rates'].map(
+  pathOf,
+);
 const isShort = isBun && process.env['PORTCULLIS_LONG'] !== '1';
 if (isShort) console.log(`left to PORTCULLIS_LONG=1 on Bun: ${LONG_ON_BUN.join()}`);
 const left = isShort ? LONG_ON_BUN : [];
