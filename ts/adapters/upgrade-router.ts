@@ -153,7 +153,9 @@ export class UpgradeRouter {
   }
 
   upgrade(request: IncomingMessage, socket: ArrivedSocket, head: Buffer): void {
-    const [path = ''] = targetOf(request.url ?? '').split('?', 1);
+    const target = targetOf(request.url ?? '');
+    const query = target.indexOf('?');
+    const path = query === -1 ? target : target.slice(0, query);
     const owner = this.#attachments.get(path) ?? this.#attachments.get(undefined);
     const hasOthers = this.#hasOthers();
     // A listener that came first has answered: bytes of ours would get into its open WebSocket.
