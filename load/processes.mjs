@@ -47,7 +47,7 @@ class Talker {
   #isEnding = false;
   onProgress = () => undefined;
 
-  constructor(command, args, core, connections) {
+  constructor(command, args, core, connections, cwd = root) {
     const pinned = arePinned
       ? ['taskset', '-c', String(core), command, ...args]
       : [command, ...args];
@@ -56,7 +56,7 @@ class Talker {
     const raise = `[ "$(ulimit -n)" = unlimited ] || [ "$(ulimit -n)" -ge ${needed} ] || ulimit -n ${needed}; exec "$@"`;
     const [file, ...rest] =
       process.platform === 'win32' ? pinned : ['sh', '-c', raise, 'sh', ...pinned];
-    this.#child = spawn(file, rest, { cwd: root, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    this.#child = spawn(file, rest, { cwd, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.#child.on('message', (message) => {
       if (message.progress !== undefined) return this.onProgress(message.progress);
       const { resolve, reject } = this.#waiting ?? {};
@@ -96,11 +96,14 @@ class Talker {
   }
 }
 
-/** @param without features of portcullis to leave out: some of `PARTS` */
-export const startServer = (host, contestant, connections, without = []) => {
+/**
+ * @param without features of portcullis to leave out: some of `PARTS`
+ * @param tree folder of the checkout whose server it is
+ */
+export const startServer = (host, contestant, connections, without = [], tree = root) => {
   const [command, file] = SERVERS[host];
   const args = [file, contestant, String(connections), ...without];
-  return new Talker(command, args, serverCore, connections);
+  return new Talker(command, args, serverCore, connections, tree);
 };
 export const startClients = (port, connections) =>
   new Talker(

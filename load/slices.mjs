@@ -36,9 +36,15 @@ export class Rival {
     this.#settings = settings;
   }
 
-  /** @param without features of portcullis to leave out */
-  static async start(host, contestant, settings, without = []) {
-    const server = startServer(host, contestant, settings.connections, without);
+  /**
+   * @param name a contestant, or `former`: the portcullis of the checkout `settings.tree`
+   * @param without features of portcullis to leave out
+   */
+  static async start(host, name, settings, without = []) {
+    const isFormer = name === 'former';
+    const contestant = isFormer ? 'portcullis' : name;
+    const tree = isFormer ? settings.tree : undefined;
+    const server = startServer(host, contestant, settings.connections, without, tree);
     let clients;
     try {
       const { port } = await server.hello;

@@ -1,6 +1,6 @@
 // npm run load:slices: portcullis with every feature on beside a bare server, both live, in slices
 // of about a second in turn. Prints medians of paired ratios of CPU time, with 95 % intervals.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { interval, judgeMost } from '../load/interval.mjs';
 import { arePinned, filesProblem } from '../load/processes.mjs';
@@ -36,6 +36,7 @@ const USAGE = `npm run load:slices -- [options]
   --parts            what each feature adds to a connect and to a message, by leaving out one after the other
   --rounds N         pairs of slices, 2 to 999 (default ${FULL.rounds}; a minute for two)
   --smoke            the shortest form, for the tests
+  --tree FOLDER      another checkout, built: its portcullis stands beside this one
   --results FOLDER   where the JSON goes (default bench/results; none with --smoke)
   --strict           fails if a target is missed`;
 const given = readOptions(USAGE, {
@@ -44,6 +45,7 @@ const given = readOptions(USAGE, {
   rounds: { type: 'integer', least: 2, most: 999 },
   parts: { type: 'boolean', default: false },
   smoke: { type: 'boolean', default: false },
+  tree: { type: 'string' },
   results: { type: 'string' },
   strict: { type: 'boolean', default: false },
 });
@@ -51,7 +53,11 @@ const settings = { ...(given.smoke ? SMOKE : FULL) };
 for (const name of ['connections', 'rounds'])
   if (given[name] !== undefined) settings[name] = given[name];
 const results = given.results ?? (given.smoke ? undefined : 'bench/results');
-const NAMES = ['bare', 'least', 'portcullis'];
+const tree = given.tree === undefined ? undefined : resolve(given.tree);
+if (tree !== undefined && !existsSync(join(tree, 'dist', 'index.js')))
+  fail(`${tree} has no dist/index.js: run "npm run build" there first.`);
+const NAMES = ['bare', 'least', ...(tree === undefined ? [] : ['former']), 'portcullis'];
+settings.tree = tree;
 
 if (process.platform !== 'linux')
   fail('clients need the many loopback addresses of Linux: run it there.');
@@ -126,6 +132,15 @@ const TARGETS = [
     bares: cpuOf('least', 'connect'),
     unit: 'us',
   },
+  ...(tree === undefined
+    ? []
+    : ['connect', 'messages'].map((slice) => ({
+        title: `CPU of a ${slice.replace(/s$/, '')}, of the other checkout`,
+        slice,
+        ours: cpuOf('portcullis', slice),
+        bares: cpuOf('former', slice),
+        unit: 'us',
+      }))),
 ];
 
 function judged({ title, ours, bares, unit, most, aim }, rounds) {
@@ -207,7 +222,7 @@ for (const host of given.host === undefined ? HOSTS : [given.host]) {
   mkdirSync(resolve(root, results), { recursive: true });
   writeFileSync(
     join(resolve(root, results), `load-slices-${host}.json`),
-    `${JSON.stringify({ host, settings, rows, beyondKb: beyond }, null, 2)}\n`,
+    `${JSON.stringify({ host, settings: { ...settings, tree: undefined }, rows, beyondKb: beyond }, null, 2)}\n`,
   );
 }
 if (settings.connections < 1000) console.log('Short slices: these are no figures to quote.');

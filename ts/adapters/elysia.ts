@@ -466,8 +466,7 @@ class ElysiaAdapter {
   #within(request: Request, handle: (request: Request) => unknown, isUpgrade: boolean): unknown {
     const limits = this.#limits;
     const isExempt = this.#isExempt(request);
-    if (limits !== undefined && !isExempt)
-      return this.#limited(limits, request, handle, isUpgrade);
+    if (limits !== undefined && !isExempt) return this.#limited(limits, request, handle, isUpgrade);
     const answer =
       isExempt || this.#meter === undefined
         ? this.#serve(request, handle, isUpgrade)

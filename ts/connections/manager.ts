@@ -659,7 +659,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /**
    * Closes the connections that have been idle for longer than `connectionTimeoutMs`, without waiting for
-   * the timer. Up to 128 of them are closed before it returns, the others in the next turns of the event
+   * the timer. Up to 64 of them are closed before it returns, the others in the next turns of the event
    * loop, 64 in each: a client that sends something before its turn stays connected. Once the timers of the
    * manager are closed, all of them are closed at once.
    * @returns the number of idle connections

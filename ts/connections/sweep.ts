@@ -6,13 +6,11 @@ import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { NEVER } from './limits.js';
 import { type LoopClock, TICK_MAX_MS } from './loop-clock.js';
-import type { Seats } from './seats.js';
+import { type Seats, SWEEP_BATCH } from './seats.js';
 
 const TICK_MIN_MS = 5;
 /** Ticks in an idle timeout, unless they became too short or too long. */
 const TICKS_A_TIMEOUT = 64;
-/** Batches that a sweep by hand evicts before it returns. */
-const BATCHES_AT_ONCE = 2;
 /** Shortest sweep interval that a short lease timeout causes. */
 const LEASE_SWEEP_MIN_MS = 100;
 
@@ -27,6 +25,8 @@ export class Sweep<C> {
   #intervalMs = 0;
   #tick: TimerHandle | undefined;
   #interval: TimerHandle | undefined;
+  /** Connections of the latest batch. */
+  #found = 0;
   /** True while the latest batch has ended before the last slot. */
   #isMidway = false;
   #isClosed = false;
@@ -98,21 +98,20 @@ export class Sweep<C> {
   }
 
   /**
-   * Evicts the idle connections, as many at once as `BATCHES_AT_ONCE` hold, the others in the next turns.
+   * Evicts as many idle connections as a batch holds, and the others in the next turns.
    * @returns the number of idle connections
    */
   runNow(): number {
     const idle = this.#isClosed ? 0 : this.#seats.idle(this.#idleTimeoutMs());
     // A pass under way skips the slots before its cursor: two passes then.
     let passes = this.#isMidway ? 2 : 1;
-    for (let batches = 0; passes > 0; batches++) {
-      // Timers that are closed have no next turn.
-      if (batches >= BATCHES_AT_ONCE && this.#timers.isOpen()) {
-        this.#later(passes);
-        break;
-      }
+    let found = 0;
+    do {
       if (!this.#batch()) passes--;
-    }
+      found += this.#found;
+      // Timers that are closed have no next turn.
+    } while (passes > 0 && (found < SWEEP_BATCH || !this.#timers.isOpen()));
+    if (passes > 0) this.#later(passes);
     return idle;
   }
 
@@ -145,6 +144,7 @@ export class Sweep<C> {
       this.#leaseTimeoutMs + graceMs,
       Math.max(this.#leaseTimeoutMs, this.pendingTimeoutMs) + graceMs,
     );
+    this.#found = idle.length;
     for (const connection of idle) if (connection !== undefined) this.#evict(connection);
     return (this.#isMidway = hasMore);
   }

@@ -473,3 +473,36 @@ fn a_text_in_parts_is_refused_before_its_last_part() {
         );
     }
 }
+
+#[test]
+fn strings_end_alike_wherever_blocks_of_64_bytes_end() {
+    let limits = open_limits();
+    for before in 0..66 {
+        for length in (0..20).chain(40..90).chain(120..135) {
+            let text = "a".repeat(length);
+            for (inside, passes) in [
+                ("", true),
+                ("\\n", true),
+                ("\u{e9}", true),
+                ("\u{1f}", false),
+                ("\u{7f}", true),
+                ("\\", false),
+            ] {
+                for tail in [0, 1, 63, 64, 65] {
+                    let json = format!(
+                        "{}{{\"{text}{inside}\":\"{text}{inside}\"}}{}",
+                        " ".repeat(before),
+                        " ".repeat(tail)
+                    );
+                    let report = Scanner::new().scan(json.as_bytes(), &limits);
+                    assert_eq!(report.is_ok(), passes, "{json:?}");
+                    if let Ok(report) = report {
+                        assert_eq!(report.is_ascii, json.is_ascii(), "{json:?}");
+                    }
+                    let cut = &json.trim_end().as_bytes()[..json.trim_end().len() - 2];
+                    assert!(Scanner::new().scan(cut, &limits).is_err());
+                }
+            }
+        }
+    }
+}
