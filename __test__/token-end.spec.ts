@@ -73,6 +73,22 @@ function open(
 }
 
 describe('a socket', () => {
+  it('is closed, and its seat is free, if its token cannot be watched', () => {
+    const strict = new TimerManager({ clock, strict: true });
+    const guard = new Guard<unknown>(
+      'test',
+      { limits: { connectionTimeoutMs: Infinity }, timers: strict, auth: verifier } as never,
+      wsSockets,
+    );
+    const header = (name: string): string => (name === 'authorization' ? `Bearer ${token()}` : '');
+    const admission = guard.admit('192.0.2.1', header, '/');
+    strict.close();
+    const socket = new FakeSocket();
+    expect(() => admission.open('a', socket)).toThrow(/closed/);
+    expect([socket.closed[0]?.code, guard.manager.snapshot().totalConnections]).toEqual([1011, 0]);
+    guard.close();
+  });
+
   it('has the frozen claims of its token', () => {
     const { connection } = open(guardOf(), { exp: now() + 60, roles: ['a'] });
     expect(connection.claims).toEqual({ sub: 'ann', exp: now() + 60, roles: ['a'] });

@@ -423,12 +423,22 @@ export class Admission {
     }
     this.#state = 'opened';
     this.#connection = result.connection;
-    if (this.#token !== undefined) this.#watch?.add(result.connection, this.#token);
+    if (this.#token !== undefined) this.watch(result.connection, this.#token);
     // The connection holds these from now on.
     this.#trace = undefined;
     this.#watch = undefined;
     this.#token = undefined;
     return result.connection;
+  }
+
+  /** Watches the token of a connection; one that cannot be watched would outlive it. */
+  private watch(connection: ManagedConnection, token: VerifiedToken): void {
+    try {
+      this.#watch?.add(connection, token);
+    } catch (error) {
+      connection.close(1011, 'Internal error');
+      throw error;
+    }
   }
 
   /** Closes a socket that may not open. */

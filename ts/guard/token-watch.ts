@@ -132,14 +132,15 @@ export class TokenWatch {
     return this.#buckets.size + (this.#revocation === undefined ? 0 : 1);
   }
 
-  /** Watches a connection that has opened. */
+  /** Watches a connection that has opened. @throws ERR_CLOSED, ERR_TOO_MANY_TIMERS as `setTimeout` does */
   add(connection: ManagedConnection, given: VerifiedToken): void {
     const token = new WatchedToken(this, connection, given);
     connection.hasToken(token);
     if (this.#auth.atTokenEnd === 'ignore') return;
-    if (this.#unsubscribe === undefined) this.#subscribe();
-    this.#size++;
+    // Throws where strict timers are closed: then nothing is watched.
     this.#schedule(token, this.#deadlineOf(given));
+    this.#size++;
+    if (this.#unsubscribe === undefined) this.#subscribe();
     // Revoked between its handshake and its opening: the listener did not know it yet.
     this.#endIfRevoked(token);
   }
