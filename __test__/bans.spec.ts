@@ -529,3 +529,11 @@ describe('a manager', () => {
     expect(() => manager.ban('192.0.2.1')).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
   });
 });
+
+it('a handshake is free of a ban only if its address could not fail', () => {
+  const { guard } = guardOf();
+  expect(guard.knowsNoBan).toBe(true);
+  const failing = guardOf({ clientAddress: () => '192.0.2.1', trustedProxies: undefined });
+  expect(failing.guard.knowsNoBan).toBe(false);
+  expect(guardOf({ refuseWith: 'close' }).guard.knowsNoBan).toBe(false);
+});

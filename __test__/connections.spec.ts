@@ -698,6 +698,29 @@ describe('bad input', () => {
     own.close();
   });
 
+  it('cleanupStaleConnections closes no more than 64 at once, wherever the last pass has ended', () => {
+    const own = new ConnectionManager<FakeSocket>(
+      { connectionTimeoutMs: 1000, cleanupIntervalMs: 1e6 },
+      timers,
+    );
+    for (let i = 0; i < 300; i++) own.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1');
+    const all = [...own.connections.values()];
+    const makeIdle = (from: number, to: number): void => {
+      for (const connection of all.slice(from, to)) connection.lastActivity = Date.now() - 60_000;
+    };
+    makeIdle(130, 200);
+    expect(own.cleanupStaleConnections()).toBe(70);
+    // The pass stands behind these 64: 63 idle ones are left of it, and 90 stand before.
+    makeIdle(0, 90);
+    makeIdle(200, 257);
+    const before = own.connections.size;
+    expect(own.cleanupStaleConnections()).toBe(153);
+    expect(before - own.connections.size).toBeLessThanOrEqual(64);
+    clock.advance(10);
+    expect(own.connections.size).toBe(300 - 70 - 147);
+    own.close();
+  });
+
   it('cleanupStaleConnections closes 64 at once, then 64 a turn, and spares who speaks meanwhile', () => {
     const own = new ConnectionManager<FakeSocket>(
       { connectionTimeoutMs: 1000, cleanupIntervalMs: 1e6 },

@@ -84,8 +84,13 @@ describe('a socket', () => {
     const admission = guard.admit('192.0.2.1', header, '/');
     strict.close();
     const socket = new FakeSocket();
-    expect(() => admission.open('a', socket)).toThrow(/closed/);
-    expect([socket.closed[0]?.code, guard.manager.snapshot().totalConnections]).toEqual([1011, 0]);
+    expect(admission.open('a', socket)).toBeUndefined();
+    expect([socket.closed, guard.manager.snapshot().totalConnections]).toEqual([
+      [{ code: 1011, reason: admission.denial?.reason }],
+      0,
+    ]);
+    admission.socketGone();
+    expect(guard.manager.snapshot().closing).toBe(0);
     guard.close();
   });
 

@@ -1,10 +1,9 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Guard } from '../dist/guard/guard.js';
 import { wsSockets } from '../dist/adapters/ws-sockets.js';
 import { TokenVerifier } from '../dist/index.js';
 import { VerifiedToken } from '../dist/tokens/verified-token.js';
 import { FakeSocket } from '../dist/testing.js';
-import { random } from './fixtures/random.js';
 import { raw, SECRET } from './fixtures/sign.js';
 
 const exp = Math.floor(Date.now() / 1000) + 600;
@@ -122,4 +121,78 @@ describe('a revocation ends the socket of a token', () => {
     expect(other.closed).toEqual([]);
     guard.close();
   });
+});
+
+describe('a token that is revoked between its handshake and its opening', () => {
+  it.each([
+    ['one issuer', options],
+    [
+      'several issuers',
+      {
+        issuers: [
+          { ...options, issuer: 'a' },
+          { ...options, issuer: 'b' },
+        ],
+      },
+    ],
+  ])('ends its socket: %s', async (_, given) => {
+    const verifier = new TokenVerifier(given as never);
+    const guard = new Guard<unknown>('test', { limits: {}, auth: verifier } as never, wsSockets);
+    const admitted = (id: string): { open(): FakeSocket } => {
+      const bearer = `Bearer ${tokenOf(`{"iss":"a","sub":"ann","jti":"${id}","exp":${exp}}`)}`;
+      const header = (name: string): string => (name === 'authorization' ? bearer : '');
+      const admission = guard.admit('192.0.2.1', header, '/');
+      const socket = new FakeSocket();
+      return { open: () => (admission.open(undefined, socket), socket) };
+    };
+    const [first, second] = [admitted('1'), admitted('2')];
+    verifier.revoke({ issuer: 'a', jti: '1', exp });
+    const [revoked, other] = [first.open(), second.open()];
+    const later = admitted('3').open();
+    await expect.poll(() => revoked.closed[0]?.code).toBe(1008);
+    expect([other.closed, later.closed]).toEqual([[], []]);
+    guard.close();
+  });
+});
+
+it('a replaced safeVerify judges handshakes, too', () => {
+  const { safeVerify } = TokenVerifier.prototype;
+  const verifier = new TokenVerifier(options);
+  const guard = new Guard<unknown>('test', { limits: {}, auth: verifier } as never, wsSockets);
+  const seen: unknown[] = [];
+  TokenVerifier.prototype.safeVerify = function (token) {
+    seen.push(token);
+    return safeVerify.call(this, token) as never;
+  };
+  try {
+    const token = tokenOf(`{"sub":"ann","exp":${exp}}`);
+    const header = (name: string): string => (name === 'authorization' ? `Bearer ${token}` : '');
+    expect([guard.admit('192.0.2.1', header, '/').userId, seen]).toEqual(['ann', [token]]);
+  } finally {
+    TokenVerifier.prototype.safeVerify = safeVerify;
+    guard.close();
+  }
+});
+
+it('a function that verifies another token does not lengthen the life of a cached one', () => {
+  const long = tokenOf(`{"sub":"bob","exp":${exp}}`);
+  const short = tokenOf(`{"sub":"ann","exp":${exp - 300}}`);
+  let inner: TokenVerifier | undefined;
+  const verifier = new TokenVerifier({
+    ...options,
+    cacheSize: 10,
+    clockToleranceSeconds: 0,
+    subject: (subject) => {
+      if (subject === 'ann') inner?.safeVerify(long);
+      return true;
+    },
+  });
+  inner = verifier;
+  expect(verifier.safeVerify(short).success).toBe(true);
+  vi.useFakeTimers({ toFake: ['Date'], now: (exp - 200) * 1000 });
+  try {
+    expect(verifier.safeVerify(short)).toMatchObject({ error: { code: 'ERR_TOKEN_EXPIRED' } });
+  } finally {
+    vi.useRealTimers();
+  }
 });

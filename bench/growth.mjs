@@ -1,5 +1,5 @@
 // npm run bench:growth: what an operation costs as its subject grows, on Node and on Bun, each size in a process of its
-// own, in CPU time. Fails if a cost grows faster than the size to the power of 0.4.
+// own, in CPU time. With `--strict` it fails if a cost grows faster than the size to the power of 0.4.
 import { cpus } from 'node:os';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

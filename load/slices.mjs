@@ -144,6 +144,7 @@ const isBare = (name) => name === 'bare';
 const isPortcullis = (name) => name === 'portcullis';
 /** The least guard is measured by its connects alone. */
 const isWhole = (name) => name !== 'least';
+const hasMemory = (name) => isWhole(name) && name !== 'former';
 
 /** The slices of a round, each with a test for the contestants that take it. */
 const SLICES = [
@@ -215,8 +216,8 @@ export async function measureSlices(host, names, settings, tell) {
   const memory = [];
   for (let pair = 0; pair < settings.memoryPairs; pair++) {
     const bytes = {};
-    const whole = names.filter(isWhole);
-    for (const name of pair % 2 === 0 ? whole : whole.toReversed()) {
+    const measured = names.filter(hasMemory);
+    for (const name of pair % 2 === 0 ? measured : measured.toReversed()) {
       tell(`memory, pair ${pair + 1} of ${settings.memoryPairs}: ${name}`);
       bytes[name] = await memoryOf(host, name, settings);
     }

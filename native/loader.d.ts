@@ -111,7 +111,7 @@ export declare class TokenCore {
   /** Creates a verifier without keys; `load` adds them. */
   constructor(policy: TokenPolicy)
   /** Returns the functions of the hot path, bound to this core. */
-  bound(): { check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; share(cells: Float64Array): number }
+  bound(): { check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; share(cells: Float64Array, subject: Uint8Array): number }
   /**
    * Replaces all keys at once; a refused set leaves the keys as they are. `source` says where they
    * come from: `chosen` keys must all be usable; of those that an issuer has `published`, and of a

@@ -37,7 +37,7 @@ const USAGE = `npm run load:slices -- [options]
   --rounds N         pairs of slices, 2 to 999 (default ${FULL.rounds}; a minute for two)
   --smoke            the shortest form, for the tests
   --tree FOLDER      another checkout, built: its portcullis stands beside this one
-  --results FOLDER   where the JSON goes (default bench/results; none with --smoke)
+  --results FOLDER   where the JSON goes (default bench/results; none with --smoke and --tree)
   --strict           fails if a target is missed`;
 const given = readOptions(USAGE, {
   host: { type: 'string', of: HOSTS },
@@ -52,8 +52,12 @@ const given = readOptions(USAGE, {
 const settings = { ...(given.smoke ? SMOKE : FULL) };
 for (const name of ['connections', 'rounds'])
   if (given[name] !== undefined) settings[name] = given[name];
-const results = given.results ?? (given.smoke ? undefined : 'bench/results');
+// Ratios to another checkout are no figures of this one.
+const results =
+  given.results ?? (given.smoke || given.tree !== undefined ? undefined : 'bench/results');
 const tree = given.tree === undefined ? undefined : resolve(given.tree);
+if (tree !== undefined && given.parts)
+  fail('--parts compares no other checkout: leave --tree out.');
 if (tree !== undefined && !existsSync(join(tree, 'dist', 'index.js')))
   fail(`${tree} has no dist/index.js: run "npm run build" there first.`);
 const NAMES = ['bare', 'least', ...(tree === undefined ? [] : ['former']), 'portcullis'];

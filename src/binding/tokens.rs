@@ -8,7 +8,9 @@ use super::args::Args;
 use super::bound::{BoundFunction, NumberFunction, bind, bound_function};
 use super::memory::{Element, InvalidCall, Memory};
 use super::token_policy::TokenPolicy;
-use crate::tokens::{Algorithm, KeySet, KeySource, Policy, Refused, Scratch, SetProblem, Verifier};
+use crate::tokens::{
+    Algorithm, KeySet, KeySource, Policy, Refused, Scratch, SetProblem, Verified, Verifier,
+};
 use crate::validators::Failure;
 use napi::bindgen_prelude::{
     AsyncTask, Buffer, Either, Env, Object, Task, Uint32Array, Utf16String,
@@ -27,9 +29,10 @@ struct Tokens {
     scratch: Scratch,
     units: Vec<u16>,
     bytes: Vec<u8>,
-    /// Deadline of the token that was verified last, s; beginning and end of its subject in the text of
-    /// its claims, or -1.
+    /// Deadline of the token that was verified last, s; length of its subject, or -1.
     cells: Option<Memory<f64>>,
+    /// The subject, if it is ASCII and has room.
+    subject: Option<Memory<u8>>,
 }
 
 /// Writes the bytes of a token; refuses a token that is not ASCII.
@@ -57,14 +60,27 @@ impl Tokens {
         let verified = self
             .verifier
             .verify(&self.bytes, args.number(1), &mut self.scratch)?;
-        if let Some([deadline, start, end]) = self.cells.as_ref().map(Memory::cells) {
-            let subject = verified.subject;
-            let place = |at: Option<usize>| at.map_or(-1.0, |at| at as f64);
-            f64::store(deadline, verified.deadline);
-            f64::store(start, place(subject.as_ref().map(|range| range.start)));
-            f64::store(end, place(subject.map(|range| range.end)));
-        }
+        self.tell(&verified);
         Ok(())
+    }
+
+    /// Writes what JavaScript needs of a verified token.
+    fn tell(&self, verified: &Verified) {
+        let (Some(cells), Some(room)) = (&self.cells, &self.subject) else {
+            return;
+        };
+        let subject = verified
+            .subject
+            .clone()
+            .and_then(|place| self.scratch.payload().get(place))
+            .filter(|subject| subject.len() <= room.cells().len());
+        for (cell, byte) in room.cells().iter().zip(subject.unwrap_or_default()) {
+            u8::store(cell, *byte);
+        }
+        let length = subject.map_or(-1.0, |subject| subject.len() as f64);
+        for (cell, number) in cells.cells().iter().zip([verified.deadline, length]) {
+            f64::store(cell, number);
+        }
     }
 }
 
@@ -89,9 +105,11 @@ impl BoundFunction for Verify {
 }
 
 bound_function!(
-    /// `share(cells)`: takes three cells for what is known of the token that was verified last.
+    /// `share(cells, subject)`: takes two cells for what is known of the token that was verified last, and
+    /// the bytes for its subject.
     Share of Tokens, c"share", |core, args| {
         core.cells = Some(args.memory(0)?);
+        core.subject = Some(args.memory(1)?);
         Ok(0.0)
     }
 );
@@ -152,7 +170,7 @@ impl TokenCore {
     /// Returns the functions of the hot path, bound to this core.
     #[napi(
         catch_unwind,
-        ts_return_type = "{ check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; share(cells: Float64Array): number }"
+        ts_return_type = "{ check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; share(cells: Float64Array, subject: Uint8Array): number }"
     )]
     pub fn bound<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let core = Rc::new(RefCell::new(Tokens {
@@ -161,6 +179,7 @@ impl TokenCore {
             units: Vec::new(),
             bytes: Vec::new(),
             cells: None,
+            subject: None,
         }));
         let object = Object::new(env)?;
         bind::<Check>(env, &object, &core)?;

@@ -30,7 +30,7 @@ pub struct Verified {
     /// The time at which it becomes invalid, s.
     pub deadline: f64,
     /// The place of the subject in the payload, in bytes, which are characters there; `None` without
-    /// a subject, and for one that cannot be cut out: with escapes, or behind other bytes than ASCII.
+    /// a subject, and for one with escapes or other characters than ASCII.
     pub subject: Option<Range<usize>>,
 }
 
@@ -331,9 +331,9 @@ fn candidates_of(keys: &KeySet, header: &Header<'_>) -> Result<Candidates, Failu
     keys.candidates(algorithm, header.kid.as_deref())
 }
 
-/// Returns the place of a slice of the payload, where all up to its end is ASCII.
+/// Returns the place of a slice of the payload, if it is ASCII.
 fn place_of(payload: &[u8], text: &str) -> Option<Range<usize>> {
     let start = (text.as_ptr() as usize).checked_sub(payload.as_ptr() as usize)?;
-    let end = start + text.len();
-    payload.get(..end)?.is_ascii().then_some(start..end)
+    let place = start..start + text.len();
+    payload.get(place.clone())?.is_ascii().then_some(place)
 }

@@ -630,8 +630,8 @@ class ElysiaAdapter {
       this.#headerOf(request),
       request.url,
       request,
-      // Within `request`, which has asked before.
-      this.#arriving === request && guard.judgesHandshakesEarly,
+      // `request()` has asked `refusesClient` for this handshake already.
+      this.#arriving === request && guard.knowsNoBan,
     );
     const { answer } = pending;
     if (answer === undefined) {

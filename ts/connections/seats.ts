@@ -18,8 +18,8 @@ import { PLACE_MASK, Segment, SEGMENT_BITS, SEGMENT_SLOTS } from './segment.js';
 
 /** Most slots of one table; a lease's handle is `generation * SLOTS_MAX + slot`. @internal */
 export const SLOTS_MAX = 2 ** 22;
-/** Most slots that one sweep finds. @internal */
-export const SWEEP_BATCH = 64;
+/** Most slots that one sweep finds. */
+const SWEEP_BATCH = 64;
 /** Most slots that are noted before the core is called. */
 const NOTED_MAX = 64;
 

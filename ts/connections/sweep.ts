@@ -6,7 +6,7 @@ import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { NEVER } from './limits.js';
 import { type LoopClock, TICK_MAX_MS } from './loop-clock.js';
-import { type Seats, SWEEP_BATCH } from './seats.js';
+import type { Seats } from './seats.js';
 
 const TICK_MIN_MS = 5;
 /** Ticks in an idle timeout, unless they became too short or too long. */
@@ -98,20 +98,18 @@ export class Sweep<C> {
   }
 
   /**
-   * Evicts as many idle connections as a batch holds, and the others in the next turns.
+   * Evicts one batch of the idle connections, and the others in the next turns.
    * @returns the number of idle connections
    */
   runNow(): number {
     const idle = this.#isClosed ? 0 : this.#seats.idle(this.#idleTimeoutMs());
-    // A pass under way skips the slots before its cursor: two passes then.
+    // A pass that is under way does not visit the slots before its cursor, so a second pass follows.
     let passes = this.#isMidway ? 2 : 1;
-    let found = 0;
     do {
       if (!this.#batch()) passes--;
-      found += this.#found;
       // Timers that are closed have no next turn.
-    } while (passes > 0 && (found < SWEEP_BATCH || !this.#timers.isOpen()));
-    if (passes > 0) this.#later(passes);
+    } while (passes > 0 && (this.#found === 0 || !this.#timers.isOpen()));
+    if (passes > 0 && !this.#isClosed) this.#later(passes);
     return idle;
   }
 
@@ -137,6 +135,7 @@ export class Sweep<C> {
 
   /** Evicts one batch; true if there may be more. */
   #batch(): boolean {
+    this.#found = 0;
     if (this.#isClosed) return false;
     const { graceMs } = this.#loop;
     const { idle, hasMore } = this.#seats.sweep(

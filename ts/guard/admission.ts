@@ -17,7 +17,7 @@ import type { ConnectionManager } from '../connections/manager.js';
 import type { Answer } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
 import type { VerifiedToken } from '../tokens/verified-token.js';
-import { answerOf, codesOf, type Denial, NOT_JUDGED } from './denial.js';
+import { answerOf, codesOf, type Denial, IDENTIFY_FAILED, NOT_JUDGED } from './denial.js';
 import type { TokenWatch } from './token-watch.js';
 
 /**
@@ -421,9 +421,14 @@ export class Admission {
       this.#denial = result;
       return this.reject(socket);
     }
+    if (!this.watches(result.connection)) {
+      // A socket whose token is not watched would outlive it.
+      result.connection.ended();
+      this.#denial = IDENTIFY_FAILED;
+      return this.reject(socket);
+    }
     this.#state = 'opened';
     this.#connection = result.connection;
-    if (this.#token !== undefined) this.watch(result.connection, this.#token);
     // The connection holds these from now on.
     this.#trace = undefined;
     this.#watch = undefined;
@@ -431,13 +436,13 @@ export class Admission {
     return result.connection;
   }
 
-  /** Watches the token of a connection; one that cannot be watched would outlive it. */
-  private watch(connection: ManagedConnection, token: VerifiedToken): void {
+  /** Watches the token of a connection; `false` where strict timers are closed, or no timer is left. */
+  private watches(connection: ManagedConnection): boolean {
     try {
-      this.#watch?.add(connection, token);
-    } catch (error) {
-      connection.close(1011, 'Internal error');
-      throw error;
+      if (this.#token !== undefined) this.#watch?.add(connection, this.#token);
+      return true;
+    } catch {
+      return false;
     }
   }
 

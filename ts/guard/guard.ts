@@ -558,16 +558,16 @@ export class Guard<R extends object> {
    * @param header returns a header by its name in lower case, `''` if it is absent
    * @param url URL or target of the request, with its query
    * @param request where the host still has it
-   * @param isKnown true if `refusesClient` has let the client pass within this turn
+   * @param isFree true if the client's address is known to have no ban: see `knowsNoBan`
    */
   admit(
     peer: string,
     header: (name: string) => string,
     url: string,
     request?: R,
-    isKnown = false,
+    isFree = false,
   ): Admission {
-    const admission = this.#arrival(request, peer, header, isKnown);
+    const admission = this.#arrival(request, peer, header, isFree);
     const auth = this.#auth;
     // An error here is ours or a hook's: uncaught it would end the process.
     try {
@@ -707,7 +707,7 @@ export class Guard<R extends object> {
     request: R | undefined,
     peer: string,
     header: (name: string) => string,
-    isKnown = false,
+    isFree = false,
   ): Admission {
     const ip = this.#clientOf(request, peer, header);
     const trace = this.lazyTraceOf(request);
@@ -715,7 +715,7 @@ export class Guard<R extends object> {
     const admission = new Admission(this.manager, this.#refuseWith, ip ?? peer, agent, trace);
     // First of all: the work for a banned client is the same whatever it sends.
     const banned =
-      ip === undefined || isKnown ? undefined : this.manager.refuseBanned(ip, undefined, trace);
+      ip === undefined || isFree ? undefined : this.manager.refuseBanned(ip, undefined, trace);
     if (banned !== undefined) admission.deny(banned);
     else {
       const denial =
@@ -740,9 +740,17 @@ export class Guard<R extends object> {
     return this.manager.hasBans || (this.limitsRequests && this.#clientAddress.mayFail);
   }
 
-  /** True if `refusesClient` judges handshakes. An admission counts what is only observed, once. */
-  get judgesHandshakesEarly(): boolean {
+  /** True if `refusesClient` judges handshakes. In `observe` mode only the admission counts a ban, so that it counts once. */
+  get #judgesHandshakes(): boolean {
     return this.judgesClients && this.#refuseWith !== 'close' && this.manager.mode !== 'observe';
+  }
+
+  /**
+   * True if a handshake that `refusesClient` has let pass comes from an address without a ban. Not where the
+   * application finds the address: it may have failed then, and answer now.
+   */
+  get knowsNoBan(): boolean {
+    return this.#judgesHandshakes && !this.#clientAddress.mayFail;
   }
 
   /**
@@ -767,7 +775,7 @@ export class Guard<R extends object> {
   ): Answer | undefined {
     if (!this.judgesClients) return undefined;
     const { manager } = this;
-    if (isUpgrade && !this.judgesHandshakesEarly) return undefined;
+    if (isUpgrade && !this.#judgesHandshakes) return undefined;
     const unknown = isUpgrade ? undefined : this.refusesUnknown(request, peer, header);
     if (unknown !== undefined) return unknown;
     const ip = manager.hasBans ? this.#clientOf(request, peer, header) : undefined;

@@ -261,10 +261,20 @@ export class TokenWatch {
       this.#notify(token);
       // The hook may have closed the connection.
       if (atTokenEnd !== 'close' || !token.isEnding || token.bucket === undefined) return;
-      if (tokenGraceMs > 0)
-        return this.#schedule(token, wallClockMs() + tokenGraceMs * (0.5 + Math.random() / 2));
+      if (tokenGraceMs > 0 && this.#closesLater(token)) return;
     }
     this.#close(token);
+  }
+
+  /** Gives a token its grace; `false` if no timer is left. */
+  #closesLater(token: WatchedToken): boolean {
+    const { tokenGraceMs } = this.#auth;
+    try {
+      this.#schedule(token, wallClockMs() + tokenGraceMs * (0.5 + Math.random() / 2));
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   #notify({ connection, reason }: WatchedToken): void {

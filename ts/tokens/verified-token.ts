@@ -12,11 +12,13 @@ export class VerifiedToken {
    * @param user its `sub`; empty without one
    * @param claims its claims, or their text
    * @param deadlineMs time at which it becomes invalid, if that is known: wall-clock milliseconds since 1970
+   * @param revision of the verifier, at which it was not revoked
    */
   constructor(
     readonly user: string,
     claims: TokenClaims | string,
     readonly deadlineMs?: number,
+    readonly revision?: number,
   ) {
     this.given = claims;
   }
@@ -33,7 +35,7 @@ export class VerifiedToken {
     return (this.given = JSON.parse(given) as TokenClaims);
   }
 
-  /** True unless no claim can be this text. */
+  /** False if no claim can have this value. */
   mayHold(text: string): boolean {
     const { given } = this;
     // Behind an escape the same text may be written otherwise.

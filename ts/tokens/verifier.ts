@@ -60,6 +60,11 @@ const KEY_UNKNOWN = numberOf('ERR_TOKEN_KEY_UNKNOWN');
 const KEYS_UNAVAILABLE = numberOf('ERR_TOKEN_KEYS_UNAVAILABLE');
 /** The number of the core for `iss`, the first claim. */
 const WRONG_ISSUER = numberOf('ERR_TOKEN_ISSUER') | (1 << 8);
+/** Places in the cells that the core writes for a token. */
+const DEADLINE = 0;
+const SUBJECT_LENGTH = 1;
+/** Characters of the longest subject that the core copies: no user has a longer id. */
+const SUBJECT_MAX = 1024;
 /** Most keys of a set that the application gives itself. */
 const KEYS_MAX = 1000;
 
@@ -88,8 +93,10 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   readonly #algorithms: readonly TokenAlgorithm[];
   readonly #verify: (token: unknown, nowSeconds: number) => string | number;
   readonly #check: (token: unknown, nowSeconds: number) => number;
-  /** Deadline of the token that the core has verified last, s; beginning and end of its subject, or -1. */
-  readonly #verified = sharedArray(Float64Array, 3);
+  /** Of the token that the core has verified last: its deadline, s, and the length of its subject, or -1. */
+  readonly #verified = sharedArray(Float64Array, 2);
+  /** The subject, if it is ASCII, has no escapes and is no longer than a user's id. */
+  readonly #subject = Buffer.from(sharedArray(Uint8Array, SUBJECT_MAX).buffer);
   readonly #refusals: TokenRefusals;
   readonly #maxTokenBytes: number;
   readonly #cache: ResultCache<TokenResult> | undefined;
@@ -104,7 +111,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   #lenientKeys = 0;
   readonly #times: Pick<TokenPolicy, 'maxAgeSeconds' | 'toleranceSeconds'>;
   readonly #listeners = new Set<RevocationListener>();
-  #hasRevoked = false;
+  /** Changes with each revocation: a token that was verified at this number is not revoked. */
+  #revision = 0;
   readonly #shared: SharedRevocations | undefined;
   #skippedKeys: TokenVerifierSnapshot['skippedKeys'] = [];
   #isClosed = false;
@@ -140,7 +148,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     const bound = this.#core.bound();
     this.#verify = bound.verify;
     this.#check = bound.check;
-    bound.share(this.#verified);
+    bound.share(this.#verified, this.#subject);
     this.#cache = cacheSize === 0 ? undefined : new ResultCache(cacheSize);
     this.#remote = issuers === undefined ? this.#loadKeys(options) : undefined;
     try {
@@ -181,6 +189,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
 
   #holdHere(revocation: SharedRevocation): boolean {
     const now = wallClockMs() / 1000;
+    this.#revision++;
     this.#cache?.clear();
     if (revocation[0] === 'token') {
       const [, issuer, id, exp] = revocation;
@@ -232,14 +241,16 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       return this.#select(token)?.safeVerify<T>(token) ?? this.#refusals.of(WRONG_ISSUER, token);
     const answer = this.#answerTo(token, nowMs);
     if (typeof answer === 'number') return this.#refuse(answer, token);
+    // Now: a function of the application may verify another token.
+    const deadlineSeconds = this.#verified[DEADLINE]!;
     const claims = JSON.parse(answer) as T;
     if (this.#judgesClaims) {
-      const number = this.#judge(claims as TokenClaims, nowMs);
+      const number = this.#judge(claims as TokenClaims, deadlineSeconds, nowMs);
       if (number !== 0) return this.#refusals.of(number, token);
     }
     if (cache === undefined) return { success: true, claims };
     const result: TokenResult<T> = Object.freeze({ success: true, claims: deepFreeze(claims) });
-    cache.add(token as string, nowMs, this.#verified[0]! * 1000, result as TokenResult);
+    cache.add(token as string, nowMs, deadlineSeconds * 1000, result as TokenResult);
     return result;
   }
 
@@ -248,19 +259,20 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
    * @internal
    */
   verifyLazily(token: unknown): VerifiedToken | ValidationFailure {
-    // A subclass may check more.
-    const isOwn = this.safeVerify === TokenVerifier.prototype.safeVerify;
+    // A subclass, or who has replaced the method, may check more.
+    const isOwn = this.safeVerify === SAFE_VERIFY;
     if (!isOwn || this.#cache !== undefined || this.#judgesClaims || this.#issuers !== undefined) {
       const result = this.safeVerify<TokenClaims>(token);
       return result.success ? VerifiedToken.of(result.claims) : result.error;
     }
     const answer = this.#answerTo(token, wallClockMs());
     if (typeof answer === 'number') return this.#refuse(answer, token).error;
-    const deadlineMs = this.#verified[0]! * 1000;
-    const start = this.#verified[1]!;
-    return start < 0
-      ? VerifiedToken.of(JSON.parse(answer) as TokenClaims, deadlineMs)
-      : new VerifiedToken(answer.slice(start, this.#verified[2]), answer, deadlineMs);
+    const deadlineMs = this.#verified[DEADLINE]! * 1000;
+    const length = this.#verified[SUBJECT_LENGTH]!;
+    if (length < 0) return VerifiedToken.of(JSON.parse(answer) as TokenClaims, deadlineMs);
+    // A string of its own: a slice would keep the text of all claims as long as somebody keeps the user.
+    const user = this.#subject.toString('latin1', 0, length);
+    return new VerifiedToken(user, answer, deadlineMs, this.#revision);
   }
 
   /** Asks the core for the text of a token's claims, or the number of its refusal. */
@@ -500,7 +512,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
 
   /** True if a token that was verified before has been revoked since. @internal */
   isRevoked(token: VerifiedToken): boolean {
-    if (!this.#hasRevoked) return false;
+    if (this.#revision === 0 || token.revision === this.#revision) return false;
     const { claims } = token;
     const { iss, jti, sub, iat } = claims;
     const selected = this.#issuers?.of(iss ?? '', claims);
@@ -599,10 +611,10 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   }
 
   /** Judges claims by the rules that the core does not know; returns 0 or a number of a refusal. */
-  #judge(claims: TokenClaims, nowMs: number): number {
+  #judge(claims: TokenClaims, deadlineSeconds: number, nowMs: number): number {
     const number = this.#rules?.judge(claims) ?? 0;
     return number === 0 && this.#replay !== undefined
-      ? this.#replay.use(claims, this.#verified[0]!, nowMs)
+      ? this.#replay.use(claims, deadlineSeconds, nowMs)
       : number;
   }
 
@@ -612,7 +624,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   }
 
   #tell(isRevoked: IsRevoked): void {
-    this.#hasRevoked = true;
+    this.#revision++;
     for (const listener of this.#listeners) listener(isRevoked);
   }
 
@@ -689,6 +701,9 @@ function listOf(
   });
   return new IssuerList(entries);
 }
+
+/** The method as it is written above. */
+const SAFE_VERIFY = TokenVerifier.prototype.safeVerify;
 
 const isToken = ({ iss = '', jti }: TokenClaims, issuer: string, id: string): boolean =>
   iss === issuer && jti === id;

@@ -5,7 +5,7 @@
 //! the limits, and no two parsers can read it differently.
 //!
 //! Does not own values: the engine parses the text. Invariant: the memory of a scan stays within
-//! the size of the input plus 64 KiB (see `keys`).
+//! the size of the input plus 72 KiB (see `keys`).
 
 mod keys;
 mod limits;

@@ -53,8 +53,8 @@ fn block(bytes: &[u8], at: usize) -> Option<Block> {
 const BLOCK: usize = 64;
 
 /// The marks of 64 bytes: a bit for each byte that may end a plain string, that is a quote, a backslash, a
-/// control character, one that is not ASCII, and each place behind the text. To find the end of a string
-/// from them takes a shift, where its own comparisons would wait for the end of the string before it.
+/// control character, one that is not ASCII, and each place behind the text. The end of a string is found by
+/// a shift. To compare its bytes would have to wait until the end of the string before it is known.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Marks {
     /// Number of the block, from the beginning of the text.
