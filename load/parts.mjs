@@ -29,7 +29,7 @@ async function measure(host, settings, tell) {
       const slices = {};
       for (const [name, rival] of round % 2 === 0 ? rivals : rivals.toReversed()) {
         tell(`round ${round + 1} of ${settings.rounds}: ${name}`);
-        slices[name] = { connect: await rival.connect(), message: await rival.messages() };
+        slices[name] = { connect: await rival.connect(), message: await rival.paced() };
         await rival.leave();
       }
       if (round >= 0) rounds.push(slices);

@@ -115,9 +115,19 @@ export class Rival {
     return { ...slice, perSecond: connections / slice.seconds };
   }
 
+  /** As many messages as the server answers. */
   messages() {
     const options = { inFlight: IN_FLIGHT, ms: this.#settings.sliceMs };
     return this.#slice('burst', options, ({ answered }) => answered);
+  }
+
+  /**
+   * Messages at one rate, whatever the server could answer. Its clients never sleep: a server that takes longer
+   * would pay the kernel for waking them.
+   */
+  paced() {
+    const { rate, sliceMs } = this.#settings;
+    return this.#slice('steady', { rate, ms: sliceMs }, ({ answered }) => answered);
   }
 
   /** Connects clients that must be refused with `status`; a share of them where they share one address. */
@@ -150,6 +160,7 @@ const hasMemory = (name) => isWhole(name) && name !== 'former';
 const SLICES = [
   ['connect', (rival) => rival.connect()],
   ['messages', (rival) => rival.messages(), isWhole],
+  ['paced', (rival) => rival.paced(), isWhole],
   // The host itself accepts a connection, answers it and closes it: the floor.
   ['refused', (rival) => rival.refusals(503, refusing), isBare],
   ['full', (rival) => rival.refusals(429), isPortcullis],
