@@ -152,9 +152,9 @@ const refusing = { path: REFUSING_PATH, strangers: STRANGERS, isForged: false };
 const banned = { strangers: [BANNED], isForged: false };
 const isBare = (name) => name === 'bare';
 const isPortcullis = (name) => name === 'portcullis';
-/** The least guard is measured by its connects alone. */
+/** The least guard is measured by its connects and its memory alone. */
 const isWhole = (name) => name !== 'least';
-const hasMemory = (name) => isWhole(name) && name !== 'former';
+const hasMemory = (name) => name !== 'former';
 
 /** The slices of a round, each with a test for the contestants that take it. */
 const SLICES = [

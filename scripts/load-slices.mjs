@@ -191,10 +191,11 @@ const tableOf = (rows) =>
 const MEMORY = { most: 0.6, aim: 0.4 };
 function memoryText(memory) {
   const beyond = interval(memory.map(({ bare, portcullis }) => (portcullis - bare) / 1024));
+  const floor = interval(memory.map(({ bare, least }) => (least - bare) / 1024));
   const of = (name) => (median(memory.map((pair) => pair[name])) / 1024).toFixed(2);
   return {
     beyond,
-    text: `memory of an idle connection: bare ${of('bare')} KB, portcullis ${of('portcullis')} KB; beyond bare ${beyond.median.toFixed(2)} KB (95 %: ${beyond.low.toFixed(2)} to ${beyond.high.toFixed(2)}), must <= ${MEMORY.most}, aim <= ${MEMORY.aim}: ${judgeMost(beyond, MEMORY.most)}`,
+    text: `memory of an idle connection: bare ${of('bare')} KB, portcullis ${of('portcullis')} KB; beyond bare ${beyond.median.toFixed(2)} KB (95 %: ${beyond.low.toFixed(2)} to ${beyond.high.toFixed(2)}), must <= ${MEMORY.most}, aim <= ${MEMORY.aim}: ${judgeMost(beyond, MEMORY.most)}; the least guard beyond bare ${floor.median.toFixed(2)} KB (${floor.low.toFixed(2)} to ${floor.high.toFixed(2)})`,
   };
 }
 
