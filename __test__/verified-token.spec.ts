@@ -4,21 +4,12 @@ import { wsSockets } from '../dist/adapters/ws-sockets.js';
 import { TokenVerifier } from '../dist/index.js';
 import { VerifiedToken } from '../dist/tokens/verified-token.js';
 import { FakeSocket } from '../dist/testing.js';
+import { randomOf } from '../load/interval.mjs';
 import { raw, SECRET } from './fixtures/sign.js';
 
 const exp = Math.floor(Date.now() / 1000) + 600;
 const options = { algorithms: ['HS256'], keys: { secret: SECRET } } as const;
 const HEADER = '{"alg":"HS256"}';
-/** Random numbers from 0 to 1: xorshift. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) / 2 ** 32;
-  };
-}
 const tokenOf = (claims: string): string => raw(HEADER, claims);
 
 describe('a token whose claims are not parsed', () => {
@@ -46,7 +37,7 @@ describe('a token whose claims are not parsed', () => {
   });
 
   it('agrees with safeVerify for a thousand random tokens, good and bad', () => {
-    const next = random(20261130);
+    const next = randomOf(20261130);
     const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)]!;
     const letters = ['a', 'é', '"', '\\', '/', '\u0000', '😀', ' ', 'sub', ','];
     const text = (): string =>

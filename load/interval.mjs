@@ -4,7 +4,7 @@ import { median } from './verdict.mjs';
 const RESAMPLES = 4000;
 
 /** Returns a generator of numbers from 0 to 1 (Marsaglia's xorshift32): the same at every run. */
-function randomOf(seed) {
+export function randomOf(seed) {
   let state = seed;
   return () => {
     state ^= state << 13;

@@ -64,7 +64,7 @@ impl Tokens {
         Ok(())
     }
 
-    /// Writes what JavaScript needs of a verified token.
+    /// Writes the deadline and the subject of a verified token into the shared cells.
     fn tell(&self, verified: &Verified) {
         let (Some(cells), Some(room)) = (&self.cells, &self.subject) else {
             return;
@@ -105,8 +105,8 @@ impl BoundFunction for Verify {
 }
 
 bound_function!(
-    /// `share(cells, subject)`: takes two cells for what is known of the token that was verified last, and
-    /// the bytes for its subject.
+    /// `share(cells, subject)`: takes the memory for each verified token: two cells for its deadline and the
+    /// length of its subject, and the bytes for the subject.
     Share of Tokens, c"share", |core, args| {
         core.cells = Some(args.memory(0)?);
         core.subject = Some(args.memory(1)?);

@@ -24,7 +24,7 @@ pub struct Verifier {
     revocations: RwLock<Revocations>,
 }
 
-/// What is known of a token that has passed every check.
+/// The deadline and the subject of a token that has passed every check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
     /// The time at which it becomes invalid, s.

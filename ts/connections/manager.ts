@@ -663,6 +663,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * loop, 64 in each: a client that sends something before its turn stays connected. Once the timers of the
    * manager are closed, all of them are closed at once.
    * @returns the number of idle connections
+   * @throws ERR_TOO_MANY_TIMERS if the thread has no free timer for the next turn: the others are closed by
+   * the next sweep
    * @example
    * const idle = manager.cleanupStaleConnections();
    * console.log(`closing ${idle} idle connections`);

@@ -1,6 +1,6 @@
 /**
- * A token that was found good: its user, and its claims, which are parsed when they are first read. To admit
- * a client nothing but the subject is needed, and `JSON.parse` of the claims costs as much as the signature.
+ * A token that was found good: its user, and its claims, which are parsed when they are first read. An
+ * admission needs the subject alone, and `JSON.parse` of the claims costs as much as the signature.
  */
 import type { TokenClaims } from './result.js';
 

@@ -93,7 +93,10 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   readonly #algorithms: readonly TokenAlgorithm[];
   readonly #verify: (token: unknown, nowSeconds: number) => string | number;
   readonly #check: (token: unknown, nowSeconds: number) => number;
-  /** Of the token that the core has verified last: its deadline, s, and the length of its subject, or -1. */
+  /**
+   * The core writes two numbers here for each token that it verifies: the deadline, s, and the length of the
+   * subject, or -1.
+   */
   readonly #verified = sharedArray(Float64Array, 2);
   /** The subject, if it is ASCII, has no escapes and is no longer than a user's id. */
   readonly #subject = Buffer.from(sharedArray(Uint8Array, SUBJECT_MAX).buffer);
@@ -702,7 +705,7 @@ function listOf(
   return new IssuerList(entries);
 }
 
-/** The method as it is written above. */
+/** The method of this class: a verifier that has another one was replaced by a subclass, a test or a spy. */
 const SAFE_VERIFY = TokenVerifier.prototype.safeVerify;
 
 const isToken = ({ iss = '', jti }: TokenClaims, issuer: string, id: string): boolean =>

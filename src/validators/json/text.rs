@@ -133,7 +133,7 @@ fn marks_of_last(rest: &[u8]) -> u64 {
     marks_of(&bytes)
 }
 
-/// What the strings of a text hold.
+/// Two facts about all strings of a text: whether they are ASCII, and whether one of them has a U+0000.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Content {
     pub(super) is_ascii: bool,
@@ -149,7 +149,8 @@ impl Content {
     }
 }
 
-/// Reads a string from its first byte at `start` to its closing quote, and notes what it holds.
+/// Reads a string from its first byte at `start` to its closing quote, and notes in `content` other
+/// characters than ASCII and U+0000.
 /// Returns its end, and whether it has escapes: two numbers, since a structure would go through memory.
 #[inline(always)]
 pub(super) fn read(
