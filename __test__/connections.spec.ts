@@ -698,6 +698,22 @@ describe('bad input', () => {
     own.close();
   });
 
+  it('cleanupStaleConnections closes all at once after the timers were closed amid a pass', () => {
+    const ended = new TimerManager({ clock });
+    const own = new ConnectionManager<FakeSocket>(
+      { connectionTimeoutMs: 1000, cleanupIntervalMs: 1000 },
+      ended,
+    );
+    for (let i = 0; i < 200; i++) own.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1');
+    const [first, ...others] = own.connections.values();
+    for (const connection of others) connection.lastActivity = Date.now() - 60_000;
+    clock.advance(1000);
+    first!.lastActivity = Date.now() - 60_000;
+    ended.cleanup();
+    expect([own.cleanupStaleConnections(), own.connections.size]).toEqual([136, 0]);
+    own.close();
+  });
+
   it('cleanupStaleConnections closes no more than 64 at once, wherever the last pass has ended', () => {
     const own = new ConnectionManager<FakeSocket>(
       { connectionTimeoutMs: 1000, cleanupIntervalMs: 1e6 },
