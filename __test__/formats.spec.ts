@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import {
   cpSync,
+  existsSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -69,6 +70,34 @@ test('the CommonJS build requires no ECMAScript module', () => {
   expect(output('-e', source)).toBe('');
   expect(readFileSync('dist/core.cjs', 'utf8')).not.toMatch(/require\('\.[^']*\.js'\)/);
 });
+
+const CHUNKS = readdirSync('dist').filter(
+  (file) => file.endsWith('.cjs') && !existsSync(`dist/${file.slice(0, -4)}.js`),
+);
+
+test.each(CHUNKS)('%s can be the first chunk that a process reads', (file) => {
+  expect(output('-e', `require('./dist/${file}')`)).toBe('');
+});
+
+test('all that an import evaluates with an effect is in the chunk that it reads', () => {
+  const core = readFileSync('dist/core.cjs', 'utf8');
+  const modules = manifest.sideEffects.filter((path) => /^\.\/dist\/\w+\/.*\.js$/.test(path));
+  expect(modules).toContain('./dist/page/token.js');
+  for (const path of modules.filter((each) => !each.endsWith('/runtime.js')))
+    expect(core).toContain(`'${path.slice('./dist/'.length)}'`);
+});
+
+test.each(['connections', 'limiter', 'metrics', 'middleware', 'monitor', 'timers', 'tokens'])(
+  'an import reads one chunk, an object what it needs, and its calls read no file: %s',
+  (scene) => {
+    const { imported, called } = JSON.parse(output('__test__/fixtures/chunks.mjs', scene)) as {
+      imported: string[];
+      called: string[];
+    };
+    expect(imported).toEqual(['chunks.cjs', 'core.cjs']);
+    expect(called).toEqual([]);
+  },
+);
 
 test('two versions in one process stay apart', () => {
   const folder = mkdtempSync(join(tmpdir(), 'portcullis-versions-'));

@@ -851,5 +851,6 @@ module.exports.figurePlaces = nativeBinding.figurePlaces
 module.exports.hotCalls = nativeBinding.hotCalls
 module.exports.isPublicIp = nativeBinding.isPublicIp
 module.exports.metricLayout = nativeBinding.metricLayout
+module.exports.randomSecret = nativeBinding.randomSecret
 module.exports.resourceCells = nativeBinding.resourceCells
 module.exports.tokenAlgorithms = nativeBinding.tokenAlgorithms

@@ -38,7 +38,7 @@ fn node() -> String {
 fn random() -> u64 {
     let mut bytes = [0; 8];
     // The operating system's randomness does not fail once it is there.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    let _ = getrandom::fill(&mut bytes);
     u64::from_ne_bytes(bytes)
 }
 

@@ -217,7 +217,7 @@ impl HostFile {
     /// Writes the header of a new file.
     fn begin(&self, declared: &[u64; LIMITS]) -> Result<(), HostError> {
         let mut secret = [0; 16];
-        aws_lc_rs::rand::fill(&mut secret)
+        getrandom::fill(&mut secret)
             .map_err(|_| problem(&self.path, "the system has no random numbers"))?;
         let header = self.header();
         let (first, second) = secret.split_at(8);

@@ -262,6 +262,7 @@ export const {
   hotCalls,
   isPublicIp,
   metricLayout,
+  randomSecret,
   resourceCells,
   tokenAlgorithms,
 } = addonOf(native, process);

@@ -1,6 +1,7 @@
 /** Tokens that the page makes, the cookie that stands for a token, and comparisons of both. */
 import { env } from 'node:process';
 import { lazily } from '../base/builtin.js';
+import { randomSecret } from '../native/addon.js';
 
 const nodeCrypto = lazily(() => process.getBuiltinModule('node:crypto'));
 
@@ -17,8 +18,8 @@ export const isProduction = (): boolean => env['NODE_ENV'] === 'production';
 function secret(): string {
   const inherited = env[SECRET];
   if (inherited !== undefined && /^[0-9a-f]{64}$/.test(inherited)) return inherited;
-  // Runs at every import: `node:crypto` is not loaded for it.
-  return (env[SECRET] = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('hex'));
+  // Runs at every import: `node:crypto` and the host's `crypto` are not loaded for it.
+  return (env[SECRET] = randomSecret());
 }
 
 /** True if this process or thread began with a secret. @internal */
