@@ -580,6 +580,20 @@ describe('a socket in an unusual way', () => {
     await held(server, '0');
   });
 
+  it('opens another one while it opens, and both have a seat and handlers of their own', async () => {
+    const server = await app('a socket that opens another one', { limits: {} });
+    const waiting = server.open('/waiting');
+    await until(async () => (await server.get('/held')) === '1');
+    const [other, client] = await Promise.all([waiting, server.open('/ws')]);
+    await held(server, '2');
+    expect(await ask(client, 'hello')).toBe('hello on a route, 0 keys on its data');
+    expect(await ask(other, 'hello')).toBe('hello of undefined in lobby');
+    client.close();
+    await held(server, '1');
+    other.close();
+    await held(server, '0');
+  });
+
   it.each(['first', 'second'])(
     'leaves no seat in the other one of two guards: refused by the %s',
     async (first) => {

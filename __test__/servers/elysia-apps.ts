@@ -169,6 +169,31 @@ const APPS: Record<string, () => AnyElysia> = {
       .get('/stats', () => manager.snapshot())
       .get('/held', () => String(manager.total)) as AnyElysia;
   },
+  'a socket that opens another one': () => {
+    const guard = portcullis({ limits: {}, timers });
+    const { manager } = guard.decorator.portcullis;
+    let openOther = (): unknown => undefined;
+    return new Elysia()
+      .use(guard)
+      .get(
+        '/waiting',
+        ({ request, server }) =>
+          new Promise<undefined>((resolve) => {
+            openOther = () => {
+              server?.upgrade(request, { data: byHand() } as never);
+              resolve(undefined);
+            };
+          }),
+      )
+      .ws('/ws', {
+        open: () => void openOther(),
+        message: (ws, text) => {
+          const symbols = Object.getOwnPropertySymbols(ws.data).length;
+          ws.send(`${String(text)} on a route, ${symbols} keys on its data`);
+        },
+      })
+      .get('/held', () => String(manager.total)) as AnyElysia;
+  },
   'two guards, of which one refuses by close': () => {
     const guards = (['first', 'second'] as const).map((name) =>
       portcullis({

@@ -55,8 +55,12 @@ function isQueued(status: number): boolean {
 function counted<T extends Payload>(send: Send<T>): Send<T> {
   return function (this: RawSocket, data: T, compress?: boolean): number {
     const status = send.call(this, data, compress);
-    if (status !== DROPPED) this[CONNECTION]?.sent(sizeOf(data));
-    if (isQueued(status)) this[OPEN_SOCKET]?.sent();
+    // Bun returns the bytes of a message that it could send at once: nobody has to count them again.
+    if (status > DROPPED) this[CONNECTION]?.sent(status);
+    else {
+      if (status !== DROPPED) this[CONNECTION]?.sent(sizeOf(data));
+      this[OPEN_SOCKET]?.sent();
+    }
     return status;
   };
 }

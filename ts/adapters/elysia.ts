@@ -884,8 +884,7 @@ class ElysiaAdapter {
       const further = this.#pendingOf(request)[this.#routeKey];
       let isUpgraded = false;
       try {
-        const data = this.#guardRoute(pending, further, given?.data, request);
-        isUpgraded = upgrade(request, { ...given, data });
+        isUpgraded = this.#guardRoute(pending, further, given, request, upgrade);
       } finally {
         // Bun throws for bad options.
         if (!isUpgraded) {

@@ -16,6 +16,9 @@ export interface RequestTrace {
   readonly traceparent: string | undefined;
 }
 
+/** What may have a trace: a connection has one if it came by a guard. @internal */
+export type PossibleTrace = { readonly [K in keyof RequestTrace]: RequestTrace[K] | undefined };
+
 /** Header with the id of a request, unless the option `requestIdHeader` names another one. */
 const ID_HEADER = 'x-request-id';
 const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]{1,128}$/;

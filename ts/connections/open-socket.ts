@@ -28,6 +28,7 @@ export interface SocketHost {
 
 /** The set of sockets, as each of them sees it. @internal */
 export interface OpenSocketOwner {
+  readonly host: SocketHost;
   /** True if sends must be reported, since slow clients are closed. */
   readonly watchesSends: boolean;
   /** Called after a send that may wait in the socket's buffer. */
@@ -40,11 +41,14 @@ export interface OpenSocketOwner {
 
 const NEVER_PINGED = -1;
 
-/** One open socket. Adapters report its events to it. @internal */
+/**
+ * One open socket. Adapters report its events to it. Twelve fields: with a thirteenth, JavaScriptCore would take 160 bytes
+ * in the place of 112.
+ * @internal
+ */
 export class OpenSocket implements ShutdownSocket {
   readonly connection: ManagedConnection;
   readonly #owner: OpenSocketOwner;
-  readonly #host: SocketHost;
   state: ShutdownSocket['state'] = 'open';
   /** Tick of the first unanswered ping. */
   unanswered = NEVER_PINGED;
@@ -66,10 +70,9 @@ export class OpenSocket implements ShutdownSocket {
   /** True if nothing waited before the close frame. */
   #wasFlushed = true;
 
-  constructor(connection: ManagedConnection, owner: OpenSocketOwner, host: SocketHost) {
+  constructor(connection: ManagedConnection, owner: OpenSocketOwner) {
     this.connection = connection;
     this.#owner = owner;
-    this.#host = host;
   }
 
   /** True if the client has answered the last ping, or none was sent. */
@@ -122,12 +125,12 @@ export class OpenSocket implements ShutdownSocket {
   }
 
   get buffered(): number {
-    return this.#host.buffered(this.connection.socket);
+    return this.#owner.host.buffered(this.connection.socket);
   }
 
   ping(): void {
     try {
-      this.#host.ping(this.connection.socket);
+      this.#owner.host.ping(this.connection.socket);
     } catch {
       // A socket that cannot be pinged is about to end: its close event follows.
     }
@@ -157,7 +160,7 @@ export class OpenSocket implements ShutdownSocket {
   gone(code: number): void {
     // A host that does not wait for the answer has passed the close frame to the system, unless it
     // queued behind other data.
-    const isAnswered = this.#host.waitsForAnswer ? code !== 1006 : this.#wasFlushed;
+    const isAnswered = this.#owner.host.waitsForAnswer ? code !== 1006 : this.#wasFlushed;
     this.state = isAnswered ? 'acknowledged' : 'broken';
   }
 }

@@ -44,7 +44,8 @@ const SLOW_LOOKS = 8;
 export class OpenSockets implements OpenSocketOwner {
   readonly #limits: Checked<'websockets'> | undefined;
   readonly #timers: TimerManager;
-  readonly #host: SocketHost;
+  /** The host of its sockets. */
+  readonly host: SocketHost;
   readonly #reading = new Reading();
   readonly #monitor: ResourceMonitor | undefined;
   readonly #label: number;
@@ -81,7 +82,7 @@ export class OpenSockets implements OpenSocketOwner {
     this.#label = monitor?.label('WebSocket message') ?? 0;
     this.#limits = limits;
     this.#timers = timers;
-    this.#host = host;
+    this.host = host;
     this.#reading.add(host);
     this.maxMessageSize = limits?.maxMessageSize ?? Infinity;
     this.watermark = limits?.maxBufferedBytes ?? Infinity;
@@ -107,7 +108,7 @@ export class OpenSockets implements OpenSocketOwner {
    * @returns `false` if the message is too large: the caller refuses it
    */
   admits(bytes: number, connection: ManagedConnection): boolean {
-    this.#monitor?.mark(this.#label, connection.trace);
+    this.#monitor?.mark(this.#label, connection);
     return bytes <= this.maxMessageSize;
   }
 
@@ -140,7 +141,7 @@ export class OpenSockets implements OpenSocketOwner {
   add(connection: ManagedConnection): OpenSocket {
     // Before the socket is added, since closed strict timers throw here.
     if (this.#pingTimer === undefined && this.#tickMs !== Infinity) this.#startPings();
-    const socket = new OpenSocket(connection, this, this.#host);
+    const socket = new OpenSocket(connection, this);
     // A random tick: clients that connect together are not pinged together.
     socket.due = this.#tick + 1 + Math.floor(Math.random() * this.#pingTicks);
     socket.bucket = socket.due % this.#buckets.length;
@@ -249,7 +250,7 @@ export class OpenSockets implements OpenSocketOwner {
     for (const socket of sockets) {
       if (socket.state !== 'open' || !socket.connection.isAlive) continue;
       // Published messages do not pass the socket: its buffer is looked at here.
-      if (this.#host.publishes && this.watchesSends) this.queued(socket);
+      if (this.host.publishes && this.watchesSends) this.queued(socket);
       if (socket.wasBusy() || tick < socket.due) continue;
       if (socket.isAnswered()) socket.pinged(tick);
       socket.due = tick + this.#pingTicks;

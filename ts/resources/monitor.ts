@@ -6,7 +6,7 @@
 import { wallClockMs } from '../base/clock.js';
 import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
-import type { RequestTrace } from '../base/trace.js';
+import type { PossibleTrace } from '../base/trace.js';
 import { ResourceWatch } from '../native/addon.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
@@ -114,8 +114,8 @@ export class ResourceMonitor {
   shedCause: PressureCause = 'memory';
   readonly #running = new RunningRequests();
   readonly #stalledRequests = new StalledRequests();
-  /** Trace of the message or handshake that began last; `undefined` if a request began after it. */
-  #latest: RequestTrace | undefined;
+  /** Trace of the handshake that began last, or the connection whose message did; `undefined` if a request began after it. */
+  #latest: PossibleTrace | undefined;
   /** Number of the latest stall whose requests are noted. */
   #notedStall = 0;
   #heapAtMs = 0;
@@ -361,10 +361,11 @@ export class ResourceMonitor {
   /**
    * Names the code that runs next, such as the handler of a message; a stall is reported with it.
    * @param label from `label()`; 0 for none
-   * @param trace of the socket whose message it is, or of the handshake
+   * @param trace of the handshake, or the connection whose message it is: its trace is a further object, which no
+   * message has to load
    * @internal
    */
-  mark(label: number, trace?: RequestTrace): void {
+  mark(label: number, trace?: PossibleTrace): void {
     this.markWithin(label);
     this.#latest = trace;
   }

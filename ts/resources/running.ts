@@ -1,5 +1,5 @@
 /** The requests in flight on one thread, and those that a stall of its event loop is reported with. */
-import type { RequestTrace } from '../base/trace.js';
+import type { PossibleTrace, RequestTrace } from '../base/trace.js';
 import type { StalledRequest } from './figures.js';
 
 /** Requests of a stall. */
@@ -50,15 +50,16 @@ export class StalledRequests {
 
   /**
    * Notes the requests of a stall.
-   * @param latest trace of the message or handshake that began last, if it began after all requests
+   * @param latest what the message or handshake that began last belongs to, if it began after all requests
    * @param running requests in flight
    */
-  note(stall: number, latest: RequestTrace | undefined, running: Iterable<RunningRequest>): void {
+  note(stall: number, latest: PossibleTrace | undefined, running: Iterable<RunningRequest>): void {
     const found = new Map<string, StalledRequest>();
-    const add = (trace: RequestTrace): void => {
-      const { requestId, traceparent = null } = trace;
+    const add = ({ requestId, traceparent }: PossibleTrace): void => {
+      // A connection that was added without a guard has none.
+      if (requestId === undefined) return;
       // A handshake may also be a request in flight.
-      found.set(`${requestId} ${traceparent}`, { requestId, traceparent });
+      found.set(`${requestId} ${traceparent}`, { requestId, traceparent: traceparent ?? null });
     };
     if (latest !== undefined) add(latest);
     for (const { trace } of running) {
