@@ -879,6 +879,13 @@ const own = (stalls: readonly Stall[]): readonly Stall[] =>
       cause !== 'starved' && cause !== 'throttled' && (cause !== 'blocked' || systemCall !== null),
   );
 
+/** Stages a scene, again if the machine gave the watcher no CPU in time to see why the thread waits. */
+function stageSeen(scene: string): Found {
+  let found = stage(scene);
+  for (let again = 0; again < 4 && own(found.stalls).length === 0; again++) found = stage(scene);
+  return found;
+}
+
 describe.runIf(isLinux)('stalls', () => {
   it('are logged while they last', () => {
     const folder = mkdtempSync(join(tmpdir(), 'portcullis-log-'));
@@ -907,7 +914,7 @@ describe.runIf(isLinux)('stalls', () => {
       expect(busy).toMatchObject({ cause: 'busy', systemCall: null });
     expect(busy.durationMs).toBeGreaterThan(150);
     expect(busy.noticedAfterMs).toBeGreaterThanOrEqual(100);
-    const system = stage('system');
+    const system = stageSeen('system');
     expect(own(system.stalls)[0]).toMatchObject({
       cause: 'blocked',
       systemCall: expect.stringMatching(/^(epoll|wait|poll|futex|read)/) as string,
@@ -915,7 +922,10 @@ describe.runIf(isLinux)('stalls', () => {
     expect(system.ring).toEqual(
       system.stalls.map((stall) => ({ ...stall, startedAt: expect.any(Number) as number })),
     );
-    expect(own(stage('futex').stalls)[0]).toMatchObject({ cause: 'blocked', systemCall: 'futex' });
+    expect(own(stageSeen('futex').stalls)[0]).toMatchObject({
+      cause: 'blocked',
+      systemCall: 'futex',
+    });
   });
 
   it('are not reported for an idle loop, nor for many short callbacks', () => {
