@@ -80,6 +80,17 @@ it.each([
 });
 
 it.each([
+  ['1', 0],
+  ['9', 3],
+  ['NaN', 3],
+])('a benchmark with --strict and a figure of %s ends with %d', (figure, code) => {
+  const source = `import { verdict } from './bench/compare.mjs'; verdict('it', ${figure}, 'ns', { most: 5 });`;
+  const args = ['--input-type=module', '-e', source, '--', '--strict'];
+  expect(spawnSync(process.execPath, args, { encoding: 'utf8' }).status).toBe(code);
+  expect(spawnSync(process.execPath, args.slice(0, 3), { encoding: 'utf8' }).status).toBe(0);
+});
+
+it.each([
   [[undefined, undefined], /^Nothing was to be judged/],
   [[true, true], /^All is met\.$/],
   [[true, undefined], /^All that was measured is met; 1 of 2 were not\.$/],

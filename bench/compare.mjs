@@ -8,6 +8,7 @@ export const machine = `${host}, ${cpus().length} x ${cpus()[0]?.model ?? 'unkno
 export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
 const MISSED = 'MISSED';
+const NOT_MEASURED = 'not measured';
 /** Exit code of a process with `--strict` that has missed a target. */
 export const STRICT_MISS = 3;
 const STRICT = '--strict';
@@ -89,7 +90,7 @@ export function verdictText(title, got, unit, { most, least, aim }) {
   const sign = most === undefined ? '>=' : '<=';
   const reaches = (bound) => (most === undefined ? got >= bound : got <= bound);
   const word = !Number.isFinite(got)
-    ? 'not measured'
+    ? NOT_MEASURED
     : !reaches(must)
       ? MISSED
       : aim === undefined || !reaches(aim)
@@ -101,12 +102,14 @@ export function verdictText(title, got, unit, { most, least, aim }) {
 }
 
 /**
- * Prints a figure with its target. With `--strict` among its arguments, this process fails if one is missed.
+ * Prints a figure with its target. With `--strict` among its arguments, this process fails if one is missed, or was
+ * not measured.
  */
 export function verdict(title, got, unit, want) {
   const text = verdictText(title, got, unit, want);
   console.log(text);
-  if (isStrict && text.endsWith(MISSED)) process.exitCode = STRICT_MISS;
+  if (isStrict && [MISSED, NOT_MEASURED].some((word) => text.endsWith(word)))
+    process.exitCode = STRICT_MISS;
 }
 
 /** Returns the nanoseconds of a call of `run(i)`. */

@@ -1,5 +1,6 @@
 // npm run bench: measures every figure of docs/benchmarks.md, on Node and on Bun, each subject in a
-// process of its own. Builds the stale parts first. With `--strict` it fails if a target is missed.
+// process of its own. Builds the stale parts first. With `--strict` it fails if a target is missed, or
+// could not be measured.
 import { readOptions } from '../scripts/lib/options.mjs';
 import { build, execute, run } from '../scripts/lib/project.mjs';
 import { isStrict, report, STRICT_MISS, verdict } from './compare.mjs';
@@ -14,7 +15,7 @@ const ALL = [...Object.keys(SUBJECTS), ...MEMORY, SERVER];
 const USAGE = `npm run bench -- [options]
   --host node|bun    one of the two hosts only
   --only A,B         some subjects only: ${ALL.join(', ')}
-  --strict           fails if a target is missed, once all subjects have run`;
+  --strict           fails if a target is missed or could not be measured, once all subjects have run`;
 
 const { host, only: wanted } = readOptions(USAGE, {
   host: { type: 'string', of: Object.keys(HOSTS) },
