@@ -74,6 +74,46 @@ describe.skipIf(!BUN)('two guards of one Bun.serve', () => {
     expect((await open(port)).status).toBe(101);
   });
 
+  it('both seat a socket whose opening ends another one, which opens a third', async () => {
+    const outer = guarded({
+      limits: { maxConnectionsPerUser: 1 },
+      onFull: 'closeOldest',
+      identify: ({ url }) => new URL(url).searchParams.get('user') ?? undefined,
+    });
+    const inner = guarded({ limits: {} });
+    let openOther = (): unknown => undefined;
+    let ended = 0;
+    const handle = (
+      request: Request,
+      server: Bun.Server<undefined>,
+    ): Response | undefined | Promise<Response | undefined> => {
+      if (!request.url.endsWith('/waiting')) return upgrade(request, server);
+      return new Promise((resolve) => {
+        openOther = () => {
+          server.upgrade(request);
+          resolve(undefined);
+        };
+      });
+    };
+    const { port } = serve({
+      fetch: outer.fetch(inner.fetch(handle as never)),
+      websocket: outer.websocket(
+        inner.websocket({
+          message: () => undefined,
+          close: () => void (ended++ === 0 && openOther()),
+        }),
+      ),
+    });
+    await open(port, '/?user=ann');
+    const waiting = open(port, '/waiting');
+    await until(() => seatsOf(outer, inner).join() === '2,2');
+    const clients = await Promise.all([waiting, open(port, '/?user=ann')]);
+    await until(() => openIn(outer, inner).join() === '2,2');
+    expect(seatsOf(outer, inner)).toEqual([2, 2]);
+    for (const { socket } of clients) socket.destroy();
+    await until(() => seatsOf(outer, inner).join() === '0,0');
+  });
+
   it('of single routes hold for their own route, whichever comes first', async () => {
     const guards = [1, 2].map(() => guarded({ limits: { maxConnectionsPerIp: 2 } }));
     const [first, second] = guards as [BunGuard, BunGuard];

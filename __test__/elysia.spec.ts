@@ -580,18 +580,33 @@ describe('a socket in an unusual way', () => {
     await held(server, '0');
   });
 
-  it('opens another one while it opens, and both have a seat and handlers of their own', async () => {
+  it('opens another one as it opens, and both have seats and handlers of their own', async () => {
     const server = await app('a socket that opens another one', { limits: {} });
     const waiting = server.open('/waiting');
-    await until(async () => (await server.get('/held')) === '1');
-    const [other, client] = await Promise.all([waiting, server.open('/ws')]);
-    await held(server, '2');
+    await held(server, '1,1');
+    const [other, client] = await Promise.all([waiting, server.open('/ws?as=opener')]);
+    await held(server, '2,2');
     expect(await ask(client, 'hello')).toBe('hello on a route, 0 keys on its data');
     expect(await ask(other, 'hello')).toBe('hello of undefined in lobby');
     client.close();
-    await held(server, '1');
+    await held(server, '1,1');
     other.close();
-    await held(server, '0');
+    await held(server, '0,0');
+  });
+
+  it('opens another one as it makes room for a third, and both have seats in both guards', async () => {
+    const server = await app('a socket that opens another one', { limits: {} });
+    const ended = closeCode(await server.open('/ws?as=closer&user=ann'));
+    const waiting = server.open('/waiting');
+    await held(server, '2,2');
+    const [other, client] = await Promise.all([waiting, server.open('/ws?user=ann')]);
+    expect(await ended).toBe(4001);
+    await held(server, '2,2');
+    expect(await ask(client, 'hello')).toBe('hello on a route, 0 keys on its data');
+    expect(await ask(other, 'hello')).toBe('hello of undefined in lobby');
+    client.close();
+    other.close();
+    await held(server, '0,0');
   });
 
   it.each(['first', 'second'])(

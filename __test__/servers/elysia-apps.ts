@@ -170,11 +170,20 @@ const APPS: Record<string, () => AnyElysia> = {
       .get('/held', () => String(manager.total)) as AnyElysia;
   },
   'a socket that opens another one': () => {
-    const guard = portcullis({ limits: {}, timers });
-    const { manager } = guard.decorator.portcullis;
+    const guards = [
+      portcullis({
+        limits: { maxConnectionsPerUser: 1 },
+        onFull: 'closeOldest',
+        identify: ({ url }) => new URL(url).searchParams.get('user') ?? undefined,
+        timers,
+      }),
+      portcullis({ limits: {}, leaseTimeoutMs: 3_600_000, timers }),
+    ];
+    const managers = guards.map((guard) => guard.decorator.portcullis.manager);
     let openOther = (): unknown => undefined;
-    return new Elysia()
-      .use(guard)
+    const app = new Elysia() as AnyElysia;
+    for (const guard of guards) app.use(guard);
+    return app
       .get(
         '/waiting',
         ({ request, server }) =>
@@ -186,13 +195,14 @@ const APPS: Record<string, () => AnyElysia> = {
           }),
       )
       .ws('/ws', {
-        open: () => void openOther(),
+        open: (ws) => void (ws.data.query['as'] === 'opener' && openOther()),
         message: (ws, text) => {
           const symbols = Object.getOwnPropertySymbols(ws.data).length;
           ws.send(`${String(text)} on a route, ${symbols} keys on its data`);
         },
+        close: (ws) => void (ws.data.query['as'] === 'closer' && openOther()),
       })
-      .get('/held', () => String(manager.total)) as AnyElysia;
+      .get('/held', () => managers.map(({ total }) => total).join()) as AnyElysia;
   },
   'two guards, of which one refuses by close': () => {
     const guards = (['first', 'second'] as const).map((name) =>

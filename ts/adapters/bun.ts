@@ -311,7 +311,9 @@ class BunAdapter {
     this.guard.page?.announce(server.url?.origin);
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, ...rest) => {
+      // A handler that runs within the call may upgrade another handshake.
       const outer = upgrading;
+      const outerAdmission = this.#upgrading;
       upgrading = request;
       this.#upgrading = this.#pending.get(request) ?? this.#late(request, server);
       try {
@@ -320,7 +322,7 @@ class BunAdapter {
         return isUpgraded;
       } finally {
         upgrading = outer;
-        this.#upgrading = undefined;
+        this.#upgrading = outerAdmission;
       }
     };
   }

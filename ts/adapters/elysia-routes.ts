@@ -125,9 +125,10 @@ function inheritedData(given: unknown): RouteData {
 
 /**
  * Returns a function that upgrades a handshake with the guard's functions in the place of a route's handlers. All sockets
- * share the same five, and what a message needs stands on Bun's socket, beside what its answer needs: with thousands
- * of sockets each further object is a cache miss, a hundredth of a message's time. Nothing is added to Elysia's data
- * but `connection` and `user`: JavaScriptCore has room for just these, and would double the object's memory.
+ * share the same five. The state for a message is on Bun's socket, next to the state for a send: with thousands of
+ * sockets each further object is a cache miss, a hundredth of a message's time. Elysia's data gets only `connection`
+ * and `user`: where the application adds nothing of its own, JavaScriptCore would double the object's memory for one
+ * property more.
  *
  * One function beyond forty lines: the five events share its three keys.
  * @internal
@@ -157,7 +158,7 @@ export function guardRoutes(
   const events: Required<Handlers & Pick<RouteData, 'message'>> = {
     open(socket: Socket) {
       const routeSocket = opening;
-      // Its seats were given back: it did not open within `upgrade()`.
+      // The socket opened after `upgrade()` had returned: the guard has given its seats back.
       if (routeSocket === undefined) return socket.close(1011, 'Internal error');
       opening = undefined;
       latest = undefined;
@@ -222,21 +223,26 @@ export function guardRoutes(
     const data = isOwnData(given, request) ? given : inheritedData(given);
     const former = latest;
     const routeSocket = new RouteSocket(pending, further, former, data);
-    opening = routeSocket;
-    latest = routeSocket;
-    handler = data.message;
-    data.user ??= pending.userId;
-    // One by one: `Object.assign` takes longer on Bun.
-    data.open = events.open;
-    data.message = events.message;
-    data.ping = events.ping;
-    data.pong = events.pong;
-    data.close = events.close;
+    // A handler that runs within the call may upgrade another handshake.
+    const outer = opening;
+    const outerHandler = handler;
     try {
+      opening = routeSocket;
+      latest = routeSocket;
+      handler = data.message;
+      data.user ??= pending.userId;
+      // One by one: `Object.assign` takes longer on Bun.
+      data.open = events.open;
+      data.message = events.message;
+      data.ping = events.ping;
+      data.pong = events.pong;
+      data.close = events.close;
       return upgrade(request, { ...options, data });
     } finally {
-      if (opening === routeSocket) routeSocket.abandon();
-      opening = undefined;
+      // A socket that has opened has taken its admission.
+      if (routeSocket.pending !== undefined) routeSocket.abandon();
+      opening = outer;
+      handler = outerHandler;
       latest = former;
     }
   };
