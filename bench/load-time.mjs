@@ -57,8 +57,8 @@ const subjects = [['Node', process.execPath], ...(existsSync(bun) ? [['Bun', bun
 for (let round = 0; round < rounds; round++)
   for (const { command, source, times } of subjects) times.push(measured(command, source));
 /**
- * Most milliseconds of an import, on a quiet machine, and what they were of an import of one file for
- * each module there, which took 33 and 23 ms.
+ * Most milliseconds of an import, on a quiet machine, and their share of the import with one file for
+ * each module on that machine, which took 33 and 23 ms.
  */
 const MOST = {
   'Node, all of portcullis': [16, 16 / 33],

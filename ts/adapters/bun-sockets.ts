@@ -103,7 +103,7 @@ function countSendsAgain(
     <T extends Payload>(before: (data: T, compress?: boolean) => number) =>
     (data: T, compress?: boolean): number => {
       const status = before.call(socket, data, compress);
-      if (status !== DROPPED) connection.sent(sizeOf(data));
+      if (status !== DROPPED) connection.sent(status > DROPPED ? status : sizeOf(data));
       if (isQueued(status)) openSocket.sent();
       return status;
     };

@@ -127,8 +127,8 @@ function inheritedData(given: unknown): RouteData {
  * Returns a function that upgrades a handshake with the guard's functions in the place of a route's handlers. All sockets
  * share the same five. The state for a message is on Bun's socket, next to the state for a send: with thousands of
  * sockets each further object is a cache miss, a hundredth of a message's time. Elysia's data gets only `connection`
- * and `user`: where the application adds nothing of its own, JavaScriptCore would double the object's memory for one
- * property more.
+ * and `user`, besides `portcullis`: where the application adds nothing of its own, JavaScriptCore would double the
+ * object's memory for one property more.
  *
  * One function beyond forty lines: the five events share its three keys.
  * @internal

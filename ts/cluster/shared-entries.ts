@@ -3,7 +3,8 @@
  * decides with its own copy; this one keeps it complete.
  */
 import { TimerManager } from '../timers/manager.js';
-import { FULL, type Membership } from './membership.js';
+import { FULL } from './codes.js';
+import type { Membership } from './membership.js';
 
 /** Leases that `ready` waits: one until others have written back what a server has lost. */
 const READY_LEASES = 3;

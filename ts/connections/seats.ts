@@ -4,7 +4,8 @@
  */
 import { hostClock } from '../base/clock.js';
 import { nameConflict, PortcullisError } from '../base/errors.js';
-import { type Membership, WAIT } from '../cluster/membership.js';
+import { WAIT } from '../cluster/codes.js';
+import type { Membership } from '../cluster/membership.js';
 import { createConnections } from '../native/addon.js';
 import { type HotCalls, hotCallsOf } from '../native/ffi.js';
 import { sharedArray } from '../native/shared-memory.js';

@@ -6,14 +6,8 @@
 import { PortcullisError } from '../base/errors.js';
 import type { RequestTrace } from '../base/trace.js';
 import type { Cluster } from '../cluster/cluster.js';
-import {
-  ABANDONED,
-  CODES,
-  LEFT,
-  type Membership,
-  OVERLOADED,
-  UNREACHABLE,
-} from '../cluster/membership.js';
+import { ABANDONED, CODES, LEFT, OVERLOADED, UNREACHABLE } from '../cluster/codes.js';
+import type { Membership } from '../cluster/membership.js';
 import { type ClusterNode, clusterNodesOf } from '../cluster/presence.js';
 import type { ClusterManagerStats } from '../cluster/stats.js';
 import type { Admissions } from './admissions.js';

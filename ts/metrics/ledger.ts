@@ -6,6 +6,7 @@
 import { PortcullisError } from '../base/errors.js';
 import { metricLayout, RequestLedger } from '../native/addon.js';
 import type { RouteFigures, WindowFigures, WindowName } from './report.js';
+import { HEAT_EDGES_MS } from './heat-edges.js';
 import { Routes } from './routes.js';
 
 // Offsets of the traffic counters, in the order of `src/metrics/windows.rs`: each direction has its
@@ -37,14 +38,6 @@ export const WINDOW_MS: Readonly<Record<WindowName, number | null>> = {
 };
 /** Least divisor of rates: a window of 10 ms would turn one request into 100 a second. */
 const COVERED_MIN_MS = 1000;
-
-/**
- * Upper edges of the heat map's bands, ms: finer at the low end than the exposition's buckets. One
- * more band is open.
- */
-export const HEAT_EDGES_MS: readonly number[] = [
-  0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500,
-];
 
 /** Sums over the window of an error budget. @internal */
 export interface Totals {

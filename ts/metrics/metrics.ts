@@ -27,6 +27,7 @@ import { findingsOf } from './findings.js';
 import { areMet, SAMPLES_MIN } from './health-score.js';
 import { type MergeOptions, MergedRegistries, type MetricRegistry } from './merged-registries.js';
 import { LabelledCounts, topOf } from './labelled-counts.js';
+import { HEAT_EDGES_MS } from './heat-edges.js';
 import { HostFigures } from './host-figures.js';
 import {
   type HistogramOptions,
@@ -38,7 +39,6 @@ import type { Format } from './instrument.js';
 import type { Counter, Gauge, Histogram } from './instruments.js';
 import {
   type ExpositionContent,
-  HEAT_EDGES_MS,
   IN,
   Ledger,
   OTHER_ERRORS,

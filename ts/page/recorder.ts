@@ -5,7 +5,7 @@
 import { wallClockMs } from '../base/clock.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionStats } from '../connections/stats.js';
-import { HEAT_EDGES_MS } from '../metrics/ledger.js';
+import { HEAT_EDGES_MS } from '../metrics/heat-edges.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { ChainSnapshot } from '../middleware/contract.js';
 import type { ResourceSnapshot } from '../resources/figures.js';

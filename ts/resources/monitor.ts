@@ -362,7 +362,7 @@ export class ResourceMonitor {
    * Names the code that runs next, such as the handler of a message; a stall is reported with it.
    * @param label from `label()`; 0 for none
    * @param trace of the handshake, or the connection whose message it is: its trace is a further object, which no
-   * message has to load
+   * message has to load. The monitor holds the connection until it is called again
    * @internal
    */
   mark(label: number, trace?: PossibleTrace): void {

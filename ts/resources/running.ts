@@ -50,7 +50,7 @@ export class StalledRequests {
 
   /**
    * Notes the requests of a stall.
-   * @param latest what the message or handshake that began last belongs to, if it began after all requests
+   * @param latest connection of the latest message, or trace of the latest handshake, if it began after all requests
    * @param running requests in flight
    */
   note(stall: number, latest: PossibleTrace | undefined, running: Iterable<RunningRequest>): void {
