@@ -123,16 +123,13 @@ function chunkOf(id, { getModuleInfo }) {
   return ENTRIES.some((entry) => file === `${entry}.js`) ? undefined : 'adapters';
 }
 
-/** Chunks that are read with the file that requires them. */
-const isReadAtOnce = (file) => ['core.cjs', 'adapters.cjs'].includes(file);
-
 /** Lets the chunks of the main entry require each other when a binding is first used. */
 const requiredLater = {
   name: 'required-later',
   renderChunk(code, { fileName, isEntry, importedBindings }) {
     if (isEntry || fileName === 'adapters.cjs') return null;
     for (const [file, names] of Object.entries(importedBindings)) {
-      if (!/^[a-z]+\.cjs$/.test(file) || isReadAtOnce(file)) continue;
+      if (!/^[a-z]+\.cjs$/.test(file) || file === 'core.cjs') continue;
       const [statement, name] =
         code.match(new RegExp(`^const (\\w+) = require\\('\\./${file}'\\);$`, 'm')) ?? [];
       if (statement === undefined)

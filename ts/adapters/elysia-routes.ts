@@ -166,8 +166,9 @@ export function guardRoutes(
       socket[MESSAGE] = handler;
       const data = socket.data as RouteData;
       const { pending, further } = routeSocket;
-      routeSocket.pending = undefined;
       const connection = openBoth(pending, further, idOf(data), socket);
+      // After it: had it thrown, the seats would be given back once `upgrade()` returns.
+      routeSocket.pending = undefined;
       if (connection === undefined) {
         // Refused by close code: the route never hears of it, and no further guard opens it.
         data.drain = ignore;

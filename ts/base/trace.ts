@@ -16,7 +16,10 @@ export interface RequestTrace {
   readonly traceparent: string | undefined;
 }
 
-/** What may have a trace: a connection has one if it came by a guard. @internal */
+/**
+ * A trace, or a connection. A connection that was added without a guard has no trace, and `undefined` in both fields.
+ * @internal
+ */
 export type PossibleTrace = { readonly [K in keyof RequestTrace]: RequestTrace[K] | undefined };
 
 /** Header with the id of a request, unless the option `requestIdHeader` names another one. */

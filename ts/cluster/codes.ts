@@ -1,6 +1,5 @@
-/** The answers of the core's part of a cluster. */
+/** Answers of the core about a cluster, besides 0 (granted) and the codes of limits. */
 
-// Answers of the core besides 0 (granted) and the codes of limits.
 /** The answer comes later. @internal */
 export const WAIT = -1;
 /** The policy refuses. @internal */

@@ -5,8 +5,8 @@
  */
 import { PortcullisError } from '../base/errors.js';
 import { metricLayout, RequestLedger } from '../native/addon.js';
-import type { RouteFigures, WindowFigures, WindowName } from './report.js';
 import { HEAT_EDGES_MS } from './heat-edges.js';
+import type { RouteFigures, WindowFigures, WindowName } from './report.js';
 import { Routes } from './routes.js';
 
 // Offsets of the traffic counters, in the order of `src/metrics/windows.rs`: each direction has its

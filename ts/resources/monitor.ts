@@ -114,7 +114,7 @@ export class ResourceMonitor {
   shedCause: PressureCause = 'memory';
   readonly #running = new RunningRequests();
   readonly #stalledRequests = new StalledRequests();
-  /** Trace of the handshake that began last, or the connection whose message did; `undefined` if a request began after it. */
+  /** Trace of the latest handshake, or connection of the latest message; `undefined` if a request began after it. */
   #latest: PossibleTrace | undefined;
   /** Number of the latest stall whose requests are noted. */
   #notedStall = 0;
@@ -361,8 +361,8 @@ export class ResourceMonitor {
   /**
    * Names the code that runs next, such as the handler of a message; a stall is reported with it.
    * @param label from `label()`; 0 for none
-   * @param trace of the handshake, or the connection whose message it is: its trace is a further object, which no
-   * message has to load. The monitor holds the connection until it is called again
+   * @param trace of the handshake, or the connection of the message, so that a message need not load the trace. The
+   * monitor holds it until the next message, handshake or request
    * @internal
    */
   mark(label: number, trace?: PossibleTrace): void {
