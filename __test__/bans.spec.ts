@@ -295,7 +295,7 @@ describe('a guard', () => {
       });
       const request = (): void => {
         const asked = { request: {}, method: 'GET', url: '/', clientOf: () => '192.0.2.1' };
-        const inFlight = guard.requests!.admit(0, undefined, asked.clientOf, asked);
+        const inFlight = guard.requests!.admit(0, undefined, '192.0.2.1', asked);
         if (inFlight instanceof InFlightRequest) inFlight.end();
       };
       expect(shake('192.0.2.1', good)).toBe('admitted');

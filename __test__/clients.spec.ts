@@ -3,6 +3,7 @@ import { clientKeyOf, parseAddress } from '../dist/base/address.js';
 import { createBans } from '../dist/native/addon.js';
 import { wsSockets } from '../dist/adapters/ws-sockets.js';
 import { Guard } from '../dist/guard/guard.js';
+import { DIRECT, withinLimits } from '../dist/http/fetch.js';
 import { InFlightRequest, RequestLimiter } from '../dist/http/request-limiter.js';
 import { resourceLimits, TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
@@ -109,7 +110,7 @@ describe('requests in flight', () => {
         const choice = next(10);
         if (choice < 6) {
           const client = `192.0.2.${next(8)}`;
-          const answer = limiter.admit(0, undefined, () => client);
+          const answer = limiter.admit(0, undefined, client, undefined);
           const own = all.filter((one) => one.client === client).length;
           const expected =
             all.length >= maxConcurrent
@@ -144,14 +145,19 @@ describe('requests in flight', () => {
   it('read no address without a limit for each, and share a key without one', () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const read: string[] = [];
-    const admit = (limiter: RequestLimiter, address: string): unknown =>
-      limiter.admit(0, undefined, () => (read.push(address), address));
-    admit(new RequestLimiter(resourceLimits().requests, timers), '192.0.2.1');
+    const serve = (limiter: RequestLimiter, address: string): unknown =>
+      withinLimits(limiter, new Request('http://localhost/'), () => new Promise(() => undefined), {
+        ...DIRECT,
+        isHandshake: false,
+        clientOf: () => (read.push(address), address),
+      });
+    void serve(new RequestLimiter(resourceLimits().requests, timers), '192.0.2.1');
     expect(read).toEqual([]);
     const limited = resourceLimits({ requests: { maxConcurrentPerIp: 1 } }).requests;
     const limiter = new RequestLimiter(limited, timers);
-    expect(admit(limiter, '')).toBeInstanceOf(InFlightRequest);
-    expect(admit(limiter, 'unix:/socket')).toBe('too_many_requests_of_ip');
+    void serve(limiter, '');
+    expect([read, limiter.active]).toEqual([[''], 1]);
+    expect(serve(limiter, 'unix:/socket')).toMatchObject({ status: 429 });
   });
 
   it.each([
@@ -171,9 +177,7 @@ describe('requests in flight', () => {
     );
     const refused = ['2001:db8:0:1::1', '2001:db8:0:ff::1', '2001:db8:0:100::1'].map((ip) => {
       if (kind === 'requests in flight')
-        return !(
-          guard.requests!.admit(0, undefined, () => ip, undefined) instanceof InFlightRequest
-        );
+        return !(guard.requests!.admit(0, undefined, ip, undefined) instanceof InFlightRequest);
       void guard.identify({ ip }, '192.0.2.1', () => '', '/');
       return guard.manager.snapshot().refused.pending_ip_limit === 1;
     });
@@ -189,7 +193,7 @@ describe('requests in flight', () => {
     for (const timeoutMs of [30_000, Infinity]) {
       const { requests } = resourceLimits({ requests: { timeoutMs, maxConcurrentPerIp: 1 } });
       const limiter = new RequestLimiter(requests, timers);
-      const request = limiter.admit(0, undefined, () => '192.0.2.1') as InFlightRequest;
+      const request = limiter.admit(0, undefined, '192.0.2.1', undefined) as InFlightRequest;
       let isGone = false;
       request.awaitedBy({
         refused: () => expect.unreachable(),

@@ -220,7 +220,7 @@ it('finds connections by the ids that were given and by those that were read, an
     const connection = pick([...open]);
     switch (connection === undefined ? random(2) : random(8)) {
       case 0: {
-        open.add(manager.commitUnnamed(lease(), new FakeSocket(), {}).connection!);
+        open.add(manager.commitUnnamed(lease(), new FakeSocket(), '').connection!);
         break;
       }
       case 1: {
@@ -281,7 +281,7 @@ it('finds connections by the ids of their host, which are read by the first sear
       return hostId;
     };
     const lease = manager.reserve('192.0.2.1') as Lease;
-    return manager.commitUnnamed(lease, socket, {}, idOf).connection!;
+    return manager.commitUnnamed(lease, socket, '', idOf).connection!;
   };
   const [a, b, c] = [open('a'), open('b'), open(undefined)];
   // A search that finds needs none of the others.

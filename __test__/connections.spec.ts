@@ -413,15 +413,18 @@ describe('leases', () => {
     expect(manager.commit(forgotten, 'c', new FakeSocket())).toMatchObject({ code: 'stale_lease' });
   });
 
-  it('are used up by an abort, and by the lease that an identity gives in their place', () => {
+  it('are used up by an abort, and take an identity', () => {
     const aborted = manager.reserve('192.0.2.1') as Lease;
     expect([manager.abort(aborted), manager.abort(aborted)]).toEqual([true, false]);
     expect(manager.commit(aborted, 'a', new FakeSocket()).code).toBe('stale_lease');
     const arrived = manager.arrive('192.0.2.1') as Lease;
-    const identified = manager.identify(arrived, 'ada') as Lease;
-    expect(manager.abort(arrived)).toBe(false);
     expect(manager.commit(arrived, 'b', new FakeSocket()).code).toBe('stale_lease');
-    expect(manager.commit(identified, 'c', new FakeSocket()).success).toBe(true);
+    expect(manager.abort(arrived)).toBe(true);
+    const unidentified = manager.arrive('192.0.2.1') as Lease;
+    expect(manager.identify(unidentified, 'ada')).toBe(unidentified);
+    expect(unidentified.userId).toBe('ada');
+    expect(manager.commit(unidentified, 'c', new FakeSocket()).success).toBe(true);
+    expect(manager.commit(unidentified, 'd', new FakeSocket()).code).toBe('stale_lease');
     expect(manager.snapshot()).toMatchObject({ totalConnections: 1, connectionsByUser: 1 });
   });
 

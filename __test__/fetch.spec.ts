@@ -18,7 +18,7 @@ interface Gate {
   admit(
     headerBytes: number,
     bodyBytes: number | undefined,
-    clientOf: () => string,
+    address: string | undefined,
   ): { awaitedBy(waiter: { refused(): void }): void };
   snapshot(): { readonly refused: Readonly<Record<string, number>> };
 }
@@ -28,22 +28,33 @@ const { RequestLimiter } = (await import('../dist/http/request-limiter.js' as st
 const { RequestRateLimiter } = (await import('../dist/http/request-rates.js' as string)) as {
   RequestRateLimiter: new (rates: RequestRates, clock: ManualClock) => object;
 };
-const { lastAnswer, signalOf, unwatch, waitingOn, withinLimits } = (await import(
-  '../dist/http/fetch.js' as string
-)) as {
+const fetchLimits = (await import('../dist/http/fetch.js' as string)) as {
+  DIRECT: object;
+  asksForWebSocket(request: Request): boolean;
   lastAnswer(result: unknown): unknown;
   signalOf(request: Request): AbortSignal;
   unwatch(request: Request): void;
   waitingOn(request: Request): { onGone(listener: () => void): () => void };
-  withinLimits(
-    gate: Gate,
-    request: Request,
-    clientOf: () => string,
-    handle: () => unknown,
-    respond?: undefined,
-    passing?: object,
-  ): unknown;
+  withinLimits(gate: Gate, request: Request, handle: () => unknown, host: object): unknown;
 };
+const { asksForWebSocket, DIRECT, lastAnswer, signalOf, unwatch, waitingOn } = fetchLimits;
+
+/** Serves a request within the limits of a host that answers without hooks. */
+function withinLimits(
+  gate: Gate,
+  request: Request,
+  clientOf: () => string,
+  handle: () => unknown,
+  host: object = {},
+): unknown {
+  const isHandshake = asksForWebSocket(request);
+  return fetchLimits.withinLimits(gate, request, handle, {
+    ...DIRECT,
+    isHandshake,
+    clientOf,
+    ...host,
+  });
+}
 
 function setUp(rates?: RequestRates): { clock: ManualClock; gate: Gate } {
   const clock = new ManualClock();
@@ -159,7 +170,7 @@ describe('the signal of a request', () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const { requests } = resourceLimits({ requests: { timeoutMs: Infinity } });
     const gate = new RequestLimiter(requests, timers);
-    const request = gate.admit(0, undefined, address);
+    const request = gate.admit(0, undefined, address());
     request.awaitedBy({ refused: () => expect.unreachable() });
     expect(timers.snapshot().active).toBe(0);
   });
@@ -172,7 +183,7 @@ describe('the signal of a request', () => {
     const passing = { isHandshake: true, answered };
     const handlers = [() => new Response('at once'), () => Promise.resolve(new Response('later'))];
     const given = handlers.map((handle) =>
-      withinLimits(gate, new Request('http://localhost/ws'), address, handle, undefined, passing),
+      withinLimits(gate, new Request('http://localhost/ws'), address, handle, passing),
     ) as Promise<Response>[];
     await Promise.resolve().then(() => undefined);
     expect([gate.active, answers.length]).toEqual([0, 2]);
@@ -266,7 +277,7 @@ describe('requests that share a timer', () => {
     const gate = new RequestLimiter(requests, new TimerManager({ clock }));
     const ended: number[] = [];
     for (const at of [0, 1, 2])
-      gate.admit(0, undefined, address).awaitedBy({
+      gate.admit(0, undefined, address()).awaitedBy({
         refused() {
           ended.push(at);
           if (at === 0) throw new Error('of the host');
@@ -287,7 +298,6 @@ describe('a handshake that was a request', () => {
       new Request('http://localhost/ws'),
       address,
       handle,
-      undefined,
       passing,
     ) as Promise<Response>;
 
@@ -308,7 +318,6 @@ describe('a handshake that was a request', () => {
         new Request('http://localhost/ws'),
         () => (isGone ? '' : address()),
         forever,
-        undefined,
         { isHandshake: true, isGone: () => isGone },
       ) as Promise<Response>;
       isGone = true;
@@ -325,7 +334,7 @@ describe('a handshake that was a request', () => {
     for (let at = 0; at < 3; at++) {
       const request = new Request('http://localhost/ws');
       const within = (gate: Gate, handle: () => unknown) =>
-        withinLimits(gate, request, address, handle, undefined, passing) as Promise<Response>;
+        withinLimits(gate, request, address, handle, passing) as Promise<Response>;
       const answer = within(outer, () => within(inner, async () => new Response('no socket')));
       statuses.push((await answer).status);
     }

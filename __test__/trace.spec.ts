@@ -156,7 +156,7 @@ describe('the trace of a request', () => {
     opened.push(timers);
     const limits = resourceLimits().requests;
     const limiter = new RequestLimiter(limits, timers, monitor, undefined, undefined, new Tracer());
-    const admitted = limiter.admit(0, undefined, () => '', undefined, undefined, request);
+    const admitted = limiter.admit(0, undefined, '', undefined, undefined, request);
     if (!(admitted instanceof InFlightRequest)) throw new Error('not admitted');
     admitted.end();
     expect([reads, admitted.trace?.requestId, reads > 0]).toEqual([0, 'a', true]);

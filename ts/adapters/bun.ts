@@ -13,13 +13,14 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { Admission } from '../guard/admission.js';
 import {
   asksForWebSocket,
+  DIRECT,
+  type FetchHost,
   isOver,
   lastAnswer,
-  type Passing,
-  PLAIN,
   responseOf,
   unwatch,
   waitingOn,
+  whileWaiting,
   withinLimits,
 } from '../http/fetch.js';
 import { FetchMeter, markRefused } from '../metrics/meters.js';
@@ -133,6 +134,12 @@ type Judged = Request & { [JUDGE]?: BunAdapter };
 /** The handshake that a guarded server upgrades: Bun opens its socket within `server.upgrade()`. */
 let upgrading: Judged | undefined;
 
+/** A server, as the limits of its requests and of its handshakes see it. */
+interface Hosts {
+  readonly requests: FetchHost;
+  readonly handshakes: FetchHost;
+}
+
 /** A path of one segment, without a query. */
 const SEGMENT = /^\/[\w.~-]*$/;
 
@@ -142,17 +149,7 @@ class BunAdapter {
   readonly #meter: FetchMeter | undefined;
   readonly #pacer = new RefusalPacer();
   readonly #pending = new WeakMap<Request, Admission>();
-  /**
-   * A handshake gives its seat back with its answer, which may be that of its timeout. The seat of a socket that has
-   * opened stays with the socket.
-   */
-  readonly #handshake: Passing = {
-    isHandshake: true,
-    answered: (request, answer) => {
-      this.#pending.get(request)?.end('reset');
-      return answer;
-    },
-  };
+  readonly #hosts = new WeakMap<RawServer, Hosts>();
   readonly #wrapped = new WeakSet<RawServer>();
   /** Key of a socket's seat in this guard: one socket may have two guards. */
   readonly #seat = Symbol('portcullis.seat');
@@ -212,9 +209,32 @@ class BunAdapter {
         ? () => this.#withToken(request, server, handle)
         : handle;
     if (requests === undefined || this.#isExempt(request)) return run();
-    const clientOf = (): string => this.#clientOf(request, server);
-    const passing = isHandshake ? this.#handshake : PLAIN;
-    return withinLimits(requests, request, clientOf, run, responseOf, passing);
+    return withinLimits(requests, request, run, this.#hostOf(server, isHandshake));
+  }
+
+  #hostOf(server: RawServer, isHandshake: boolean): FetchHost {
+    const known = this.#hosts.get(server) ?? this.#hostsOf(server);
+    return isHandshake ? known.handshakes : known.requests;
+  }
+
+  #hostsOf(server: RawServer): Hosts {
+    const clientOf = (request: Request): string => this.#clientOf(request, server);
+    const hosts = {
+      requests: { ...DIRECT, isHandshake: false, clientOf },
+      handshakes: {
+        ...DIRECT,
+        isHandshake: true,
+        clientOf,
+        // A handshake gives its seat back with its answer, which may be that of its timeout. The seat of a socket that
+        // has opened stays with the socket.
+        answered: (request: Request, answer: unknown): unknown => {
+          this.#pending.get(request)?.end('reset');
+          return answer;
+        },
+      },
+    };
+    this.#hosts.set(server, hosts);
+    return hosts;
   }
 
   /**
@@ -297,9 +317,9 @@ class BunAdapter {
       return result;
     }
     // A handler that never settles keeps no seat of a client that has left.
-    const forget = waitingOn(request).onGone(abandon);
+    const waiting = whileWaiting(request, abandon);
     return Promise.resolve(result).finally(() => {
-      forget();
+      waiting.forget();
       abandon();
     });
   }

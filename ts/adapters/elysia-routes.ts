@@ -140,7 +140,7 @@ export function guardRoutes(
   further: Admission | undefined,
   options: { readonly data?: RouteData } | undefined,
   request: Request,
-  upgrade: (request: Request, options: { data: RouteData }) => boolean,
+  upgrade: (request: Request, options: { readonly data?: RouteData } | undefined) => boolean,
 ) => boolean {
   // Keys of this guard alone: one socket may have two guards.
   const SOCKET = Symbol('portcullis.routeSocket');
@@ -221,7 +221,8 @@ export function guardRoutes(
   };
   return (pending, further, options, request, upgrade) => {
     const given = options?.data;
-    const data = isOwnData(given, request) ? given : inheritedData(given);
+    const isOwn = isOwnData(given, request);
+    const data = isOwn ? given : inheritedData(given);
     const former = latest;
     const routeSocket = new RouteSocket(pending, further, former, data);
     // A handler that runs within the call may upgrade another handshake.
@@ -238,7 +239,7 @@ export function guardRoutes(
       data.ping = events.ping;
       data.pong = events.pong;
       data.close = events.close;
-      return upgrade(request, { ...options, data });
+      return upgrade(request, isOwn ? options : { ...options, data });
     } finally {
       // A socket that has opened has taken its admission.
       if (routeSocket.pending !== undefined) routeSocket.abandon();

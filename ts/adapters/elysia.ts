@@ -13,18 +13,20 @@ import { type Answer, lastOf } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import {
   asksForWebSocket,
+  type FetchHost,
+  type Handle,
   handshakeEnds,
   isOver,
   lastAnswer,
-  type Passing,
-  type Respond,
   responseOf,
   unwatch,
   waitingOn,
+  whileWaiting,
   withinLimits,
 } from '../http/fetch.js';
 import { FetchMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import type { TokenClaims } from '../tokens/result.js';
 import { bunDrainable, type BunServer } from './bun-server.js';
@@ -138,24 +140,13 @@ type OpenedRequest = Request & { [OPENED]?: true };
 
 /** Key of a request's peer: Bun knows no peer of a request whose client has left. */
 const PEER = Symbol('portcullis.peer');
-type NotedRequest = Request & { [PEER]?: string };
+type NotedRequest = Request & { [PEER]?: string | undefined };
 
 /** Interval of the look for the server of an app that has taken the plugin's routes only, ms. */
 const LOOK_MS = 1;
 
-/**
- * Runs `handle` for a request, within the limits. Upgrades pass it too.
- * @param clientOf returns the address of the client
- * @param respond answers a refused request
- * @param passing what is known of the request before it is served
- */
-type Around = (
-  request: Request,
-  clientOf: () => string,
-  handle: () => unknown,
-  respond: Respond,
-  passing: Passing,
-) => unknown;
+/** Has the host serve a request by `handle`, within the limits. Upgrades pass it too. */
+type Around = (request: Request, handle: Handle, host: FetchHost) => unknown;
 
 /** The context of a hook, as far as it is read. */
 interface HookContext {
@@ -200,20 +191,27 @@ class ElysiaAdapter {
   readonly #guard: Guard<Request>;
   /** Runs every request within its limits; `undefined` without limits. */
   readonly #limits: Around | undefined;
-  /** Passing of the requests and handshakes whose URLs Elysia's router reads as all others do. */
-  readonly #plain: Passing;
-  readonly #handshake: Passing;
+  /** The adapter, as the limits of its requests and of its handshakes see it. */
+  readonly #requests: FetchHost;
+  readonly #handshakes: FetchHost;
   readonly #meter: FetchMeter | undefined;
   /** True if the monitor knows of requests in flight. */
   readonly #isCounted: boolean;
   readonly #guardRoute: ReturnType<typeof guardRoutes>;
   readonly #pacer = new RefusalPacer();
+  /** The client of a handshake has left, before its handler has answered. */
+  readonly #gone = (request: Request): void => {
+    handshakeEnds(request);
+    this.#abandon(request);
+  };
   readonly #wrapped = new WeakSet<object>();
   #listening: RawServer | undefined;
   /** The request that comes in at this moment, with its peer and the reader of its headers once they were asked for. */
   #arriving: Request | undefined;
   #arrivingPeer = '';
   #arrivingHeader: ((name: string) => string) | undefined;
+  /** The route that was marked last, with its label. */
+  #labelled = { method: '', route: '', label: 0 };
   /** Routes whose descriptions are complete. */
   #described = 0;
   /** True if hooks of routes judge clients: those may run once the client has left. */
@@ -253,13 +251,22 @@ class ElysiaAdapter {
     this.#meter = meter;
     this.#isCounted = limits !== undefined;
     this.#limits = limits;
-    const isGone = isBun ? undefined : hasLeft;
-    this.#plain = { isHandshake: false, meter, isGone };
-    this.#handshake = {
-      isHandshake: true,
-      meter,
-      isGone,
+    this.#requests = this.#hostOf(false, meter);
+    this.#handshakes = {
+      ...this.#hostOf(true, meter),
       answered: (request, answer) => this.#paced(request, answer),
+    };
+  }
+
+  #hostOf(isHandshake: boolean, meter: FetchMeter | undefined): FetchHost {
+    return {
+      isHandshake,
+      meter,
+      isGone: isBun ? undefined : hasLeft,
+      clientOf: (request) => this.#clientOf(request),
+      serve: (request, handle) => this.#serve(request, handle, isHandshake),
+      respond: (answer, request, handle) => this.answers.answer(answer, request, handle),
+      routedUrlOf: ({ url }) => (isMisread(url) ? (routedTarget(url) ?? url) : undefined),
     };
   }
 
@@ -355,7 +362,7 @@ class ElysiaAdapter {
   }
 
   /** A request, which may ask for a WebSocket. */
-  request(request: Request, handle: (request: Request) => unknown): unknown {
+  request(request: Request, handle: Handle): unknown {
     this.#arriving = request;
     this.#arrivingPeer = '';
     this.#arrivingHeader = undefined;
@@ -368,7 +375,7 @@ class ElysiaAdapter {
     }
   }
 
-  #served(request: Request, handle: (request: Request) => unknown): unknown {
+  #served(request: Request, handle: Handle): unknown {
     const { page } = this.#guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
@@ -437,13 +444,13 @@ class ElysiaAdapter {
   }
 
   /** Serves a request by the app, once it has its token. */
-  #serve(request: Request, handle: (request: Request) => unknown, isUpgrade: boolean): unknown {
+  #serve(request: Request, handle: Handle, isUpgrade: boolean): unknown {
     if (this.#needsToken(request, isUpgrade)) return this.#withToken(request, handle, isUpgrade);
     return isUpgrade ? this.upgrade(request, handle) : handle(request);
   }
 
   /** Serves a request with a valid token, and answers the others. */
-  #withToken(request: Request, handle: (request: Request) => unknown, isUpgrade: boolean): unknown {
+  #withToken(request: Request, handle: Handle, isUpgrade: boolean): unknown {
     const judged = this.#guard.judgeToken(
       this.#peerOf(request),
       headerOf(request),
@@ -463,10 +470,11 @@ class ElysiaAdapter {
   }
 
   /** Serves a request within the limits of requests, if there are some. */
-  #within(request: Request, handle: (request: Request) => unknown, isUpgrade: boolean): unknown {
+  #within(request: Request, handle: Handle, isUpgrade: boolean): unknown {
     const limits = this.#limits;
     const isExempt = this.#isExempt(request);
-    if (limits !== undefined && !isExempt) return this.#limited(limits, request, handle, isUpgrade);
+    if (limits !== undefined && !isExempt)
+      return limits(request, handle, isUpgrade ? this.#handshakes : this.#requests);
     const answer =
       isExempt || this.#meter === undefined
         ? this.#serve(request, handle, isUpgrade)
@@ -474,36 +482,11 @@ class ElysiaAdapter {
     return isUpgrade ? this.#paced(request, answer) : answer;
   }
 
-  #limited(
-    limits: Around,
-    request: Request,
-    handle: (request: Request) => unknown,
-    isUpgrade: boolean,
-  ): unknown {
-    return limits(
-      request,
-      () => this.#clientOf(request),
-      () => this.#serve(request, handle, isUpgrade),
-      (answer) => this.answers.answer(answer, request, handle),
-      this.#passingOf(request, isUpgrade),
-    );
-  }
-
   /** Serves a request without limits. */
-  #measured(
-    meter: FetchMeter,
-    request: Request,
-    handle: (request: Request) => unknown,
-    isUpgrade: boolean,
-  ): unknown {
+  #measured(meter: FetchMeter, request: Request, handle: Handle, isUpgrade: boolean): unknown {
     return meter.around(request, () =>
       this.#metered(request, this.#serve(request, handle, isUpgrade)),
     );
-  }
-
-  #passingOf({ url }: Request, isHandshake: boolean): Passing {
-    const passing = isHandshake ? this.#handshake : this.#plain;
-    return isMisread(url) ? { ...passing, routedUrl: routedTarget(url) ?? url } : passing;
   }
 
   /** The server of the app; `undefined` before it listens. */
@@ -540,7 +523,7 @@ class ElysiaAdapter {
   }
 
   /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
-  upgrade(request: Request, handle: (request: Request) => unknown): unknown {
+  upgrade(request: Request, handle: Handle): unknown {
     // On Node the socket opens after its answer: `elysia-node.ts` gives the seat back.
     if (upgradeSocketOf(request) !== undefined) return this.#upgradeOnNode(request, handle);
     const refusal = this.#refusesEarly(request);
@@ -553,8 +536,9 @@ class ElysiaAdapter {
       this.#abandon(request);
       throw error;
     }
+    // A handler that never settles keeps no seat of a client that has left.
     return result instanceof Promise
-      ? this.#handledLater(request, early, result)
+      ? this.#handledLater(request, early, result, whileWaiting(request, this.#gone))
       : this.#handled(request, early, result);
   }
 
@@ -562,19 +546,15 @@ class ElysiaAdapter {
     request: Request,
     early: Admission | undefined,
     result: Promise<unknown>,
+    waiting: { forget(): void },
   ): Promise<unknown> {
-    // A handler that never settles keeps no seat of a client that has left.
-    const forget = waitingOn(request).onGone(() => {
-      handshakeEnds(request);
-      this.#abandon(request);
-    });
     return result.then(
       (answer: unknown) => {
-        forget();
+        waiting.forget();
         return this.#handled(request, early, answer);
       },
       (error: unknown) => {
-        forget();
+        waiting.forget();
         this.#abandon(request);
         throw error;
       },
@@ -582,7 +562,7 @@ class ElysiaAdapter {
   }
 
   /** A handshake on Node. One that can open a socket is no request, and spends no rate of requests. */
-  async #upgradeOnNode(request: Request, handle: (request: Request) => unknown): Promise<unknown> {
+  async #upgradeOnNode(request: Request, handle: Handle): Promise<unknown> {
     const answer = await handle(request);
     if (!wantsSocket(request)) return answer;
     // Answered before, by its timeout.
@@ -643,13 +623,22 @@ class ElysiaAdapter {
     return responseOf(lastOf(answer));
   }
 
+  /** Returns the monitor's label of a route. Most requests are for the same route as the one before. */
+  #labelOf(monitor: ResourceMonitor, method: string, route: string): number {
+    const latest = this.#labelled;
+    if (latest.method === method && latest.route === route) return latest.label;
+    const label = monitor.label(`${method} ${route}`);
+    this.#labelled = { method, route, label };
+    return label;
+  }
+
   /** The route of a request, once Elysia has found it. */
   transform(request: Request, route: string): void {
     const { monitor } = this.#guard;
     this.#scope.enter(request);
     // A request that the limiter counts is known to the monitor already.
     monitor?.mark(
-      monitor.label(`${request.method} ${route}`),
+      this.#labelOf(monitor, request.method, route),
       this.#isCounted ? undefined : this.#guard.lazyTraceOf(request),
     );
     this.#meter?.found(request, route, request.method);
@@ -896,8 +885,9 @@ class ElysiaAdapter {
         // A WebSocket is no request, whatever response Elysia gives to its own.
         this.#meter?.drop(request);
         // Elysia keeps the request as long as the socket.
+        (request as NotedRequest)[PEER] = undefined;
         this.#pendingOf(request)[this.#key] = undefined;
-        this.#pendingOf(request)[this.#routeKey] = undefined;
+        if (further !== undefined) this.#pendingOf(request)[this.#routeKey] = undefined;
         (request as OpenedRequest)[OPENED] = true;
         unwatch(request);
       }
@@ -965,8 +955,7 @@ export function portcullis<C extends TokenClaims = TokenClaims>(options: ElysiaG
     guard,
     requests === undefined || scoping !== 'global'
       ? undefined
-      : (request, clientOf, handle, respond, passing) =>
-          withinLimits(requests, request, clientOf, handle, respond, passing),
+      : (request, handle, host) => withinLimits(requests, request, handle, host),
     scoping,
   );
 }
@@ -1054,19 +1043,24 @@ export function pluginOf<C extends Claims = Claims>(
     });
   onNode?.follow(plugin);
   if (isBun && scope.isGlobal) limitPayloads(plugin, guard.openSockets.maxMessageSize);
-  const wrap = (handle: (request: Request) => unknown) => (request: Request) =>
-    adapter.request(request, handle);
+  const wrap = (handle: Handle) => (request: Request) => adapter.request(request, handle);
   plugin.wrap(wrap as Parameters<typeof plugin.wrap>[0]);
   // Elysia parses the source of hooks to see which fields of the context they use: the hooks name
   // them literally and never pass the context on.
   // Typed `global`, which changes no type: the hooks add nothing to a route's.
   const as = scoping as 'global';
-  const transform = function (context: { readonly request: Request; readonly route: string }) {
-    const { request, route } = context;
-    adapter.transform(request, route);
-    // Decorators belong to the whole app: in a scope, routes see the guard of that scope.
-    if (!scope.isGlobal) (arguments[0] as { portcullis: ElysiaGuard }).portcullis = decorator;
-  };
+  type Routed = { readonly request: Request; readonly route: string };
+  const transform = scope.isGlobal
+    ? function (context: Routed) {
+        const { request, route } = context;
+        adapter.transform(request, route);
+      }
+    : function (context: Routed) {
+        const { request, route } = context;
+        adapter.transform(request, route);
+        // Decorators belong to the whole app: in a scope, routes see the guard of that scope.
+        (arguments[0] as { portcullis: ElysiaGuard }).portcullis = decorator;
+      };
   if (adapter.watchesRoutes) {
     plugin.onTransform({ as }, transform);
   }

@@ -15,10 +15,18 @@ export class RefusalPacer {
 
   /** Passes admitted upgrades through; delays refusals beyond `REFUSALS_PER_TURN` to the end of the turn. */
   answer(result: unknown): unknown {
-    if (result instanceof Promise) return result.then((value: unknown) => this.answer(value));
+    if (result instanceof Promise) return this.#later(result);
     if (!(result instanceof Response)) return result;
     if (this.#answered++ === 0) setImmediate(() => this.#end());
-    if (this.#answered <= REFUSALS_PER_TURN) return result;
+    return this.#answered <= REFUSALS_PER_TURN ? result : this.#delayed(result);
+  }
+
+  // Functions of their own: an engine makes the scope of a closure where the function begins.
+  #later(result: Promise<unknown>): Promise<unknown> {
+    return result.then((value: unknown) => this.answer(value));
+  }
+
+  #delayed(result: Response): Promise<Response> {
     return new Promise((resolve) => void this.#waiting.push(() => resolve(result)));
   }
 

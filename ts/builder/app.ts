@@ -62,8 +62,7 @@ export function baseApp(inner: object, options: ServerOptions) {
     .use(
       pluginOf(
         parts.guard,
-        (request, clientOf, handle, respond, passing) =>
-          parts.around(request, clientOf, handle, respond, passing),
+        (request, handle, host) => parts.around(request, handle, host),
         'global',
         1,
       ),

@@ -9,7 +9,7 @@ import type { ConnectionStats } from '../connections/stats.js';
 import { authOptions } from '../guard/bearer.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import { LIMITS_ONLY } from '../guard/json-filter.js';
-import { type Passing, type Respond, withinLimits } from '../http/fetch.js';
+import { type FetchHost, type Handle, withinLimits } from '../http/fetch.js';
 import { REFUSAL_OPTIONS } from '../http/refusal-shape.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { MessageRouter, MessageStats } from '../messages/router.js';
@@ -163,17 +163,13 @@ export class ServerParts {
   }
 
   /** Runs a request that is not for a health endpoint: the limits first, then the middleware. */
-  around(
-    request: Request,
-    clientOf: () => string,
-    handle: () => unknown,
-    respond: Respond,
-    passing: Passing,
-  ): unknown {
+  around(request: Request, handle: Handle, host: FetchHost): unknown {
     const { requests: gate } = this.guard;
-    const run = (): unknown => this.#layers(request, handle);
-    if (gate !== undefined) return withinLimits(gate, request, clientOf, run, respond, passing);
-    return passing.meter === undefined ? handle() : passing.meter.around(request, handle);
+    const { meter } = host;
+    const served = (): unknown => host.serve(request, handle);
+    if (gate === undefined) return meter === undefined ? served() : meter.around(request, served);
+    const serve = (): unknown => this.#layers(request, served);
+    return withinLimits(gate, request, handle, { ...host, serve });
   }
 
   #layers(request: Request, handle: () => unknown): unknown {

@@ -16,19 +16,11 @@ import { isExempt } from './exempt-clients.js';
 import { hashOf } from './id-index.js';
 import { type AdmissionResult, HeldLease } from './lease.js';
 import type { LiveConnections } from './live-connections.js';
-import type { MetadataInput } from './metadata.js';
+import type { GivenMetadata } from './metadata.js';
 import type { CheckedOptions } from './options.js';
 import type { Refusal, RefusalCode } from './refusal.js';
 import type { Refusals } from './refusals.js';
-import {
-  ASK_CORE,
-  refusalCodeOf,
-  REPLACED,
-  type Seats,
-  slotOf,
-  SLOTS_MAX,
-  STALE,
-} from './seats.js';
+import { ASK_CORE, refusalCodeOf, type Seats, slotOf, SLOTS_MAX, STALE } from './seats.js';
 import type { SocketCloser } from './socket-closer.js';
 
 // Answers of `#take`, besides those of the core.
@@ -128,17 +120,18 @@ export class Admissions<S extends ManagedSocket> {
     return new HeldLease(this, answer, ip, undefined, v4, ASK_CORE, isFree, trace);
   }
 
-  /** Identifies the client of a lease of `arrive`. @param user checked */
+  /** Identifies the client of a lease of `arrive`; returns the lease. @param user checked */
   identify(lease: HeldLease, user: string | undefined): HeldLease | Refusal {
-    const { handle, ip, v4, isExempt: isFree, trace } = lease;
+    const { handle, ip, isExempt: isFree, trace } = lease;
     const answer = this.#isClosed
       ? CLOSED
       : this.#seats.identify(handle, user, this.#claimable(user), isFree);
     if (answer === STALE) return this.#refusals.refuse('stale_lease', ip, user, trace);
     if (answer < 0) return this.refuse(answer, ip, user, trace);
     if (this.#isObserving) this.#observe(ip, user, trace);
-    lease.sweeps = REPLACED;
-    return new HeldLease(this, handle, ip, user, v4, this.#openableSince(), isFree, trace);
+    lease.userId = user;
+    lease.sweeps = this.#openableSince();
+    return lease;
   }
 
   /** Returns the number of sweeps for a new lease: that of `Seats.commit`. */
@@ -150,7 +143,6 @@ export class Admissions<S extends ManagedSocket> {
 
   /** Gives a lease back; `false` if it was used or has expired. */
   abort(lease: HeldLease): boolean {
-    if (lease.sweeps === REPLACED) return false;
     lease.sweeps = ASK_CORE;
     return this.#seats.abort(lease.handle);
   }
@@ -213,7 +205,7 @@ export class Admissions<S extends ManagedSocket> {
     lease: HeldLease,
     id: string | HostId<S> | undefined,
     socket: S,
-    metadata: MetadataInput | undefined,
+    metadata: GivenMetadata | undefined,
   ): AdmissionResult<S> {
     const { handle, ip, v4, userId, trace } = lease;
     // Closing has ended the leases: the core says so.
@@ -245,7 +237,7 @@ export class Admissions<S extends ManagedSocket> {
     socket: S,
     ip: string,
     user: string | undefined,
-    metadata: MetadataInput | undefined,
+    metadata: GivenMetadata | undefined,
   ): AdmissionResult<S> {
     const closes = this.#closes;
     const hash = hashOf(id);
@@ -277,7 +269,7 @@ export class Admissions<S extends ManagedSocket> {
     ip: string,
     v4: number,
     userId: string | undefined,
-    metadata: MetadataInput | undefined,
+    metadata: GivenMetadata | undefined,
     trace?: LazyTrace,
   ): AdmissionResult<S> {
     const closes = this.#closes;
@@ -325,7 +317,7 @@ export class Admissions<S extends ManagedSocket> {
     ip: string,
     v4: number,
     userId: string | undefined,
-    metadata: MetadataInput | undefined,
+    metadata: GivenMetadata | undefined,
   ): AdmissionResult<S> {
     const connection = this.#live.add(slot, id, hash, socket, ip, v4, userId, metadata);
     this.#opened++;

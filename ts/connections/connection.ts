@@ -8,7 +8,12 @@ import { checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
 import { TICK_MAX_MS } from './loop-clock.js';
 import type { ExceededRate, MessageRateLimiter } from './message-rate.js';
-import { type ConnectionMetadata, Metadata, type MetadataInput } from './metadata.js';
+import {
+  type ConnectionMetadata,
+  type GivenMetadata,
+  Metadata,
+  type MetadataInput,
+} from './metadata.js';
 import type { ConnectionOwner } from './owner.js';
 import type { Refusal } from './refusal.js';
 import { FIGURES, PLACE_MASK, type Segment } from './segment.js';
@@ -35,13 +40,6 @@ export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 
 /** Reads the id that a host has given to its socket; `undefined` if it has none. @internal */
 export type HostId<S> = (socket: S) => string | undefined;
-
-/** Returns what is kept of given metadata: of an adapter's the text alone. */
-function keptOf(given: MetadataInput | undefined): MetadataInput | string | undefined {
-  if (given === undefined || typeof given.userAgent !== 'string') return given;
-  const isAlone = given.sessionId === undefined && given.customData === undefined;
-  return isAlone ? given.userAgent : given;
-}
 
 /** Keeps the last figures of a released connection, whose slot belongs to another one by now. */
 class Released<C> {
@@ -80,8 +78,8 @@ export class ManagedConnection<
   /** No string until the id of a connection that was opened without one is first read. */
   #id: string | HostId<S> | undefined;
   #userId: string | undefined;
-  /** As it was given, until it is first read; a user agent alone as its text, which takes no object. */
-  #metadata: ConnectionMetadata | MetadataInput | string | undefined;
+  /** As it was given, until it is first read. */
+  #metadata: ConnectionMetadata | GivenMetadata | undefined;
   #token: ConnectionToken | undefined;
   #trace: RequestTrace | undefined;
 
@@ -93,7 +91,7 @@ export class ManagedConnection<
     userId: string | undefined,
     segment: Segment<ManagedConnection<S>>,
     slot: number,
-    metadata: MetadataInput | undefined,
+    metadata: GivenMetadata | undefined,
   ) {
     this.#home = segment;
     this.#slot = slot;
@@ -101,7 +99,7 @@ export class ManagedConnection<
     this.#ip = ip;
     this.#id = id;
     this.#userId = userId;
-    this.#metadata = keptOf(metadata);
+    this.#metadata = metadata;
     this.#token = undefined;
     this.#trace = undefined;
     segment.open(slot, wallClockMs());

@@ -30,7 +30,7 @@ export class HeldLease implements Lease {
     owner: object,
     readonly handle: number,
     readonly ip: string,
-    readonly userId: string | undefined,
+    public userId: string | undefined,
     /** Bits of `ip` as an IPv4 address, or -1. */
     readonly v4: number,
     /** Number of `Seats.commit` while the core need not be asked: see there. */

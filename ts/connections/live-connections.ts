@@ -10,7 +10,7 @@ import { isDottedQuad } from '../native/strings.js';
 import { ByUser } from './by-user.js';
 import { type HostId, ManagedConnection, type ManagedSocket } from './connection.js';
 import { hashOf, IdIndex } from './id-index.js';
-import type { MetadataInput } from './metadata.js';
+import type { GivenMetadata } from './metadata.js';
 import type { Seats } from './seats.js';
 import { PLACE_MASK } from './segment.js';
 import { ConnectionView } from './connection-view.js';
@@ -89,7 +89,7 @@ export class LiveConnections<S extends ManagedSocket> {
     ip: string,
     v4: number,
     userId: string | undefined,
-    metadata: MetadataInput | undefined,
+    metadata: GivenMetadata | undefined,
   ): ManagedConnection<S> {
     const segment = this.#seats.segmentOf(slot);
     const address = isDottedQuad(ip, v4) ? v4 | 0 : ip;

@@ -32,7 +32,7 @@ import { changedPlaces, withMessageRates, withNumbers } from './in-force.js';
 import { LiveConnections } from './live-connections.js';
 import { LoopClock } from './loop-clock.js';
 import { type ExceededRate, MessageRateLimiter, RATE_REASONS, ratesOf } from './message-rate.js';
-import type { MetadataInput } from './metadata.js';
+import type { GivenMetadata, MetadataInput } from './metadata.js';
 import { checkedArguments, type CheckedOptions, type ConnectionManagerOptions } from './options.js';
 import type { SocketHost } from './open-socket.js';
 import type { ConnectionOwner } from './owner.js';
@@ -386,13 +386,23 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return this.#bans !== undefined;
   }
 
+  /** Returns the time that the ban of an address lasts, ms; 0 without one. @internal */
+  bannedForMs(ip: string): number {
+    return this.isOpen ? (this.#bans?.leftMs(ip) ?? 0) : 0;
+  }
+
   /**
    * Refuses a client whose address is banned; asked first of all.
+   * @param leftMs `bannedForMs` of the address
    * @returns `undefined` for all others
    * @internal
    */
-  refuseBanned(ip: string, user?: string, trace?: RequestTrace): Refusal | undefined {
-    const leftMs = this.isOpen ? (this.#bans?.leftMs(ip) ?? 0) : 0;
+  refuseBanned(
+    ip: string,
+    user?: string,
+    trace?: RequestTrace,
+    leftMs = this.bannedForMs(ip),
+  ): Refusal | undefined {
     if (leftMs === 0) return undefined;
     if (!this.#isObserving) return this.#refusals.refuse('banned', ip, user, trace, leftMs);
     this.#refusals.observe('banned', ip, user, trace, leftMs);
@@ -530,23 +540,19 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /**
    * Opens a leased connection as `commit` does, without an id.
+   * @param userAgent of the client
    * @param idOf reads the id of the host's socket when the connection's is first read; without it one is made then
    * @internal
    */
-  commitUnnamed(
-    lease: Lease,
-    socket: S,
-    metadata: MetadataInput,
-    idOf?: HostId<S>,
-  ): AdmissionResult<S> {
-    return this.#commit(lease, idOf, socket, metadata);
+  commitUnnamed(lease: Lease, socket: S, userAgent: string, idOf?: HostId<S>): AdmissionResult<S> {
+    return this.#commit(lease, idOf, socket, userAgent);
   }
 
   #commit(
     lease: Lease,
     id: string | HostId<S> | undefined,
     socket: S,
-    metadata: MetadataInput | undefined,
+    metadata: GivenMetadata | undefined,
   ): AdmissionResult<S> {
     const held = this.#held(lease);
     return this.#shared === undefined

@@ -28,6 +28,9 @@ export interface MetadataInput {
   readonly customData?: Record<string, unknown>;
 }
 
+/** Metadata as a connection is given them: of an adapter, the user agent as its text, which takes no object. @internal */
+export type GivenMetadata = MetadataInput | string;
+
 /** @internal */
 export class Metadata implements ConnectionMetadata {
   readonly #connection: { readonly ip: string; readonly userId: string | undefined };

@@ -31,8 +31,6 @@ const NEED_TIME = -101;
 const OPENED = SLOTS_MAX;
 /** Number of sweeps of a lease that only the core can open. @internal */
 export const ASK_CORE = -1;
-/** Number of sweeps of a lease in whose place `identify` has given another one. @internal */
-export const REPLACED = -2;
 /** Answer for a lease that was used or has expired. @internal */
 export const STALE = -104;
 /** Added to the number of idle slots where more leases may have expired. */
@@ -115,8 +113,8 @@ export class Seats<C> {
   readonly #call = sharedArray(Float64Array, CALL_CELLS);
   /** Slots opened and released that the core has not looked at yet, with their number in front. */
   readonly #noted = sharedArray(Uint32Array, 1 + NOTED_MAX);
-  /** True if the core has asked for the time of an arrival: asking again costs a second call. */
-  #arrivesByTime = false;
+  /** True once the core has asked for the time of an admission: asking again costs a second call. */
+  #hasRates = false;
   /** Sweeps so far: only a sweep ends a lease that its holder has not ended. */
   #sweeps = 0;
 
@@ -156,10 +154,10 @@ export class Seats<C> {
    * @returns a lease's handle, an open slot, or a negative answer for `refusalCodeOf`
    */
   take(isLease: boolean, ip: string, v4: number, user: string | undefined): number {
-    let answer = this.#takeOnce(isLease, ip, v4, user, NaN);
-    if (answer === FULL && this.#grow()) answer = this.#takeOnce(isLease, ip, v4, user, NaN);
-    // Only connect rates need the time, and reading it costs, so the core asks for it.
-    return answer === NEED_TIME ? this.#takeOnce(isLease, ip, v4, user, this.#now()) : answer;
+    const time = this.#time(false);
+    let answer = this.#takeOnce(isLease, ip, v4, user, time);
+    if (answer === FULL && this.#grow()) answer = this.#takeOnce(isLease, ip, v4, user, time);
+    return answer === NEED_TIME ? this.#takeOnce(isLease, ip, v4, user, this.#needed()) : answer;
   }
 
   #takeOnce(
@@ -210,10 +208,21 @@ export class Seats<C> {
       const name = user === undefined ? undefined : encodeName(user, this.#text);
       return native(where, name, loopNow, time, claimable, replaces?.slot);
     };
-    const time = isExempt ? EXEMPT : NaN;
+    const time = this.#time(isExempt);
     let answer = take(time);
     if (answer === FULL && this.#grow()) answer = take(time);
-    return answer === NEED_TIME ? take(this.#now()) : answer;
+    return answer === NEED_TIME ? take(this.#needed()) : answer;
+  }
+
+  /** Returns the time of an admission, if it is needed; the core asks for a time that is missing. */
+  #time(isExempt: boolean): number {
+    return isExempt ? EXEMPT : this.#hasRates ? this.#now() : NaN;
+  }
+
+  /** Returns the time that the core has asked for. */
+  #needed(): number {
+    this.#hasRates = true;
+    return this.#now();
   }
 
   /** Time for connect rates, ms. */
@@ -231,12 +240,10 @@ export class Seats<C> {
     const { arrive } = this.#table;
     const where = v4 < 0 ? ip : v4;
     const loopNow = this.#loop.ticked;
-    const time = isExempt ? EXEMPT : this.#arrivesByTime ? this.#now() : NaN;
+    const time = this.#time(isExempt);
     let answer = arrive(where, loopNow, time);
     if (answer === FULL && this.#grow()) answer = arrive(where, loopNow, time);
-    if (answer !== NEED_TIME) return answer;
-    this.#arrivesByTime = true;
-    return arrive(where, loopNow, this.#now());
+    return answer === NEED_TIME ? arrive(where, loopNow, this.#needed()) : answer;
   }
 
   /**
@@ -249,10 +256,12 @@ export class Seats<C> {
     const { identify } = this.#table;
     const text = this.#text;
     const loopNow = this.#loop.ticked;
+    // Before the name is copied: a clock of the application may admit other connections.
+    const time = this.#time(isExempt);
     const name = user === undefined ? undefined : encodeName(user, text);
-    const answer = identify(handle, name, loopNow, isExempt ? EXEMPT : NaN, claimable);
+    const answer = identify(handle, name, loopNow, time, claimable);
     if (answer !== NEED_TIME) return answer;
-    const now = this.#now();
+    const now = this.#needed();
     const again = user === undefined ? undefined : encodeName(user, text);
     return identify(handle, again, loopNow, now, claimable);
   }
@@ -308,7 +317,7 @@ export class Seats<C> {
    * Opens a lease. Only notes the slot, which saves a native call, if no sweep has come since the lease was taken:
    * then it has not expired.
    * @param sweeps `sweeps` when the lease was taken; `ASK_CORE` if it may have been used, or may be one beyond its
-   * user's limit; `REPLACED`
+   * user's limit
    * @returns `stale` if it was used or has expired; `over` if the user is over the limit until the
    * oldest connection is closed
    */
@@ -317,7 +326,6 @@ export class Seats<C> {
       this.#note(slotOf(handle) + OPENED);
       return 'open';
     }
-    if (sweeps === REPLACED) return 'stale';
     const answer = this.#table.commit(handle);
     return answer === 1 ? 'open' : answer === 2 ? 'over' : 'stale';
   }

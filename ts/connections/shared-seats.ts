@@ -16,7 +16,7 @@ import type { HostId, ManagedConnection, ManagedSocket } from './connection.js';
 import type { AdmissionResult, HeldLease } from './lease.js';
 import { checkedLimits, type ConnectionLimits, frozenLimits } from './limits.js';
 import type { LiveConnections } from './live-connections.js';
-import type { MetadataInput } from './metadata.js';
+import type { GivenMetadata } from './metadata.js';
 import { MoveQueue } from './move-queue.js';
 import type { Refusal, RefusalCode } from './refusal.js';
 import type { Refusals } from './refusals.js';
@@ -193,7 +193,7 @@ export class SharedSeats<S extends ManagedSocket> {
     lease: HeldLease,
     id: string | HostId<S> | undefined,
     socket: S,
-    metadata: MetadataInput | undefined,
+    metadata: GivenMetadata | undefined,
   ): AdmissionResult<S> {
     const result = this.#admissions.commit(lease, id, socket, metadata);
     const { confirmation } = lease;
@@ -210,7 +210,7 @@ export class SharedSeats<S extends ManagedSocket> {
     socket: S,
     ip: string,
     user: string | undefined,
-    metadata: MetadataInput | undefined,
+    metadata: GivenMetadata | undefined,
   ): AdmissionResult<S> {
     if (this.#admissions.isTaken(id)) return this.#refusals.refuse('duplicate_id', ip, user);
     const lease = this.reserve(ip, user);

@@ -410,11 +410,11 @@ export class Admission {
       return this.reject(socket);
     this.#lease = undefined;
     const manager = this.#manager;
-    const metadata = { userAgent: this.#userAgent };
+    const userAgent = this.#userAgent;
     const result =
       typeof id === 'string'
-        ? manager.commit(lease, id, socket, metadata)
-        : manager.commitUnnamed(lease, socket, metadata, id);
+        ? manager.commit(lease, id, socket, { userAgent })
+        : manager.commitUnnamed(lease, socket, userAgent, id);
     if (!result.success) {
       // A manager that was closed in between leaves the lease to its holder.
       manager.abort(lease);

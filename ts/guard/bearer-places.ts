@@ -38,7 +38,7 @@ export function findToken(
   url: string,
 ): FoundToken {
   const authorization = header('authorization');
-  if (authorization.slice(0, 7).toLowerCase() === 'bearer ')
+  if (authorization.startsWith('Bearer ') || authorization.slice(0, 7).toLowerCase() === 'bearer ')
     return foundIn('header', authorization.slice(7).trim());
   if (cookie !== undefined) {
     const token = cookieOf(header('cookie'), cookie);

@@ -779,8 +779,9 @@ export class Guard<R extends object> {
     const unknown = isUpgrade ? undefined : this.refusesUnknown(request, peer, header);
     if (unknown !== undefined) return unknown;
     const ip = manager.hasBans ? this.#clientOf(request, peer, header) : undefined;
-    const banned =
-      ip === undefined ? undefined : manager.refuseBanned(ip, undefined, this.lazyTraceOf(request));
+    const leftMs = ip === undefined ? 0 : manager.bannedForMs(ip);
+    if (ip === undefined || leftMs === 0) return undefined;
+    const banned = manager.refuseBanned(ip, undefined, this.lazyTraceOf(request), leftMs);
     if (banned === undefined) return undefined;
     const answer = answerOf(banned);
     return this.shape?.shaped(answer, request) ?? answer;

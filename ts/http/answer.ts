@@ -58,6 +58,8 @@ export function lastOf({ status, headers, body }: Answer): Answer {
   return { status, headers: { ...headers, connection: 'close' }, body };
 }
 
+const AUTHORITY_END = /[/?#]/;
+
 /**
  * Returns path and query of a URL. The authority ends at the first `/`, `?` or `#` (RFC 3986, section 3.2):
  * the path of `http://h:80?/healthz` is `/`, and its query `/healthz`. A target without an authority, such
@@ -68,7 +70,7 @@ export function targetOf(url: string): string {
   const scheme = url.indexOf('://');
   if (scheme === -1 || url.startsWith('/')) return url;
   const authority = scheme + 3;
-  const end = url.slice(authority).search(/[/?#]/);
+  const end = url.slice(authority).search(AUTHORITY_END);
   if (end === -1) return '/';
   const target = url.slice(authority + end);
   return target.startsWith('/') ? target : `/${target}`;

@@ -22,12 +22,22 @@ export function responseOf(answer: Answer): Response {
   return new Response(answer.body, { status: answer.status, headers: answer.headers });
 }
 
-/** Knowledge of a host about a request before it is served. @internal */
-export interface Passing {
-  /** True for a request that the host may upgrade. Only its answer shows that it was none. */
+/**
+ * A host, as the limits of its requests see it: one object for all requests of a kind, since closures for each request
+ * are garbage between the objects that live as long as a socket.
+ * @internal
+ */
+export interface FetchHost {
+  /** True for requests that the host may upgrade. Only the answer shows that one was none. */
   readonly isHandshake: boolean;
-  /** URL of the request as the host's router reads it, where a server could read it otherwise. */
-  readonly routedUrl?: string | undefined;
+  /** Returns the address of the client. */
+  clientOf(request: Request): string;
+  /** Has a request served by its handler. */
+  serve(request: Request, handle: Handle): unknown;
+  /** Answers a refused request: a host may pass the answer through hooks of its own. */
+  respond(answer: Answer, request: Request, handle: Handle): Response | Promise<Response>;
+  /** Returns the URL of a request as the host's router reads it, where a server could read it otherwise. */
+  routedUrlOf?(request: Request): string | undefined;
   /** Meter of requests, if there are metrics. */
   readonly meter?: FetchMeter | undefined;
   /**
@@ -42,23 +52,25 @@ export interface Passing {
   readonly isGone?: ((request: Request) => boolean | undefined) | undefined;
 }
 
-/** A request that cannot become a WebSocket. @internal */
-export const PLAIN: Passing = Object.freeze({ isHandshake: false });
-/** A request that the host may upgrade. */
-const HANDSHAKE: Passing = Object.freeze({ isHandshake: true });
+/** Serves a request. @internal */
+export type Handle = (request: Request) => unknown;
 
-/** Answers a refused request: a host may pass the answer through hooks of its own. @internal */
-export type Respond = (answer: Answer) => Response | Promise<Response>;
+/** The part of a host that serves by the handler itself, and answers without hooks. @internal */
+export const DIRECT: Pick<FetchHost, 'serve' | 'respond'> = {
+  serve: (request, handle) => handle(request),
+  respond: responseOf,
+};
 
 function refusalOf(
   limiter: RequestLimiter,
   refusal: RequestRefusal,
   request: Request,
-  respond: Respond,
+  handle: Handle,
+  host: FetchHost,
 ): Response | Promise<Response> {
   const mark = (response: Response): Response =>
     isFailure(codeOfRefusal(refusal)) ? response : markRefused(response);
-  const response = respond(limiter.answer(refusal, request));
+  const response = host.respond(limiter.answer(refusal, request), request, handle);
   return response instanceof Promise ? response.then(mark) : mark(response);
 }
 
@@ -193,40 +205,55 @@ function watchAll(): void {
 }
 
 /** The client of a handshake that waits. Its signal is made once the turn is over, since it costs much. */
-class WaitingRequest implements WaitingClient {
+class WaitingRequest {
   private signal: AbortSignal | undefined;
   private listener: (() => void) | undefined;
 
-  constructor(private readonly request: Request) {}
-
-  onGone(listener: () => void): () => void {
-    this.listener = listener;
-    if (unwatched.push(this) === 1) setImmediate(watchAll);
-    return () => this.forget();
-  }
+  constructor(
+    private readonly request: Request,
+    private gone: ((request: Request) => void) | undefined,
+  ) {}
 
   watch(): void {
-    const { listener } = this;
-    if (listener === undefined) return;
-    this.signal = ownSignal(this.request);
+    const { request, gone } = this;
+    if (gone === undefined) return;
+    this.signal = ownSignal(request);
     // An aborted signal does not fire again.
-    if (this.signal.aborted) listener();
-    this.signal.addEventListener('abort', listener);
+    if (this.signal.aborted) gone(request);
+    this.listener = () => gone(request);
+    this.signal.addEventListener('abort', this.listener);
   }
 
-  private forget(): void {
+  /** Ends the watch. */
+  forget(): void {
     if (this.listener !== undefined) this.signal?.removeEventListener('abort', this.listener);
-    this.listener = undefined;
+    this.gone = undefined;
   }
 }
 
 /**
- * Returns the client behind a handshake that waits: the host aborts the request once it has left. A listener hears of a
- * client that has left already at the end of the turn.
+ * Watches the client of a handshake that waits: the host aborts the request once it has left. One that has left already is
+ * told at the end of the turn.
+ * @param gone is called once the client has left, unless `forget()` was called before
  * @internal
  */
+export function whileWaiting(
+  request: Request,
+  gone: (request: Request) => void,
+): { forget(): void } {
+  const waiting = new WaitingRequest(request, gone);
+  if (unwatched.push(waiting) === 1) setImmediate(watchAll);
+  return waiting;
+}
+
+/** Returns the client behind a handshake that waits, as `whileWaiting` watches it. @internal */
 export function waitingOn(request: Request): WaitingClient {
-  return new WaitingRequest(request);
+  return {
+    onGone(listener) {
+      const waiting = whileWaiting(request, listener);
+      return () => waiting.forget();
+    },
+  };
 }
 
 /** A reader of the host, whose types differ between the hosts. */
@@ -389,18 +416,19 @@ function headerBytes(request: Request, maxBytes: number): number {
  * A request that is served within limits, up to its answer. Its methods are no `#private` ones, which engines set up for
  * each object.
  */
-class ServedRequest<T> implements RequestWaiter {
+class ServedRequest implements RequestWaiter {
   private isAnswered = false;
-  private resolve: ((answer: Response | Awaited<T> | Promise<Response>) => void) | undefined;
+  private resolve: ((answer: unknown) => void) | undefined;
   private reject: ((error: unknown) => void) | undefined;
 
   constructor(
     private readonly limiter: RequestLimiter,
     private readonly request: WatchedRequest,
     private readonly inFlight: InFlightRequest,
-    private readonly asked: RatedRequest | undefined,
-    private readonly respond: Respond,
-    private readonly passing: Passing,
+    /** Address of the client of a handshake that the rates may judge later. */
+    private readonly client: string | undefined,
+    private readonly handle: Handle,
+    private readonly host: FetchHost,
     private readonly metered: FetchedRequest | undefined,
   ) {}
 
@@ -411,35 +439,37 @@ class ServedRequest<T> implements RequestWaiter {
 
   /** Answers in the place of the handler, where the request was refused meanwhile. */
   private refusal(): Response | Promise<Response> | undefined {
-    const { limiter, inFlight, request, respond } = this;
-    return inFlight.refusal === undefined
-      ? undefined
-      : refusalOf(limiter, inFlight.refusal, request, respond);
+    const { refusal } = this.inFlight;
+    return refusal === undefined ? undefined : this.refusalWith(refusal);
+  }
+
+  private refusalWith(refusal: RequestRefusal): Response | Promise<Response> {
+    return refusalOf(this.limiter, refusal, this.request, this.handle, this.host);
   }
 
   /** The rates that have admitted the request. A handshake is rated when its answer has shown that it was none. */
   private rated(): RatedOutcome | undefined {
-    const { limiter, request, asked } = this;
-    if (!this.passing.isHandshake) return this.inFlight.rated;
-    return request[DECIDED] === true ? undefined : limiter.rateLate(asked);
+    const { limiter, request, host, client } = this;
+    if (!host.isHandshake) return this.inFlight.rated;
+    if (request[DECIDED] === true || client === undefined) return undefined;
+    return limiter.rateLate(ratedHandshake(request, host, client));
   }
 
   /** Runs the handler; returns the answer to the client, or a promise of it. */
-  run(handle: () => T): T | Response | Promise<Response | Awaited<T>> {
-    let result: T;
+  run(): unknown {
+    const { request, handle, host } = this;
+    let result: unknown;
     try {
-      watch(this.request, this.inFlight, this.passing.isHandshake);
-      result = handle();
+      watch(request, this.inFlight, host.isHandshake);
+      result = host.serve(request, handle);
     } catch (error) {
       return this.threw(error);
     }
-    return result instanceof Promise
-      ? this.later(result as Promise<Awaited<T>>)
-      : this.answered(result);
+    return result instanceof Promise ? this.later(result) : this.answered(result);
   }
 
   /** Returns the answer to the client, once the handler has answered. */
-  private answered<V>(value: V): V | Response | Promise<Response> {
+  private answered(value: unknown): unknown {
     this.inFlight.end();
     const response = this.refusal();
     if (response !== undefined) {
@@ -466,35 +496,31 @@ class ServedRequest<T> implements RequestWaiter {
 
   /** Returns the answer to a handshake that was a request, and is over its rate. */
   private rateRefusal(outcome: RatedOutcome | undefined): Response | Promise<Response> | undefined {
-    return outcome?.refusal === undefined
-      ? undefined
-      : refusalOf(this.limiter, outcome.refusal, this.request, this.respond);
+    return outcome?.refusal === undefined ? undefined : this.refusalWith(outcome.refusal);
   }
 
   /** Returns a promise of the answer to the client, for a handler that answers later. */
-  private later(result: Promise<Awaited<T>>): Promise<Response | Awaited<T>> {
-    return new Promise<Response | Awaited<T>>((resolve, reject) => {
+  private later(result: Promise<unknown>): Promise<unknown> {
+    return new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
       this.inFlight.awaitedBy(this);
       result.then(
-        (value) => (this.isAnswered ? drop(value) : this.answer(this.answered<Awaited<T>>, value)),
+        (value) => (this.isAnswered ? drop(value) : this.answer(this.answered, value)),
         (error: unknown) => void (this.isAnswered || this.answer(this.threw, error)),
       );
     });
   }
 
   /** Answers with what a method returns for a value. */
-  private answer<V>(
-    method: (value: V) => Response | Promise<Response> | Awaited<T>,
-    value: V,
-  ): void {
+  private answer<V>(method: (value: V) => unknown, value: V): void {
+    const { request, host } = this;
     this.isAnswered = true;
-    if (this.passing.isHandshake) handshakeEnds(this.request);
+    if (host.isHandshake) handshakeEnds(request);
     try {
       const answer = method.call(this, value);
       this.metered?.answered(answer);
-      this.resolve?.(told(answer, this.request, this.passing));
+      this.resolve?.(told(answer, request, host));
     } catch (error) {
       this.metered?.failed();
       this.reject?.(error);
@@ -510,11 +536,11 @@ class ServedRequest<T> implements RequestWaiter {
     this.inFlight.end();
     const outcome = this.rated();
     outcome?.settle(503);
-    return this.rateRefusal(outcome) ?? refusalOf(this.limiter, code, this.request, this.respond);
+    return this.rateRefusal(outcome) ?? this.refusalWith(code);
   }
 
   isGone(): boolean {
-    return this.passing.isGone?.(this.request) ?? ownSignal(this.request).aborted;
+    return this.host.isGone?.(this.request) ?? ownSignal(this.request).aborted;
   }
 
   /** Its cost stays spent, since no status has decided about it: a client could get each of them back. */
@@ -525,70 +551,82 @@ class ServedRequest<T> implements RequestWaiter {
   private withoutClient(): Response {
     this.inFlight.end();
     // A handshake has spent nothing yet.
-    if (this.passing.isHandshake) this.rated();
+    if (this.host.isHandshake) this.rated();
     return markRefused(new Response(null, { status: 503 }));
   }
 }
 
 /** Tells the host the answer; returns it, or a promise of it where it is delayed. */
-const told = <V>(answer: V, request: Request, { answered }: Passing): V =>
-  answered === undefined ? answer : (answered(request, answer) as V);
+const told = (answer: unknown, request: Request, host: FetchHost): unknown =>
+  host.answered === undefined ? answer : host.answered(request, answer);
 
-const always =
-  <V>(value: V) =>
-  (): V =>
-    value;
-
-/** Admits a request, or returns its refusal. */
-function admit<T>(
-  limiter: RequestLimiter,
-  request: Request,
-  clientOf: () => string,
-  respond: Respond,
-  passing: Passing,
-  metered: FetchedRequest | undefined,
-): ServedRequest<T> | Response | Promise<Response> {
-  const length = mayHaveBody(request) ? lengthOf(request.headers.get('content-length')) : undefined;
-  const asked = limiter.rates && {
+function ratedRequest(request: Request, host: FetchHost, clientOf: () => string): RatedRequest {
+  const { method, url } = request;
+  return {
     request,
-    method: request.method,
-    url: request.url,
-    routedUrl: passing.routedUrl,
-    // A handshake is rated after its answer, and the host may know no address of a client that has left.
-    clientOf: passing.isHandshake ? always(clientOf()) : clientOf,
+    method,
+    url,
+    routedUrl: host.routedUrlOf?.(request),
+    clientOf,
     traced: request,
   };
+}
+
+const ratedHandshake = (request: Request, host: FetchHost, client: string): RatedRequest =>
+  ratedRequest(request, host, () => client);
+
+/** Returns a request for the rates; `undefined` without rates, and for a handshake, which is rated after its answer. */
+function ratedOf({ rates }: RequestLimiter, request: Request, host: FetchHost) {
+  return rates === undefined || host.isHandshake ? undefined : ratedNow(request, host);
+}
+
+const ratedNow = (request: Request, host: FetchHost): RatedRequest =>
+  ratedRequest(request, host, () => host.clientOf(request));
+
+/** Admits a request, or returns its refusal. */
+function admit(
+  limiter: RequestLimiter,
+  request: Request,
+  handle: Handle,
+  host: FetchHost,
+  metered: FetchedRequest | undefined,
+): ServedRequest | Response | Promise<Response> {
+  const { isHandshake } = host;
+  const length = mayHaveBody(request) ? lengthOf(request.headers.get('content-length')) : undefined;
+  // A handshake is rated after its answer, and the host may know no address of a client that has left.
+  const isRatedLater = isHandshake && limiter.rates !== undefined;
+  const client = limiter.limitsClients || isRatedLater ? host.clientOf(request) : undefined;
   const bytes = headerBytes(request, limiter.limits.maxHeaderSize);
+  const rated = ratedOf(limiter, request, host);
   // Shedding an upgrade is the manager's decision; it may refuse by close code.
-  const admitted = limiter.admit(bytes, length, clientOf, asked, passing.isHandshake, request);
-  if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted, request, respond);
-  return new ServedRequest<T>(limiter, request, admitted, asked, respond, passing, metered);
+  const admitted = limiter.admit(bytes, length, client, rated, isHandshake, request);
+  if (!(admitted instanceof InFlightRequest))
+    return refusalOf(limiter, admitted, request, handle, host);
+  return new ServedRequest(limiter, request, admitted, client, handle, host, metered);
 }
 
 /**
- * Runs `handle` within the limits. Answers after the timeout are dropped.
- * @param clientOf returns the address of the client
- * @param respond answers a refused request
- * @param passing what the host knows of the request
+ * Has a host serve a request within the limits. Answers after the timeout are dropped.
+ * @param handle serves the request
+ * @returns the answer, or a promise of it
+ * @throws the error of the handler
  * @internal
  */
-export function withinLimits<T>(
+export function withinLimits(
   limiter: RequestLimiter,
   request: Request,
-  clientOf: () => string,
-  handle: () => T,
-  respond: Respond = responseOf,
-  passing: Passing = asksForWebSocket(request) ? HANDSHAKE : PLAIN,
-): T | Response | Promise<Response | Awaited<T>> {
-  const metered = passing.meter?.begin(request);
+  handle: Handle,
+  host: FetchHost,
+): unknown {
+  const metered = host.meter?.begin(request);
   try {
-    const served = admit<T>(limiter, request, clientOf, respond, passing, metered);
+    const served = admit(limiter, request, handle, host, metered);
     const isServed = served instanceof ServedRequest;
-    const answer = isServed ? served.run(handle) : served;
+    const answer = isServed ? served.run() : served;
     // A late answer is recorded and told when it is there.
     if (isServed && served.isLate) return answer;
     metered?.answered(answer);
-    return told(answer, request, passing);
+    return told(answer, request, host);
   } catch (error) {
     metered?.failed();
     throw error;

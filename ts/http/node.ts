@@ -278,16 +278,16 @@ function admit(
   clientOf: (request: IncomingMessage) => string,
   request: IncomingMessage,
 ): InFlightRequest | RequestRefusal {
-  const client = (): string => clientOf(request);
   const rated = limiter.rates && {
     request,
     method: request.method ?? '',
     url: request.url ?? '',
-    clientOf: client,
+    clientOf: () => clientOf(request),
     traced: request,
   };
   const length = lengthOf(request.headers['content-length']);
-  return limiter.admit(headerBytes(request), length, client, rated, undefined, request);
+  const address = limiter.limitsClients ? clientOf(request) : undefined;
+  return limiter.admit(headerBytes(request), length, address, rated, undefined, request);
 }
 
 /** Ends a request with its response, or with its client. Returns a function that ends this. */

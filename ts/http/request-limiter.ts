@@ -322,6 +322,11 @@ export class RequestLimiter {
     return this.#limits;
   }
 
+  /** True if the requests of each client are limited. */
+  get limitsClients(): boolean {
+    return this.#limits.maxConcurrentPerIp !== Infinity;
+  }
+
   /** Counts at this moment. */
   snapshot(): RequestStats {
     return { active: this.#inFlight.size, served: this.#served, refused: { ...this.#refused } };
@@ -331,7 +336,7 @@ export class RequestLimiter {
    * Admits a request, or returns the reason for refusing it.
    * @param headerBytes bytes of all headers; 0 where the host has limited them already
    * @param bodyBytes length of the body, if a header says so
-   * @param clientOf returns the address of the client; called where addresses are limited
+   * @param address of the client; needed where `limitsClients` is true
    * @param rated the request, where there are rates
    * @param isHandshake true for an upgrade: draining, shedding and rates are the manager's decisions, which must not be made twice
    * @param request of the adapter, for its trace
@@ -339,13 +344,15 @@ export class RequestLimiter {
   admit(
     headerBytes: number,
     bodyBytes: number | undefined,
-    clientOf: () => string,
+    address: string | undefined,
     rated: RatedRequest | undefined,
     isHandshake = false,
     request?: object,
   ): InFlightRequest | RequestRefusal {
-    const isLimited = this.#limits.maxConcurrentPerIp !== Infinity;
-    const client = isLimited ? clientKeyOf(clientOf(), this.#prefixBits) : undefined;
+    const client =
+      this.limitsClients && address !== undefined
+        ? clientKeyOf(address, this.#prefixBits)
+        : undefined;
     const code = this.#judge(headerBytes, bodyBytes, client, isHandshake);
     if (code !== undefined) {
       this.count(code);
@@ -369,8 +376,12 @@ export class RequestLimiter {
   watchLater(inFlight: InFlightRequest): void {
     // Without timers, requests are served without a timeout.
     if (!this.#timers.isOpen()) return;
-    // One that was admitted before the shared timer was set may have to end before that.
-    if (this.#watching !== undefined && inFlight.admittedMs < this.#watchingSinceMs)
+    // One that was admitted before the shared timer was set may have to end before that; not one without a timeout.
+    if (
+      this.#watching !== undefined &&
+      inFlight.admittedMs < this.#watchingSinceMs &&
+      inFlight.remainingMs() !== Infinity
+    )
       return inFlight.watch();
     this.#unwatched.push(inFlight);
     if (this.#watching === undefined)

@@ -311,7 +311,9 @@ export class LivePage {
 
   /** True if a request is for the page. @internal */
   isFor(request: Request): boolean {
-    return this.owns(targetOf(request.url));
+    const { url } = request;
+    // Nearly no URL holds the path: finding its target makes three texts.
+    return url.includes(this.path) && this.owns(targetOf(url));
   }
 
   /** True if a path, with its query, belongs to the page. @internal */
