@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { createServer, get } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Worker } from 'node:worker_threads';
+import { gunzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import {
@@ -996,6 +997,38 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
     );
   });
 
+  test('is compressed for clients that accept gzip', async () => {
+    const { metrics } = fixture();
+    for (let route = 0; route < 400; route++)
+      metrics.recordRequest(5, { route: `/\u{1f6aa}/${route}`, method: 'GET', status: 200 });
+    const stable = (text: string): string[] =>
+      text.split('\n').filter((line) => /route=|EOF/.test(line));
+    for (const naming of ['otel', 'prom', 'both'] as const) {
+      const compressed = await metrics.toOpenMetricsBytes({ naming, encoding: 'gzip' });
+      const text = await metrics.toOpenMetrics({ naming });
+      expect(stable(gunzipSync(compressed).toString())).toEqual(stable(text));
+      expect(compressed.length).toBeLessThan(text.length / 8);
+    }
+    const { length } = await metrics.toPrometheusBytes({ encoding: 'identity' });
+    const gzip = await metrics.toPrometheusBytes({ encoding: 'gzip' });
+    // Both are longer than what is freed on another thread.
+    expect(Math.abs(gunzipSync(gzip).length / length - 1)).toBeLessThan(0.01);
+    expect(length).toBeGreaterThan(2 ** 20);
+    for (const [options, code] of [
+      [{ encoding: 'br' }, 'ERR_OUT_OF_RANGE'],
+      [{ encoding: null }, 'ERR_OUT_OF_RANGE'],
+      [{ encodings: 'gzip' }, 'ERR_UNKNOWN_OPTION'],
+      [{ encoding: 'gzip', naming: 'statsd' }, 'ERR_OUT_OF_RANGE'],
+      [null, 'ERR_INVALID_ARG_TYPE'],
+    ] as const)
+      expect(() => metrics.toPrometheusBytes(options as never)).toThrow(
+        expect.objectContaining({ code }),
+      );
+    expect(() => metrics.toPrometheus({ encoding: 'gzip' } as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_UNKNOWN_OPTION' }),
+    );
+  });
+
   test.each(['toPrometheus', 'toPrometheusBytes'])('lets workers end during %s', async (method) => {
     const entry = new URL('../dist/index.js', import.meta.url).href;
     const code = `
@@ -1003,7 +1036,8 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
       import(${JSON.stringify(entry)}).then(({ ProductionMetrics }) => {
         const metrics = new ProductionMetrics();
         for (let i = 0; i < 500; i++) metrics.recordRequest(i, { route: '/' + i, method: 'GET', status: 200 });
-        const go = () => metrics.${method}().then(go);
+        const options = '${method}' === 'toPrometheus' ? {} : { encoding: 'gzip' };
+        const go = () => metrics.${method}(Math.random() < 0.5 ? {} : options).then(go);
         for (let i = 0; i < 8; i++) go();
         parentPort.postMessage('running');
       });`;

@@ -190,16 +190,19 @@ const laterBytes = async (length, delayMs) => {
   return new ArrayBuffer(length);
 };
 const manyLength = (await many.toPrometheusBytes({ naming: 'prom' })).length;
-const [, manyBytesMs] = await compareAsync(
+const compressed = { naming: 'prom', encoding: 'gzip' };
+const [, manyBytesMs, manyGzipMs] = await compareAsync(
   `CPU of the JS thread, ${lines} series`,
   [
     ['as text', onThread(() => many.toPrometheus({ naming: 'prom' }), 100)],
     ['as bytes', onThread(() => many.toPrometheusBytes({ naming: 'prom' }), 100)],
+    ['as bytes, gzip', onThread(() => many.toPrometheusBytes(compressed), 100)],
     ['memory of that size alone', onThread(() => laterBytes(manyLength, 1), 100)],
   ],
   { rounds: 9, unit: 'ms' },
 );
 verdict('as bytes', manyBytesMs, 'ms', { most: 0.2 });
+verdict('as bytes, gzip', manyGzipMs, 'ms', { most: 0.2 });
 const huge = new ProductionMetrics({ timers, maxRoutes: 10_000 });
 for (let at = 0; at < 40_000; at++)
   huge.recordRequest(durations[at & 4095], {
@@ -208,16 +211,30 @@ for (let at = 0; at < 40_000; at++)
     status: 200,
   });
 const hugeLength = (await huge.toPrometheusBytes()).length;
-const [, hugeBytesMs] = await compareAsync(
+const [, hugeBytesMs, hugeGzipMs] = await compareAsync(
   'the same, 10,000 routes, both namings',
   [
     ['as text', onThread(() => huge.toPrometheus(), 5)],
     ['as bytes', onThread(() => huge.toPrometheusBytes(), 5)],
+    ['as bytes, gzip', onThread(() => huge.toPrometheusBytes({ encoding: 'gzip' }), 5)],
     ['memory of that size alone', onThread(() => laterBytes(hugeLength, 20), 5)],
   ],
   { rounds: 5, unit: 'ms' },
 );
 verdict('as bytes', hugeBytesMs, 'ms', { most: 2 });
+verdict('as bytes, gzip', hugeGzipMs, 'ms', { most: 2 });
+const times = [];
+for (let round = 0; round < 3; round++) {
+  const start = performance.now();
+  const { length } = await huge.toPrometheusBytes({ encoding: 'gzip' });
+  times.push([performance.now() - start, length / hugeLength]);
+}
+report(
+  'the same as gzip, until it is there',
+  [['portcullis', median(times.map(([ms]) => ms))]],
+  'ms',
+);
+report('its bytes, of those of the text', [['portcullis', times[0][1] * 100]], '%');
 
 const busy = new ProductionMetrics({ timers, monitor, maxRoutes: 500 });
 const reports = [];

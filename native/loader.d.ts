@@ -71,8 +71,8 @@ export declare class RequestLedger {
   counts(): RowNumbers
   /** Renders the exposition on another thread; resolves with the text. */
   render(scalars: Float64Array, values: Float64Array, templateValues: Float64Array, texts: RenderTexts): Promise<string>
-  /** Renders the exposition on another thread; resolves with its bytes, in UTF-8. */
-  renderBytes(scalars: Float64Array, values: Float64Array, templateValues: Float64Array, texts: RenderTexts): Promise<Buffer>
+  /** Renders the exposition on another thread; resolves with its bytes, in UTF-8, or compressed by gzip. */
+  renderBytes(scalars: Float64Array, values: Float64Array, templateValues: Float64Array, texts: RenderTexts, isCompressed: boolean): Promise<Buffer>
 }
 
 /** The watch over the thread that creates it. */

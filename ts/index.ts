@@ -193,7 +193,7 @@ export type {
 export { ProductionMetrics } from './metrics/metrics.js';
 export { RequestTimer } from './metrics/request.js';
 export type { RequestDetails, RequestEnd } from './metrics/request.js';
-export type { ExpositionOptions } from './metrics/exposition.js';
+export type { ExpositionBytesOptions, ExpositionOptions } from './metrics/exposition.js';
 export { Counter, Gauge, Histogram } from './metrics/instruments.js';
 export type { CounterSeries, GaugeSeries, HistogramSeries } from './metrics/series.js';
 export type { LabelValue, LabelValues } from './metrics/instrument.js';

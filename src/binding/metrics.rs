@@ -11,6 +11,8 @@ use crate::metrics::{
     REQUESTS, SCALARS, Sums, TRAFFIC, Traffic, Users, Window,
 };
 use crate::sampler::process_files;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use napi::bindgen_prelude::{
     AsyncTask, BufferSlice, Env, Float64ArraySlice, Object, Result, Uint32ArraySlice,
 };
@@ -18,6 +20,7 @@ use napi::{JsString, ScopedTask};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::ffi::CStr;
+use std::io::Write;
 use std::rc::Rc;
 
 bound_function!(Record of Users, c"record", |users, args| {
@@ -85,17 +88,22 @@ fn family_names() -> Vec<String> {
     own.chain(requests).map(str::to_owned).collect()
 }
 
+/// Contains a panic, on a thread of the pool: it must not end the process.
+fn contained<T>(run: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+        .map_err(|_| napi::Error::from_reason("a bug in the native core was contained"))
+}
+
 /// An exposition that is rendered on another thread.
 struct Rendering(Exposition);
 
 impl Rendering {
-    /// Renders the text; contains a panic.
+    /// Renders the text.
     fn text(&mut self) -> Result<String> {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        contained(|| {
             self.read_process();
             self.0.render()
-        }))
-        .map_err(|_| napi::Error::from_reason("a bug in the native core was contained"))
+        })
     }
 
     /// Adds the figures of `/proc`: reading it takes long for a process with many open files.
@@ -149,18 +157,24 @@ impl<'env> ScopedTask<'env> for RenderText {
 const SLOW_TO_FREE: usize = 1 << 20;
 
 /// Renders the exposition as bytes of UTF-8. JavaScript gets the memory that they were written to.
-pub struct RenderBytes(Rendering);
+pub struct RenderBytes {
+    rendering: Rendering,
+    is_compressed: bool,
+}
 
 impl<'env> ScopedTask<'env> for RenderBytes {
-    type Output = String;
+    type Output = Vec<u8>;
     type JsValue = BufferSlice<'env>;
 
-    fn compute(&mut self) -> Result<String> {
-        self.0.text()
+    fn compute(&mut self) -> Result<Vec<u8>> {
+        let text = self.rendering.text()?;
+        if !self.is_compressed {
+            return Ok(text.into_bytes());
+        }
+        contained(|| gzip(text.as_bytes()))?.map_err(napi::Error::from)
     }
 
-    fn resolve(&mut self, env: &'env Env, text: String) -> Result<BufferSlice<'env>> {
-        let mut bytes = text.into_bytes();
+    fn resolve(&mut self, env: &'env Env, mut bytes: Vec<u8>) -> Result<BufferSlice<'env>> {
         if bytes.len() < SLOW_TO_FREE {
             return BufferSlice::from_data(env, bytes);
         }
@@ -171,6 +185,14 @@ impl<'env> ScopedTask<'env> for RenderBytes {
             BufferSlice::from_external(env, data, length, bytes, |_, bytes| free_elsewhere(bytes))
         }
     }
+}
+
+/// Compresses a text by gzip (RFC 1952), at the lowest level: names and labels repeat so often that a higher one gains
+/// little.
+fn gzip(text: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text)?;
+    encoder.finish()
 }
 
 /// Frees memory on a thread of its own; here, if there can be none.
@@ -448,7 +470,7 @@ impl RequestLedger {
         )))
     }
 
-    /// Renders the exposition on another thread; resolves with its bytes, in UTF-8.
+    /// Renders the exposition on another thread; resolves with its bytes, in UTF-8, or compressed by gzip.
     #[napi(catch_unwind, ts_return_type = "Promise<Buffer>")]
     pub fn render_bytes(
         &self,
@@ -456,13 +478,12 @@ impl RequestLedger {
         values: Float64ArraySlice<'_>,
         template_values: Float64ArraySlice<'_>,
         texts: RenderTexts,
+        is_compressed: bool,
     ) -> AsyncTask<RenderBytes> {
-        AsyncTask::new(RenderBytes(self.rendering(
-            &scalars,
-            &values,
-            &template_values,
-            texts,
-        )))
+        AsyncTask::new(RenderBytes {
+            rendering: self.rendering(&scalars, &values, &template_values, texts),
+            is_compressed,
+        })
     }
 }
 

@@ -175,14 +175,16 @@ export class Ledger {
    * Renders the same as bytes, whose memory is that of the other thread: an `ArrayBuffer`, which the types
    * of a response's body demand.
    */
-  renderBytes({
-    scalars,
-    values,
-    templateValues,
-    texts,
-  }: ExpositionContent): Promise<Buffer & { readonly buffer: ArrayBuffer }> {
-    return this.#native.renderBytes(scalars, values, templateValues, texts) as Promise<
-      Buffer & { readonly buffer: ArrayBuffer }
-    >;
+  renderBytes(
+    { scalars, values, templateValues, texts }: ExpositionContent,
+    isCompressed: boolean,
+  ): Promise<Buffer & { readonly buffer: ArrayBuffer }> {
+    return this.#native.renderBytes(
+      scalars,
+      values,
+      templateValues,
+      texts,
+      isCompressed,
+    ) as Promise<Buffer & { readonly buffer: ArrayBuffer }>;
   }
 }
