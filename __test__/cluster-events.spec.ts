@@ -4,7 +4,16 @@ import { SERVER } from '../cluster/redis.mjs';
 import { Cluster, ConnectionManager } from '../dist/index.js';
 import { FakeSocket } from '../dist/testing.js';
 import { Peer } from './fixtures/cluster-peer.js';
-import { CALM, endAll, ends, LEASE_MS, open, pair, server } from './fixtures/cluster-processes.js';
+import {
+  CALM,
+  endAll,
+  ends,
+  LEASE_MS,
+  open,
+  pair,
+  server,
+  STEADY,
+} from './fixtures/cluster-processes.js';
 import { LastReply } from './fixtures/last-reply.js';
 import { until } from './fixtures/until.js';
 
@@ -39,7 +48,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
   });
 
   it('drain() and resume() act on all processes, manager.drain() on its own', async () => {
-    const { peer, manager, cluster } = await pair();
+    const { peer, manager, cluster } = await pair({}, STEADY);
     manager.drain();
     expect(await open(manager, 'ada')).toBe('draining');
     expect(await peer.run('return open("192.0.2.2", "ada")')).toBe('granted');
@@ -57,7 +66,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
   });
 
   it('a drain is no longer than its time for a process that joins after the clock was set back', async () => {
-    const { cluster, call, all } = await pair();
+    const { cluster, call, all } = await pair({}, STEADY);
     await cluster.drain('deploy', 60_000);
     // The stored end of the drain, as if the server's clock had gone back by ten minutes since.
     await call('HINCRBY', '{pc2:chat}:m', 'du', 600_000);
@@ -87,11 +96,12 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
   });
 
   it('updateLimits() acts on all processes, those that start later included', async () => {
-    const { peer, manager, cluster, all } = await pair({
+    const limits = {
       maxConnectionsPerUser: 5,
       maxConnectionsPerIp: 50,
       connectRatePerIp: { limit: 100, windowMs: 1000 },
-    });
+    };
+    const { peer, manager, cluster, all } = await pair(limits, STEADY);
     manager.updateLimits({ maxConnectionsPerUser: 2, messageRate: { limit: 5, windowMs: 1000 } });
     manager.updateLimits({ maxTotalConnections: 3 });
     await cluster.settled();
@@ -119,7 +129,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
 
   it('a manager of the name that is made after updateLimits() has the limits in force', async () => {
     const limits = { maxConnectionsPerUser: 5, maxTotalConnections: 9 };
-    const { peer, manager, cluster } = await pair(limits);
+    const { peer, manager, cluster } = await pair(limits, STEADY);
     const second = () => new ConnectionManager(limits, { name: 'chat', cluster });
     const before = second();
     ends.push(() => before.close());
@@ -148,7 +158,7 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
   });
 
   it('updateLimits() tells nobody of limits that only this process has', async () => {
-    const { peer, manager, cluster } = await pair({ maxConnectionsPerUser: 5 });
+    const { peer, manager, cluster } = await pair({ maxConnectionsPerUser: 5 }, STEADY);
     manager.updateLimits({ messageRate: { limit: 5, windowMs: 1000 }, connectionTimeoutMs: 9000 });
     manager.updateLimits({});
     await cluster.settled();
@@ -181,7 +191,10 @@ describe.skipIf(SERVER === undefined)('events of a cluster', () => {
   });
 
   it('updateLimits() lifts a limit, and sets the message rates of this process at once', async () => {
-    const { manager, cluster } = await pair({ maxConnectionsPerUser: 1, maxConnectionsPerIp: 50 });
+    const { manager, cluster } = await pair(
+      { maxConnectionsPerUser: 1, maxConnectionsPerIp: 50 },
+      STEADY,
+    );
     const socket = await open(manager, 'ada');
     expect(socket).toBeInstanceOf(FakeSocket);
     const [connection] = manager.connectionsOf('ada');
@@ -353,7 +366,7 @@ describe.skipIf(SERVER === undefined)('presence', () => {
   });
 
   it('a process with several managers is one', async () => {
-    const { manager, cluster } = await pair();
+    const { manager, cluster } = await pair({}, STEADY);
     const second = new ConnectionManager({}, { name: 'feed', cluster });
     ends.push(() => second.close());
     await cluster.ready();
@@ -418,7 +431,7 @@ describe.skipIf(SERVER === undefined)("presence: 'names'", () => {
   });
 
   it('is off by default: no name is stored, and online() says so', async () => {
-    const { manager, cluster, call } = await pair();
+    const { manager, cluster, call } = await pair({}, STEADY);
     await open(manager, 'ada');
     await expect(cluster.online()).rejects.toMatchObject({
       code: 'ERR_UNSUPPORTED',

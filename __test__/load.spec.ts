@@ -97,11 +97,17 @@ describe('npm run load:slices', () => {
     const command = ['scripts/load-slices.mjs', '--smoke', '--host', 'bun', '--results', folder];
     const { status, stderr } = spawnSync('node', command, { encoding: 'utf8' });
     expect([status, stderr]).toEqual([0, '']);
-    const { rows, beyondKb } = JSON.parse(
+    const { rows, beyondKb, liveBytes } = JSON.parse(
       readFileSync(join(folder, 'load-slices-bun.json'), 'utf8'),
-    ) as { rows: { ratio: Interval }[]; beyondKb: Interval };
+    ) as {
+      rows: { ratio: Interval }[];
+      beyondKb: Interval;
+      liveBytes: Record<string, number>;
+    };
     // A machine without an address that can be banned has no rows of bans.
-    expect([12, 14]).toContain(rows.length);
+    expect([13, 15]).toContain(rows.length);
+    expect(Object.keys(liveBytes).toSorted()).toEqual(['bare', 'least', 'portcullis']);
+    expect(Object.values(liveBytes).every(Number.isFinite)).toBe(true);
     for (const { median, low, high } of [...rows.map(({ ratio }) => ratio), beyondKb])
       expect([median, low <= median && median <= high]).toEqual([expect.any(Number), true]);
   });

@@ -1,7 +1,25 @@
 // Reports the server's own figures to its parent process.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 const BEAT_MS = 10;
 let delays = [];
+
+/** Returns the bytes that are left once garbage is collected: objects, and what they hold beside the heap. */
+async function liveBytes() {
+  if (process.versions.bun !== undefined) {
+    const { heapStats } = await import('bun:jsc');
+    // The second collection frees what finalizers of the first have let go.
+    for (let time = 0; time < 2; time++) globalThis.Bun.gc(true);
+    const { heapSize, extraMemorySize } = heapStats();
+    return heapSize + extraMemorySize;
+  }
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc');
+  for (let time = 0; time < 2; time++) collect();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
 
 /**
  * Sends the port to the parent, and the figures since the last question whenever the parent asks.
@@ -15,12 +33,13 @@ export function report(port, seats, ban) {
     for (let late = Math.max(0, now - due); late >= 0; late -= BEAT_MS) delays.push(late);
     due = now + BEAT_MS;
   }, BEAT_MS);
-  process.on('message', ({ banned }) => {
+  process.on('message', async ({ banned, isLive }) => {
     if (banned !== undefined) ban(banned);
+    if (isLive) return process.send({ liveBytes: await liveBytes() });
     const sorted = delays.toSorted((a, b) => a - b);
     delays = [];
     const { user, system } = process.cpuUsage();
-    process.send({
+    return process.send({
       seats: seats(),
       rssBytes: process.memoryUsage.rss(),
       cpuSeconds: (user + system) / 1e6,

@@ -64,6 +64,16 @@ export class Rival {
     return this.#server.ask({});
   }
 
+  /** Bytes of the server's memory that the system counts. */
+  async residentBytes() {
+    return (await this.figures()).rssBytes;
+  }
+
+  /** Bytes of its objects, and of what they hold beside the heap, once garbage is collected. */
+  async liveBytes() {
+    return (await this.#server.ask({ isLive: true })).liveBytes;
+  }
+
   async end() {
     await this.#clients.end();
     await this.#server.end();
@@ -183,18 +193,19 @@ async function roundOf(rivals, names, tell) {
 }
 
 /**
- * Measures the memory of idle connections in processes of their own.
+ * Measures the memory of idle connections in a process of its own.
+ * @param bytesOf returns the bytes of a rival
  * @returns bytes of a connection
  */
-async function memoryOf(host, contestant, settings) {
+async function memoryOf(host, contestant, settings, bytesOf) {
   const rival = await Rival.start(host, contestant, settings);
   try {
     await rival.warm();
     await sleep(settings.settleMs);
-    const empty = await rival.figures();
+    const empty = await bytesOf(rival);
     await rival.connect();
     await sleep(settings.idleMs);
-    return ((await rival.figures()).rssBytes - empty.rssBytes) / settings.connections;
+    return ((await bytesOf(rival)) - empty) / settings.connections;
   } finally {
     await rival.end();
   }
@@ -204,8 +215,8 @@ async function memoryOf(host, contestant, settings) {
  * Measures contestants on a host.
  * @param names the contestants; `bare` is the first
  * @param tell is called with the slice under way
- * @returns `rounds`, each with the figures by contestant and slice, and `memory`, each with the
- *   bytes of a connection by contestant
+ * @returns `rounds`, each with the figures by contestant and slice; `memory`, each with the resident
+ *   bytes of a connection by contestant; and `live`, the live bytes by contestant
  */
 export async function measureSlices(host, names, settings, tell) {
   const rivals = {};
@@ -225,14 +236,20 @@ export async function measureSlices(host, names, settings, tell) {
     for (const rival of Object.values(rivals)) await rival.end();
   }
   const memory = [];
+  const measured = names.filter(hasMemory);
   for (let pair = 0; pair < settings.memoryPairs; pair++) {
     const bytes = {};
-    const measured = names.filter(hasMemory);
     for (const name of pair % 2 === 0 ? measured : measured.toReversed()) {
       tell(`memory, pair ${pair + 1} of ${settings.memoryPairs}: ${name}`);
-      bytes[name] = await memoryOf(host, name, settings);
+      bytes[name] = await memoryOf(host, name, settings, (rival) => rival.residentBytes());
     }
     memory.push(bytes);
   }
-  return { rounds, memory };
+  // Once, since it hardly differs. In processes of its own: a collection would change what is resident.
+  const live = {};
+  for (const name of measured) {
+    tell(`live memory: ${name}`);
+    live[name] = await memoryOf(host, name, settings, (rival) => rival.liveBytes());
+  }
+  return { rounds, memory, live };
 }
