@@ -208,4 +208,25 @@ describe('requests in flight', () => {
     }
     expect(timers.getActiveTimersCount()).toBe(0);
   });
+
+  it('without a timeout share the timer that looks for clients that are gone', () => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    const { requests } = resourceLimits({ requests: { timeoutMs: Infinity } });
+    const limiter = new RequestLimiter(requests, timers);
+    const wait = (): InFlightRequest => {
+      const request = limiter.admit(0, undefined, undefined, undefined) as InFlightRequest;
+      request.awaitedBy({ refused: () => expect.unreachable(), isGone: () => false });
+      return request;
+    };
+    const waiting = Array.from({ length: 10 }, () => {
+      const request = wait();
+      clock.advance(1);
+      return request;
+    });
+    expect(timers.getActiveTimersCount()).toBe(1);
+    for (const request of waiting) request.end();
+    clock.advance(50);
+    expect(timers.getActiveTimersCount()).toBe(0);
+  });
 });

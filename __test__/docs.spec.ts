@@ -248,6 +248,8 @@ const TAKES: Record<string, (given: Given) => unknown> = {
     closing(new ProductionMetrics({ timers, ...given } as never)),
   ProductionTargets: (given) => closing(new ProductionMetrics({ timers, targets: given } as never)),
   ExpositionOptions: (given) => new ProductionMetrics({ timers }).toPrometheus(given as never),
+  ExpositionBytesOptions: (given) =>
+    new ProductionMetrics({ timers }).toPrometheusBytes(given as never),
   InstrumentOptions: (given) =>
     new ProductionMetrics({ timers }).counter('a', 'h', [], given as never),
   HistogramOptions: (given) =>

@@ -41,6 +41,13 @@ export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 /** Reads the id that a host has given to its socket; `undefined` if it has none. @internal */
 export type HostId<S> = (socket: S) => string | undefined;
 
+/** Returns what is kept of given metadata: of a user agent alone its text, which takes no object. */
+function keptOf(given: GivenMetadata | undefined): GivenMetadata | undefined {
+  if (typeof given !== 'object' || typeof given.userAgent !== 'string') return given;
+  const isAlone = given.sessionId === undefined && given.customData === undefined;
+  return isAlone ? given.userAgent : given;
+}
+
 /** Keeps the last figures of a released connection, whose slot belongs to another one by now. */
 class Released<C> {
   constructor(
@@ -99,7 +106,7 @@ export class ManagedConnection<
     this.#ip = ip;
     this.#id = id;
     this.#userId = userId;
-    this.#metadata = metadata;
+    this.#metadata = keptOf(metadata);
     this.#token = undefined;
     this.#trace = undefined;
     segment.open(slot, wallClockMs());

@@ -28,7 +28,7 @@ export interface MetadataInput {
   readonly customData?: Record<string, unknown>;
 }
 
-/** Metadata as a connection is given them: of an adapter, the user agent as its text, which takes no object. @internal */
+/** Metadata as a connection is given them; of an adapter the user agent, as its text. @internal */
 export type GivenMetadata = MetadataInput | string;
 
 /** @internal */

@@ -349,10 +349,8 @@ export class RequestLimiter {
     isHandshake = false,
     request?: object,
   ): InFlightRequest | RequestRefusal {
-    const client =
-      this.limitsClients && address !== undefined
-        ? clientKeyOf(address, this.#prefixBits)
-        : undefined;
+    // Clients without an address share one key: none is beyond the limit.
+    const client = this.limitsClients ? clientKeyOf(address ?? '', this.#prefixBits) : undefined;
     const code = this.#judge(headerBytes, bodyBytes, client, isHandshake);
     if (code !== undefined) {
       this.count(code);
