@@ -13,8 +13,8 @@ export type TokenRefresh<
 
 /** The token that a connection was admitted with, or the one that took its place. @internal */
 export interface ConnectionToken {
-  /** The claims, frozen at the first call. */
-  claims(): Readonly<Record<string, unknown>>;
+  /** The claims, frozen when they are first read. */
+  readonly claims: Readonly<Record<string, unknown>>;
   /** Puts another token in its place. */
   refresh(token: string): Promise<TokenRefresh>;
   /** Forgets a released connection. */

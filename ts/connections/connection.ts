@@ -323,7 +323,7 @@ export class ManagedConnection<
    * has it.
    */
   get claims(): C | undefined {
-    return this.#token?.claims() as C | undefined;
+    return this.#token?.claims as C | undefined;
   }
 
   /**

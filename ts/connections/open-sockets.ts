@@ -52,7 +52,8 @@ export class OpenSockets implements OpenSocketOwner {
   readonly #watchers = new Set<SocketWatcher>();
   /** Sockets by the tick of their ping, modulo half an interval. */
   readonly #buckets: OpenSocket[][];
-  readonly #slow = new Set<OpenSocket>();
+  /** Sockets whose client does not read, with the time since which it does not, by the timers' clock. */
+  readonly #slow = new Map<OpenSocket, number>();
   readonly #tickMs: number;
   readonly #pingTicks: number;
   readonly #pongTicks: number;
@@ -144,9 +145,7 @@ export class OpenSockets implements OpenSocketOwner {
     const socket = new OpenSocket(connection, this);
     // A random tick: clients that connect together are not pinged together.
     socket.due = this.#tick + 1 + Math.floor(Math.random() * this.#pingTicks);
-    socket.bucket = socket.due % this.#buckets.length;
-    const bucket = this.#buckets[socket.bucket]!;
-    socket.place = bucket.push(socket) - 1;
+    socket.place = this.#bucketOf(socket).push(socket) - 1;
     this.#size++;
     if (this.#watchers.size > 0) for (const watcher of this.#watchers) watcher.opened(socket);
     return socket;
@@ -160,9 +159,14 @@ export class OpenSockets implements OpenSocketOwner {
     });
   }
 
+  /** The bucket of a socket stays the same: it is due again a whole number of rounds later. */
+  #bucketOf({ due }: OpenSocket): OpenSocket[] {
+    return this.#buckets[due % this.#buckets.length]!;
+  }
+
   remove(socket: OpenSocket, code: number): void {
-    const bucket = this.#buckets[socket.bucket];
-    if (bucket?.[socket.place] !== socket) return;
+    const bucket = this.#bucketOf(socket);
+    if (bucket[socket.place] !== socket) return;
     // The last socket of the bucket takes the place.
     const last = bucket.pop()!;
     if (last !== socket) {
@@ -185,11 +189,12 @@ export class OpenSockets implements OpenSocketOwner {
   }
 
   queued(socket: OpenSocket): void {
-    if (socket.slowSinceMs !== undefined || socket.buffered <= this.watermark) return;
+    if (socket.buffered <= this.watermark || this.#slow.has(socket)) return;
+    // Its close waits behind the data.
+    if (!socket.connection.isAlive) return;
     // Strict timers that are closed throw, and a `send()` of the application ends here.
     if (!this.#timers.isOpen()) return;
-    socket.slowSinceMs = this.#timers.driver.now();
-    this.#slow.add(socket);
+    this.#slow.set(socket, this.#timers.driver.now());
     const maxMs = this.#limits?.maxBufferedMs ?? 0;
     this.#slowTimer ??= this.#timers.setInterval(() => this.#closeSlow(), {
       delayMs: Math.max(TICK_MIN_MS, Math.ceil(maxMs / SLOW_LOOKS)),
@@ -206,12 +211,11 @@ export class OpenSockets implements OpenSocketOwner {
   #closeSlow(): void {
     const now = this.#timers.driver.now();
     const maxMs = this.#limits?.maxBufferedMs ?? Infinity;
-    for (const socket of this.#slow) {
+    for (const [socket, sinceMs] of this.#slow) {
       // Its manager may have closed it, while its peer has not answered.
       if (socket.buffered <= this.watermark || !socket.connection.isAlive) {
-        socket.slowSinceMs = undefined;
         this.#slow.delete(socket);
-      } else if (now - (socket.slowSinceMs ?? now) > maxMs) {
+      } else if (now - sinceMs > maxMs) {
         this.#slow.delete(socket);
         this.#slowConsumers++;
         socket.close(1008, 'Slow consumer');

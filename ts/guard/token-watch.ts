@@ -11,7 +11,8 @@ import type { ConnectionToken, TokenRefresh } from '../connections/connection-to
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { deepFreeze } from '../tokens/cache.js';
-import type { VerifiedToken } from '../tokens/verified-token.js';
+import type { TokenClaims } from '../tokens/result.js';
+import { type HeldToken, mayHold, type VerifiedToken } from '../tokens/verified-token.js';
 import type { IsRevoked } from '../tokens/verifier.js';
 import { failure, ValidationFailure } from '../validators/failure.js';
 import { type AuthConnection, type CheckedAuth, userOf } from './bearer.js';
@@ -31,11 +32,13 @@ const GONE: TokenRefresh = Object.freeze({
 });
 
 /**
- * The token of one connection. Without `#private` methods: one is made for each socket. Eight fields: with a ninth,
- * JavaScriptCore would take 112 bytes in the place of 80.
+ * The token of one connection, which keeps nothing else of its handshake. Without `#private` methods: one is made for each
+ * socket. Eight fields: with a ninth, JavaScriptCore would take 112 bytes in the place of 80.
  */
-class WatchedToken implements ConnectionToken {
-  private isFrozen = false;
+class WatchedToken implements ConnectionToken, HeldToken {
+  /** The claims, or their text until they are first read. */
+  private given: TokenClaims | string;
+  revision: number | undefined;
   /** The bucket that it stands in, with its neighbours there; none once it is not watched. */
   bucket: Bucket | undefined;
   before: WatchedToken | undefined;
@@ -46,21 +49,27 @@ class WatchedToken implements ConnectionToken {
   constructor(
     private readonly watch: TokenWatch,
     readonly connection: ManagedConnection,
-    public given: VerifiedToken,
-  ) {}
+    { given, revision }: VerifiedToken,
+  ) {
+    this.given = given;
+    this.revision = revision;
+  }
 
-  claims(): Readonly<Record<string, unknown>> {
-    const { claims } = this.given;
-    if (!this.isFrozen) {
-      this.isFrozen = true;
-      deepFreeze(claims);
-    }
+  get claims(): TokenClaims {
+    const { given } = this;
+    if (typeof given !== 'string') return deepFreeze(given);
+    const claims = deepFreeze(JSON.parse(given) as TokenClaims);
+    this.given = claims;
     return claims;
   }
 
-  replace(token: VerifiedToken): void {
-    this.given = token;
-    this.isFrozen = false;
+  mayHold(text: string): boolean {
+    return mayHold(this.given, text);
+  }
+
+  replace({ given, revision }: VerifiedToken): void {
+    this.given = given;
+    this.revision = revision;
     this.ending = undefined;
   }
 
@@ -158,13 +167,13 @@ export class TokenWatch {
   /** Ends a token soon that was revoked before it was watched; `false` if it is good. */
   #endIfRevoked(token: WatchedToken): boolean {
     const { verifier } = this.#auth;
-    if (!verifier.isRevoked(token.given)) return false;
+    if (!verifier.isRevoked(token)) return false;
     if (token.bucket !== undefined) this.#endSoon(token);
     return true;
   }
 
   #endSoon(token: WatchedToken): void {
-    this.#revoked.set(token, (given) => this.#auth.verifier.isRevoked(given));
+    this.#revoked.set(token, (held) => this.#auth.verifier.isRevoked(held));
     this.#revocation ??= this.#endLater();
   }
 
@@ -195,7 +204,7 @@ export class TokenWatch {
     if (token.bucket !== undefined) this.#schedule(token, this.#deadlineOf(judged));
     // Revoked while its user was asked for: the connection is that user's now, and ends with the token.
     if (this.#endIfRevoked(token)) return { success: false, error: REVOKED };
-    return { success: true, claims: token.claims() };
+    return { success: true, claims: token.claims };
   }
 
   /** Puts a token in the bucket of a time, in wall-clock milliseconds. */
@@ -293,7 +302,7 @@ export class TokenWatch {
   #revoke(isRevoked: IsRevoked): void {
     for (const { first } of [...this.#buckets.values(), this.#ended])
       for (let token = first; token !== undefined; token = token.after)
-        if (isRevoked(token.given)) this.#revoked.set(token, isRevoked);
+        if (isRevoked(token)) this.#revoked.set(token, isRevoked);
     if (this.#revoked.size > 0 && this.#revocation === undefined) this.#endRevoked();
   }
 
@@ -304,7 +313,7 @@ export class TokenWatch {
       if (left-- === 0) break;
       this.#revoked.delete(token);
       // Closed, or refreshed by a token that is not revoked, since.
-      if (token.bucket === undefined || !isRevoked(token.given)) continue;
+      if (token.bucket === undefined || !isRevoked(token)) continue;
       // Told already, by an earlier revocation.
       if (token.ending === 'token_revoked') continue;
       this.#move(token, this.#ended);

@@ -4,9 +4,25 @@
  */
 import type { TokenClaims } from './result.js';
 
+/** A good token, as a verifier is asked whether it was revoked since. @internal */
+export interface HeldToken {
+  readonly claims: TokenClaims;
+  /** Revision of the verifier, at which it was not revoked; `undefined` if that is not known. */
+  readonly revision: number | undefined;
+  /** False if no claim can have this value. */
+  mayHold(text: string): boolean;
+}
+
+/** False if no claim can have the value `text`. @param given claims, or their text @internal */
+export function mayHold(given: TokenClaims | string, text: string): boolean {
+  // Behind an escape the same text may be written otherwise.
+  return typeof given !== 'string' || given.includes(text) || given.includes('\\');
+}
+
 /** A good token. Without `#private` fields: one is made for each handshake. @internal */
-export class VerifiedToken {
-  private given: TokenClaims | string;
+export class VerifiedToken implements HeldToken {
+  /** The claims, or their text until they are first read. */
+  given: TokenClaims | string;
 
   /**
    * @param user its `sub`; empty without one
@@ -18,7 +34,7 @@ export class VerifiedToken {
     readonly user: string,
     claims: TokenClaims | string,
     readonly deadlineMs?: number,
-    readonly revision?: number,
+    readonly revision: number | undefined = undefined,
   ) {
     this.given = claims;
   }
@@ -35,10 +51,7 @@ export class VerifiedToken {
     return (this.given = JSON.parse(given) as TokenClaims);
   }
 
-  /** False if no claim can have this value. */
   mayHold(text: string): boolean {
-    const { given } = this;
-    // Behind an escape the same text may be written otherwise.
-    return typeof given !== 'string' || given.includes(text) || given.includes('\\');
+    return mayHold(this.given, text);
   }
 }

@@ -49,10 +49,10 @@ import {
   type TokenRevocation,
   type TokenVerifierSnapshot,
 } from './result.js';
-import { VerifiedToken } from './verified-token.js';
+import { type HeldToken, VerifiedToken } from './verified-token.js';
 
 /** Tells whether a revocation revokes a token. @internal */
-export type IsRevoked = (token: VerifiedToken) => boolean;
+export type IsRevoked = (token: HeldToken) => boolean;
 /** Called with each revocation. @internal */
 export type RevocationListener = (isRevoked: IsRevoked) => void;
 
@@ -185,7 +185,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       this.#tell((token) => token.mayHold(id) && isToken(token.claims, issuer, id));
     } else {
       const [, subject, before] = revocation;
-      this.#tell((token) => token.user === subject && isBefore(token.claims, before));
+      this.#tell((token) => token.mayHold(subject) && isBefore(token.claims, subject, before));
     }
     return held.every(Boolean);
   }
@@ -514,7 +514,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   }
 
   /** True if a token that was verified before has been revoked since. @internal */
-  isRevoked(token: VerifiedToken): boolean {
+  isRevoked(token: HeldToken): boolean {
     if (this.#revision === 0 || token.revision === this.#revision) return false;
     const { claims } = token;
     const { iss, jti, sub, iat } = claims;
@@ -710,8 +710,8 @@ const SAFE_VERIFY = TokenVerifier.prototype.safeVerify;
 
 const isToken = ({ iss = '', jti }: TokenClaims, issuer: string, id: string): boolean =>
   iss === issuer && jti === id;
-const isBefore = ({ iat }: TokenClaims, before: number): boolean =>
-  iat === undefined || iat < before;
+const isBefore = ({ sub, iat }: TokenClaims, subject: string, before: number): boolean =>
+  sub === subject && (iat === undefined || iat < before);
 
 const schemaResult = <C>(result: TokenResult<C>): InputSchemaResult<C> =>
   result.success
