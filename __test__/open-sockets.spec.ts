@@ -7,6 +7,7 @@ import {
   resourceLimits,
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { randomOf } from '../load/interval.mjs';
 import { agree } from './fixtures/agree.js';
 
 // Internal, so it has no declarations.
@@ -155,6 +156,62 @@ describe('heartbeats', () => {
       ).toBe(true);
       expect([...alive, ...talking].every(({ socket }) => socket.closed.length === 0)).toBe(true);
       expect(live.stats().pongTimeouts).toBe(50);
+    }
+  });
+
+  // The model knows only what came in and went out, and when.
+  it('close exactly those who are silent after a ping, whatever was exchanged before', () => {
+    const random = randomOf(7);
+    for (let round = 0; round < 60; round++) {
+      const pingIntervalMs = [40, 200, 640, 2000][round % 4]!;
+      const pongTimeoutMs = [20, 100, 500, 1500, 5000][round % 5]!;
+      const { clock, live, open } = setUp({ pingIntervalMs, pongTimeoutMs });
+      // A socket that talks now and then, or one that listens, or both; each with a silence of its own.
+      const all = Array.from({ length: 40 }, () => ({
+        ...open(),
+        talks: random() * 0.3,
+        pongs: random() * 0.3,
+        listens: random() * 0.3,
+        /** Time of the first ping since the last answer. */
+        since: undefined as number | undefined,
+        seen: 0,
+      }));
+      let closed = 0;
+      for (let step = 0; step < 800; step++) {
+        clock.advance(10);
+        const now = clock.now();
+        for (const one of all) {
+          if (one.socket.pings.length > one.seen) one.since ??= one.socket.pings[one.seen];
+          one.seen = one.socket.pings.length;
+          if (one.socket.closed.length > 0) {
+            const waited = one.since === undefined ? -1 : now - one.since;
+            expect([waited >= pongTimeoutMs, one.live.state]).toEqual([true, 'closing']);
+            one.live.remove(1000);
+            closed++;
+            continue;
+          }
+          // Two ticks of at most 100 ms: that of the ping, and that of the look for answers.
+          if (one.since !== undefined)
+            expect(now - one.since).toBeLessThanOrEqual(pongTimeoutMs + 200);
+          if (random() < one.listens) one.live.connection.sent(3);
+          if (random() < one.talks) {
+            one.live.connection.received(3);
+            one.since = undefined;
+          }
+          if (random() < one.pongs) {
+            one.live.ponged();
+            one.since = undefined;
+          }
+        }
+        for (let at = all.length - 1; at >= 0; at--)
+          if (all[at]!.live.state !== 'open') all.splice(at, 1);
+        // Some fall silent.
+        if (all.length > 0 && random() < 0.01) {
+          const one = all[Math.floor(random() * all.length)]!;
+          [one.talks, one.pongs] = [0, 0];
+        }
+      }
+      expect([live.stats().pongTimeouts, live.size]).toEqual([closed, all.length]);
     }
   });
 
