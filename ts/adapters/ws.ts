@@ -265,6 +265,8 @@ class WsAdapter {
     let abandon: (() => void) | undefined;
     const onOpen = (ws: WebSocket): void => {
       hasOpened = true;
+      // `ws` has a listener of its own by now. A second one would cost each connection an array.
+      socket.off('error', destroyThis);
       const isSeated = this.#open(ws, pending);
       if (abandon !== undefined) {
         socket.off('close', abandon);

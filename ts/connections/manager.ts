@@ -6,6 +6,7 @@
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions, optionsObject } from '../base/options.js';
+import { SharedTexts } from '../base/shared-texts.js';
 import type { LazyTrace, RequestTrace } from '../base/trace.js';
 import type { Membership } from '../cluster/membership.js';
 import type { ClusterNode } from '../cluster/presence.js';
@@ -87,6 +88,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #counted: readonly number[];
   readonly #retry: RetryTimes;
   readonly #reading = new Reading();
+  /** User agents of connections of adapters: most clients have one of a few. */
+  readonly #userAgents = new SharedTexts();
   #bans: Bans | undefined;
   #evicted = 0;
   #overRate = 0;
@@ -545,7 +548,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @internal
    */
   commitUnnamed(lease: Lease, socket: S, userAgent: string, idOf?: HostId<S>): AdmissionResult<S> {
-    return this.#commit(lease, idOf, socket, userAgent);
+    return this.#commit(lease, idOf, socket, this.#userAgents.of(userAgent));
   }
 
   #commit(
