@@ -1014,6 +1014,8 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
     // Both are longer than what is freed on another thread.
     expect(Math.abs(gunzipSync(gzip).length / length - 1)).toBeLessThan(0.01);
     expect(length).toBeGreaterThan(2 ** 20);
+    const inherited = Object.create({ naming: 'otel' }) as { naming: 'otel' };
+    expect((await metrics.toOpenMetricsBytes(inherited)).toString()).not.toContain('http_requests');
     for (const [options, code] of [
       [{ encoding: 'br' }, 'ERR_OUT_OF_RANGE'],
       [{ encoding: null }, 'ERR_OUT_OF_RANGE'],

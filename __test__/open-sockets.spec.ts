@@ -20,6 +20,7 @@ interface Live {
     close(code: number, reason: string): void;
   };
   beforeClose(): void;
+  close(code: number, reason: string): void;
   refuseMessage(): void;
   ponged(): void;
   sent(): void;
@@ -157,6 +158,19 @@ describe('heartbeats', () => {
       expect([...alive, ...talking].every(({ socket }) => socket.closed.length === 0)).toBe(true);
       expect(live.stats().pongTimeouts).toBe(50);
     }
+  });
+
+  it('leave the state of a socket that ends while its buffer is asked for', () => {
+    const { open } = setUp({});
+    const { socket, live } = open();
+    Object.defineProperty(socket, 'buffered', {
+      get() {
+        live.remove(1006);
+        return 5;
+      },
+    });
+    live.close(1001, 'Server shutdown');
+    expect(live.state).toBe('broken');
   });
 
   // The model knows only what came in and went out, and when.

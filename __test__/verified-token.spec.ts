@@ -49,6 +49,9 @@ describe('a token whose claims are not parsed', () => {
       if (next() < 0.9) claims['exp'] = exp - (next() < 0.1 ? 10_000 : 0);
       let written = JSON.stringify(claims);
       if (next() < 0.3) written = written.replaceAll('a', '\\u0061').replaceAll('/', '\\/');
+      const held = new VerifiedToken('', written);
+      for (const value of Object.values(claims))
+        if (typeof value === 'string') expect(held.mayHold(JSON.stringify(value))).toBe(true);
       const token = tokenOf(written);
       const result = verifier.safeVerify(token);
       const lazy = verifier.verifyLazily(token);
@@ -60,6 +63,15 @@ describe('a token whose claims are not parsed', () => {
         ]);
       else expect(result).toEqual({ success: false, error: lazy });
     }
+  });
+
+  it('is not taken for the token of a user whose short name is part of other claims', () => {
+    const held = new VerifiedToken('70', '{"sub":"70","roles":["admin 7"],"iat":1717,"exp":1777}');
+    expect([held.mayHold('"7"'), held.mayHold('"admin"'), held.mayHold('"70"')]).toEqual([
+      false,
+      false,
+      true,
+    ]);
   });
 
   it('is no way past a subclass that checks more', () => {

@@ -884,8 +884,8 @@ class ElysiaAdapter {
       if (isUpgraded) {
         // A WebSocket is no request, whatever response Elysia gives to its own.
         this.#meter?.drop(request);
-        // Elysia keeps the request as long as the socket.
-        (request as NotedRequest)[PEER] = undefined;
+        // Elysia keeps the request as long as the socket. A hook of a route may still rate its client.
+        if (!this.notesPeers) (request as NotedRequest)[PEER] = undefined;
         this.#pendingOf(request)[this.#key] = undefined;
         if (further !== undefined) this.#pendingOf(request)[this.#routeKey] = undefined;
         (request as OpenedRequest)[OPENED] = true;

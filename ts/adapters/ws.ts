@@ -265,8 +265,9 @@ class WsAdapter {
     let abandon: (() => void) | undefined;
     const onOpen = (ws: WebSocket): void => {
       hasOpened = true;
-      // `ws` has a listener of its own by now. A second one would cost each connection an array.
-      socket.off('error', destroyThis);
+      // npm's `ws` listens for errors itself from now on: a second listener would make the emitter keep an array for
+      // each connection. Another `ws` may not.
+      if (socket.listenerCount('error') > 1) socket.off('error', destroyThis);
       const isSeated = this.#open(ws, pending);
       if (abandon !== undefined) {
         socket.off('close', abandon);

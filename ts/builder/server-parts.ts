@@ -73,6 +73,8 @@ export class ServerParts {
   readonly endpoints: Required<Endpoints>;
   /** Ends each part that was made, in the order of making. */
   readonly #ends: (() => void)[] = [];
+  /** Hosts whose requests pass the middleware, by those of the adapter. */
+  readonly #hosts = new Map<FetchHost, FetchHost>();
   #version = -1;
   #hasLayers = false;
 
@@ -165,11 +167,22 @@ export class ServerParts {
   /** Runs a request that is not for a health endpoint: the limits first, then the middleware. */
   around(request: Request, handle: Handle, host: FetchHost): unknown {
     const { requests: gate } = this.guard;
+    if (gate !== undefined) return withinLimits(gate, request, handle, this.#layered(host));
     const { meter } = host;
     const served = (): unknown => host.serve(request, handle);
-    if (gate === undefined) return meter === undefined ? served() : meter.around(request, served);
-    const serve = (): unknown => this.#layers(request, served);
-    return withinLimits(gate, request, handle, { ...host, serve });
+    return meter === undefined ? served() : meter.around(request, served);
+  }
+
+  /** Returns a host of the adapter whose requests pass the middleware, within the limits. */
+  #layered(host: FetchHost): FetchHost {
+    const known = this.#hosts.get(host);
+    if (known !== undefined) return known;
+    const layered: FetchHost = {
+      ...host,
+      serve: (request, handle) => this.#layers(request, () => host.serve(request, handle)),
+    };
+    this.#hosts.set(host, layered);
+    return layered;
   }
 
   #layers(request: Request, handle: () => unknown): unknown {

@@ -144,9 +144,10 @@ export class OpenSocket implements ShutdownSocket {
 
   close(code: number, reason: string): void {
     if (this.#phase !== 'open') return;
-    // First: the buffer is asked of the application's socket, which may close it once more.
+    // First: the application's socket is asked for its buffer, and may close or end within.
     this.#phase = 'closing';
-    if (this.buffered !== 0) this.#phase = 'closing behind data';
+    const hasData = this.buffered !== 0;
+    if (hasData && this.state === 'closing') this.#phase = 'closing behind data';
     this.connection.close(code, reason);
   }
 

@@ -190,7 +190,7 @@ export class OpenSockets implements OpenSocketOwner {
 
   queued(socket: OpenSocket): void {
     if (socket.buffered <= this.watermark || this.#slow.has(socket)) return;
-    // Its close waits behind the data.
+    // It is closed already, and only its close frame still waits: it is no slow consumer.
     if (!socket.connection.isAlive) return;
     // Strict timers that are closed throw, and a `send()` of the application ends here.
     if (!this.#timers.isOpen()) return;

@@ -63,8 +63,8 @@ class WatchedToken implements ConnectionToken, HeldToken {
     return claims;
   }
 
-  mayHold(text: string): boolean {
-    return mayHold(this.given, text);
+  mayHold(quoted: string): boolean {
+    return mayHold(this.given, quoted);
   }
 
   replace({ given, revision }: VerifiedToken): void {

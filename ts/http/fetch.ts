@@ -23,8 +23,8 @@ export function responseOf(answer: Answer): Response {
 }
 
 /**
- * A host, as the limits of its requests see it: one object for all requests of a kind, since closures for each request
- * are garbage between the objects that live as long as a socket.
+ * A host, as the limits of its requests see it. One object serves all requests of a kind: functions made for each request
+ * would be garbage that leaves gaps between long-lived objects.
  * @internal
  */
 export interface FetchHost {

@@ -349,7 +349,7 @@ export class RequestLimiter {
     isHandshake = false,
     request?: object,
   ): InFlightRequest | RequestRefusal {
-    // Clients without an address share one key: none is beyond the limit.
+    // Clients whose address is not known share one key: the limit holds for all of them together.
     const client = this.limitsClients ? clientKeyOf(address ?? '', this.#prefixBits) : undefined;
     const code = this.#judge(headerBytes, bodyBytes, client, isHandshake);
     if (code !== undefined) {
@@ -374,7 +374,8 @@ export class RequestLimiter {
   watchLater(inFlight: InFlightRequest): void {
     // Without timers, requests are served without a timeout.
     if (!this.#timers.isOpen()) return;
-    // One that was admitted before the shared timer was set may have to end before that; not one without a timeout.
+    // A request that was admitted before the shared timer was set may time out before it fires, and gets a timer of its
+    // own. One without a timeout does not need that.
     if (
       this.#watching !== undefined &&
       inFlight.admittedMs < this.#watchingSinceMs &&

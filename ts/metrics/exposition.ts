@@ -83,9 +83,9 @@ export function encodingOf(options: ExpositionBytesOptions): {
 } {
   optionsObject('options', options);
   knownOptions('the exposition', options, ['naming', 'encoding']);
-  const { encoding = 'identity', ...others } = options;
+  const { encoding = 'identity', naming } = options;
   if (!ENCODINGS.includes(encoding)) throw outOfRange('encoding', encoding, listed(ENCODINGS));
-  return { isCompressed: encoding === 'gzip', others };
+  return { isCompressed: encoding === 'gzip', others: { naming } };
 }
 
 /** Returns the content of an exposition. Unknown figures are left out. @internal */

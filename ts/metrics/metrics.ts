@@ -432,9 +432,11 @@ export class ProductionMetrics {
    * @returns the bytes, with the counts at the time of the call; they belong to the caller
    * @throws as `toOpenMetrics`
    * @example
+   * // For a client whose Accept-Encoding names gzip:
    * const headers = {
    *   'content-type': 'application/openmetrics-text; version=1.0.0; charset=utf-8',
    *   'content-encoding': 'gzip',
+   *   vary: 'accept-encoding',
    * };
    * new Response(await metrics.toOpenMetricsBytes({ encoding: 'gzip' }), { headers });
    */

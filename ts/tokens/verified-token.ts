@@ -9,14 +9,19 @@ export interface HeldToken {
   readonly claims: TokenClaims;
   /** Revision of the verifier, at which it was not revoked; `undefined` if that is not known. */
   readonly revision: number | undefined;
-  /** False if no claim can have this value. */
-  mayHold(text: string): boolean;
+  /** False if no claim can have this value. @param quoted the value, as `JSON.stringify` writes it */
+  mayHold(quoted: string): boolean;
 }
 
-/** False if no claim can have the value `text`. @param given claims, or their text @internal */
-export function mayHold(given: TokenClaims | string, text: string): boolean {
-  // Behind an escape the same text may be written otherwise.
-  return typeof given !== 'string' || given.includes(text) || given.includes('\\');
+/**
+ * False if no claim can have a value. Without its quotes a short one would be found in nearly every text.
+ * @param given claims, or their text
+ * @param quoted the value, as `JSON.stringify` writes it
+ * @internal
+ */
+export function mayHold(given: TokenClaims | string, quoted: string): boolean {
+  // Behind an escape the same value may be written otherwise.
+  return typeof given !== 'string' || given.includes(quoted) || given.includes('\\');
 }
 
 /** A good token. Without `#private` fields: one is made for each handshake. @internal */
@@ -51,7 +56,7 @@ export class VerifiedToken implements HeldToken {
     return (this.given = JSON.parse(given) as TokenClaims);
   }
 
-  mayHold(text: string): boolean {
-    return mayHold(this.given, text);
+  mayHold(quoted: string): boolean {
+    return mayHold(this.given, quoted);
   }
 }

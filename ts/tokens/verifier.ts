@@ -182,10 +182,12 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     const held = verifiers.map((one) => one.#holdHere(revocation));
     if (revocation[0] === 'token') {
       const [, issuer, id] = revocation;
-      this.#tell((token) => token.mayHold(id) && isToken(token.claims, issuer, id));
+      const quoted = JSON.stringify(id);
+      this.#tell((token) => token.mayHold(quoted) && isToken(token.claims, issuer, id));
     } else {
       const [, subject, before] = revocation;
-      this.#tell((token) => token.mayHold(subject) && isBefore(token.claims, subject, before));
+      const quoted = JSON.stringify(subject);
+      this.#tell((token) => token.mayHold(quoted) && isBefore(token.claims, subject, before));
     }
     return held.every(Boolean);
   }
