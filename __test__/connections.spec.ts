@@ -428,6 +428,30 @@ describe('leases', () => {
     expect(manager.snapshot()).toMatchObject({ totalConnections: 1, connectionsByUser: 1 });
   });
 
+  it('keep their user though the clock of the application admits another one meanwhile', () => {
+    let admits = (): void => undefined;
+    const reentrant = new (class extends ManualClock {
+      override now(): number {
+        const run = admits;
+        admits = () => undefined;
+        run();
+        return super.now();
+      }
+    })();
+    const one = new ConnectionManager(
+      { maxConnectionsPerUser: 1, connectRatePerIp: { limit: 100, windowMs: 1000 } },
+      { timers: new TimerManager({ clock: reentrant }) },
+    );
+    // The first one tells that rates need the time.
+    expect(one.reserve('192.0.2.1', 'bob').success).toBe(true);
+    const arrived = one.arrive('192.0.2.2') as Lease;
+    admits = () => void one.reserve('192.0.2.3', 'eve');
+    expect(one.identify(arrived, 'ada')).toBe(arrived);
+    for (const user of ['ada', 'eve', 'bob'])
+      expect(one.reserve('192.0.2.4', user)).toMatchObject({ code: 'user_limit' });
+    one.close();
+  });
+
   it('open after a sweep that has left them alone', () => {
     const lease = manager.reserve('192.0.2.1') as Lease;
     expect(manager.cleanupStaleConnections()).toBe(0);

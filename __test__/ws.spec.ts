@@ -337,6 +337,37 @@ describe.skipIf(isBun)('the request of a handshake', () => {
   });
 });
 
+// The stream of Bun's own `ws` is no socket of `node:net`.
+describe.skipIf(isBun)('the stream of an open socket', () => {
+  it.each([
+    ['judged at once', {}],
+    ['identified later', { identify: () => Promise.resolve('ann') }],
+  ])('has the listeners for errors that it has without a guard: %s', async (_, options) => {
+    const unheard: unknown[] = [];
+    const listen = (error: unknown): void => void unheard.push(error);
+    process.on('uncaughtException', listen);
+    ends.push(() => process.off('uncaughtException', listen));
+    const guard = portcullis({ limits: {}, ...options });
+    const streams: Socket[] = [];
+    for (const isGuarded of [false, true]) {
+      const [server, url] = await listening(guard);
+      const webSocketServer = isGuarded
+        ? new WebSocketServer({ noServer: true })
+        : new WebSocketServer({ server });
+      if (isGuarded) guard.attach(server, webSocketServer);
+      webSocketServer.on('connection', (_ws, { socket }) => void streams.push(socket));
+      const client = new WebSocket(url);
+      client.on('error', () => undefined);
+      await once(client, 'open');
+    }
+    const [bare, guarded] = streams.map((stream) => stream.listenerCount('error'));
+    expect([bare, guarded]).toEqual([1, 1]);
+    streams[1]!.destroy(new Error('on purpose'));
+    await until(() => guard.manager.snapshot().totalConnections === 0);
+    expect(unheard).toEqual([]);
+  });
+});
+
 describe('an onInvalidMessage that fails', () => {
   const late = new Error('of a rejection');
   it.each<[string, () => unknown, cause: string]>([

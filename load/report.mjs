@@ -5,7 +5,7 @@ import { runInNewContext } from 'node:vm';
 const BEAT_MS = 10;
 let delays = [];
 
-/** Returns the bytes that are left once garbage is collected: objects, and what they hold beside the heap. */
+/** Returns the live bytes after a garbage collection: the objects of the heap, and the memory that they hold outside. */
 async function liveBytes() {
   if (process.versions.bun !== undefined) {
     const { heapStats } = await import('bun:jsc');

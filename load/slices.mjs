@@ -64,12 +64,12 @@ export class Rival {
     return this.#server.ask({});
   }
 
-  /** Bytes of the server's memory that the system counts. */
+  /** Resident bytes of the server. */
   async residentBytes() {
     return (await this.figures()).rssBytes;
   }
 
-  /** Bytes of its objects, and of what they hold beside the heap, once garbage is collected. */
+  /** Bytes of its live objects, and of the memory that they hold outside of the heap. */
   async liveBytes() {
     return (await this.#server.ask({ isLive: true })).liveBytes;
   }
@@ -245,7 +245,8 @@ export async function measureSlices(host, names, settings, tell) {
     }
     memory.push(bytes);
   }
-  // Once, since it hardly differs. In processes of its own: a collection would change what is resident.
+  // One measurement is enough: runs hardly differ. In separate processes, since a garbage collection would change the
+  // resident memory.
   const live = {};
   for (const name of measured) {
     tell(`live memory: ${name}`);

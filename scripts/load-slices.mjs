@@ -205,7 +205,7 @@ function memoryText(memory, live) {
   return {
     beyond,
     text: `memory of an idle connection: bare ${of('bare')} KB, portcullis ${of('portcullis')} KB; beyond bare ${beyond.median.toFixed(2)} KB (95 %: ${beyond.low.toFixed(2)} to ${beyond.high.toFixed(2)}), must <= ${MEMORY.most}, aim <= ${MEMORY.aim}: ${judgeMost(beyond, MEMORY.most)}; the least guard beyond bare ${floor.median.toFixed(2)} KB (${floor.low.toFixed(2)} to ${floor.high.toFixed(2)})
-of it live, which no garbage collection frees: ${liveOf('portcullis')} KB, the least guard ${liveOf('least')} KB, bare's own ${(live.bare / 1024).toFixed(2)} KB`,
+live memory beyond bare, after a garbage collection: ${liveOf('portcullis')} KB, the least guard ${liveOf('least')} KB, bare's own ${(live.bare / 1024).toFixed(2)} KB`,
   };
 }
 

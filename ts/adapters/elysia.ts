@@ -199,7 +199,7 @@ class ElysiaAdapter {
   readonly #isCounted: boolean;
   readonly #guardRoute: ReturnType<typeof guardRoutes>;
   readonly #pacer = new RefusalPacer();
-  /** The client of a handshake has left, before its handler has answered. */
+  /** Gives the seat of a handshake back whose client has left before its handler answered. */
   readonly #gone = (request: Request): void => {
     handshakeEnds(request);
     this.#abandon(request);
@@ -210,7 +210,7 @@ class ElysiaAdapter {
   #arriving: Request | undefined;
   #arrivingPeer = '';
   #arrivingHeader: ((name: string) => string) | undefined;
-  /** The route that was marked last, with its label. */
+  /** The latest marked route, with its label. */
   #labelled = { method: '', route: '', label: 0 };
   /** Routes whose descriptions are complete. */
   #described = 0;

@@ -73,7 +73,7 @@ export class ServerParts {
   readonly endpoints: Required<Endpoints>;
   /** Ends each part that was made, in the order of making. */
   readonly #ends: (() => void)[] = [];
-  /** Hosts whose requests pass the middleware, by those of the adapter. */
+  /** Hosts that run the middleware, each by the host of the adapter that it wraps. */
   readonly #hosts = new Map<FetchHost, FetchHost>();
   #version = -1;
   #hasLayers = false;
@@ -173,7 +173,7 @@ export class ServerParts {
     return meter === undefined ? served() : meter.around(request, served);
   }
 
-  /** Returns a host of the adapter whose requests pass the middleware, within the limits. */
+  /** Wraps a host of the adapter: it runs the middleware, within the limits. */
   #layered(host: FetchHost): FetchHost {
     const known = this.#hosts.get(host);
     if (known !== undefined) return known;

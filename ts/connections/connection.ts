@@ -41,7 +41,7 @@ export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 /** Reads the id that a host has given to its socket; `undefined` if it has none. @internal */
 export type HostId<S> = (socket: S) => string | undefined;
 
-/** Returns what is kept of given metadata: of a user agent alone its text, which takes no object. */
+/** Returns metadata in the form that a connection keeps: a user agent alone as its text, without an object. */
 function keptOf(given: GivenMetadata | undefined): GivenMetadata | undefined {
   if (typeof given !== 'object' || typeof given.userAgent !== 'string') return given;
   const isAlone = given.sessionId === undefined && given.customData === undefined;

@@ -28,7 +28,7 @@ export interface MetadataInput {
   readonly customData?: Record<string, unknown>;
 }
 
-/** Metadata as a connection is given them; of an adapter the user agent, as its text. @internal */
+/** Metadata for a new connection: an object, or from an adapter the user agent alone. @internal */
 export type GivenMetadata = MetadataInput | string;
 
 /** @internal */

@@ -113,7 +113,7 @@ export class Seats<C> {
   readonly #call = sharedArray(Float64Array, CALL_CELLS);
   /** Slots opened and released that the core has not looked at yet, with their number in front. */
   readonly #noted = sharedArray(Uint32Array, 1 + NOTED_MAX);
-  /** True once the core has asked for the time of an admission: asking again costs a second call. */
+  /** True once the core has asked for the time of an admission. From then on it is passed at once: a call fewer. */
   #hasRates = false;
   /** Sweeps so far: only a sweep ends a lease that its holder has not ended. */
   #sweeps = 0;
@@ -214,7 +214,7 @@ export class Seats<C> {
     return answer === NEED_TIME ? take(this.#needed()) : answer;
   }
 
-  /** Returns the time of an admission, if it is needed; the core asks for a time that is missing. */
+  /** Returns the time for an admission: NaN before the core has asked for one, since reading the clock costs. */
   #time(isExempt: boolean): number {
     return isExempt ? EXEMPT : this.#hasRates ? this.#now() : NaN;
   }

@@ -73,19 +73,16 @@ export function namingOf(options: ExpositionOptions): Naming {
 const listed = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(', ');
 
 /**
- * Splits the options of bytes.
+ * Returns the option `encoding`.
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
  * @internal
  */
-export function encodingOf(options: ExpositionBytesOptions): {
-  readonly isCompressed: boolean;
-  readonly others: ExpositionOptions;
-} {
+export function encodingOf(options: ExpositionBytesOptions): 'gzip' | 'identity' {
   optionsObject('options', options);
   knownOptions('the exposition', options, ['naming', 'encoding']);
-  const { encoding = 'identity', naming } = options;
+  const { encoding = 'identity' } = options;
   if (!ENCODINGS.includes(encoding)) throw outOfRange('encoding', encoding, listed(ENCODINGS));
-  return { isCompressed: encoding === 'gzip', others: { naming } };
+  return encoding;
 }
 
 /** Returns the content of an exposition. Unknown figures are left out. @internal */
@@ -111,7 +108,7 @@ export function contentOf(
   };
 }
 
-/** Returns a number for each item. `Float64Array.from` takes ten times as long on Node: it iterates. */
+/** Returns a number for each item. A loop, since `Float64Array.from` goes through the iterator of the array. */
 function numbersOf<T>(items: readonly T[], numberOf: (item: T) => number): Float64Array {
   const numbers = new Float64Array(items.length);
   for (let at = 0; at < items.length; at++) numbers[at] = numberOf(items[at]!);

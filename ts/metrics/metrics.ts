@@ -462,8 +462,8 @@ export class ProductionMetrics {
     format: Format,
     options: ExpositionBytesOptions,
   ): Promise<Buffer & { readonly buffer: ArrayBuffer }> {
-    const { isCompressed, others } = encodingOf(options);
-    return this.#render(format, others, (content) =>
+    const isCompressed = encodingOf(options) === 'gzip';
+    return this.#render(format, { naming: options.naming }, (content) =>
       this.#ledger.renderBytes(content, isCompressed),
     );
   }

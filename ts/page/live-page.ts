@@ -312,7 +312,7 @@ export class LivePage {
   /** True if a request is for the page. @internal */
   isFor(request: Request): boolean {
     const { url } = request;
-    // Nearly no URL holds the path: finding its target makes three texts.
+    // Most URLs do not contain the path, and the search for their target would make three strings.
     return url.includes(this.path) && this.owns(targetOf(url));
   }
 

@@ -4,7 +4,7 @@
  */
 import type { TokenClaims } from './result.js';
 
-/** A good token, as a verifier is asked whether it was revoked since. @internal */
+/** A good token, in the form that a verifier checks for a later revocation. @internal */
 export interface HeldToken {
   readonly claims: TokenClaims;
   /** Revision of the verifier, at which it was not revoked; `undefined` if that is not known. */
