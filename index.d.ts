@@ -306,12 +306,12 @@ interface ConnectionMetadata {
 }
 /** Data on a client, given when its connection is added. */
 interface MetadataInput {
-    /** `User-Agent` of the client. */
-    readonly userAgent?: string;
-    /** Session of the client. */
-    readonly sessionId?: string;
+    /** `User-Agent` of the client; `null`, as `headers.get()` gives it, is none. */
+    readonly userAgent?: string | null | undefined;
+    /** Session of the client; `null` is none. */
+    readonly sessionId?: string | null | undefined;
     /** Data of your own. */
-    readonly customData?: Record<string, unknown>;
+    readonly customData?: Record<string, unknown> | undefined;
 }
 
 /** Cause of load shedding. `check:NAME` is a check of the application. */

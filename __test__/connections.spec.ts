@@ -82,6 +82,7 @@ describe('metadata', () => {
     [{ sessionId: 's' }, ['', 's', {}]],
     [{ userAgent: 'bot', sessionId: 's' }, ['bot', 's', {}]],
     [{ userAgent: 'bot', customData: { room: 1 } }, ['bot', undefined, { room: 1 }]],
+    [{ userAgent: null, sessionId: null }, ['', undefined, {}]],
   ])('of %j is what was given, at each read', (given, expected) => {
     const added = manager.addConnection('a', new FakeSocket(), '192.0.2.1', undefined, given);
     const { connection } = added as { connection: ManagedConnection };
@@ -93,6 +94,31 @@ describe('metadata', () => {
       rooms.add('lobby');
     }
   });
+
+  it.each(['userAgent', 'sessionId', 'customData'])(
+    'whose getter of %s throws, or that is of a wrong type, takes no seat',
+    (member) => {
+      const failing = { userAgent: 'bot' };
+      Object.defineProperty(failing, member, {
+        get: () => {
+          throw new Error('broken getter');
+        },
+      });
+      const wrong: object = { [member]: 5 };
+      const lease = manager.reserve('192.0.2.1') as Lease;
+      for (const open of [
+        (given: object) => manager.addConnection('a', new FakeSocket(), '192.0.2.1', '', given),
+        (given: object) => manager.commit(lease, 'a', new FakeSocket(), given),
+      ]) {
+        expect(() => open(failing)).toThrow('broken getter');
+        expect(() => open(wrong)).toThrow(
+          expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: `metadata.${member}` }),
+        );
+      }
+      expect(manager.snapshot().totalConnections).toBe(1);
+      expect(manager.commit(lease, 'a', new FakeSocket(), { userAgent: 'bot' }).success).toBe(true);
+    },
+  );
 });
 
 describe('limits', () => {

@@ -93,9 +93,18 @@ function isOwnData(given: RouteData | undefined, request: Request): given is Rou
   return given?.request === request && Object.isExtensible(given);
 }
 
-/** Reads the id that Elysia makes for a socket when it is first asked for. */
-const elysiaId = (socket: object): string | undefined =>
-  ((socket as RawSocket).data as RouteData).id;
+/** Returns a value that a connection can have as its id; `undefined` for others. */
+const usable = (id: unknown): string | undefined =>
+  typeof id === 'string' && id !== '' && id.length <= ID_MAX ? id : undefined;
+
+/** Reads the id that Elysia makes for a socket when it is first asked for. An application may have a getter in its place. */
+function elysiaId(socket: object): string | undefined {
+  try {
+    return usable(((socket as RawSocket).data as RouteData).id);
+  } catch {
+    return undefined;
+  }
+}
 
 /**
  * Returns the id of a socket, or the function that reads it, from data that is new for each socket. An id that is no
@@ -105,7 +114,7 @@ function idOf(data: RouteData): string | HostId<object> | undefined {
   if (!Object.hasOwn(data, 'request')) return undefined;
   const { get, value } = Object.getOwnPropertyDescriptor(data, 'id') ?? {};
   if (get !== undefined) return elysiaId;
-  return typeof value === 'string' && value !== '' && value.length <= ID_MAX ? value : undefined;
+  return usable(value);
 }
 
 /** Returns data for one socket that inherits from the application's, which stays as it is. */

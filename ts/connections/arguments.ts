@@ -1,5 +1,6 @@
 /** Checks of the arguments that connections are added with. */
 import { wrongType } from '../base/errors.js';
+import type { GivenMetadata, MetadataInput } from './metadata.js';
 
 /** Longest id and user id, in UTF-16 units. @internal */
 export const ID_MAX = 1024;
@@ -23,8 +24,16 @@ export function checkedClient(ip: unknown, userId: string | undefined): string |
   return user;
 }
 
-/** Checks what a connection is opened with. @throws ERR_INVALID_ARG_TYPE, naming the argument @internal */
-export function checkConnection(id: unknown, socket: unknown, metadata: unknown): void {
+/**
+ * Checks what a connection is opened with, before its seat is taken; returns the metadata as `checkedMetadata` does.
+ * @throws ERR_INVALID_ARG_TYPE, naming the argument
+ * @internal
+ */
+export function checkedConnection(
+  id: unknown,
+  socket: unknown,
+  metadata: unknown,
+): GivenMetadata | undefined {
   if (typeof id !== 'string' || id.length === 0 || id.length > ID_MAX)
     throw wrongType('id', id, `a string of 1 to ${ID_MAX} characters`);
   if (
@@ -33,6 +42,27 @@ export function checkConnection(id: unknown, socket: unknown, metadata: unknown)
     typeof (socket as { readonly close?: unknown }).close !== 'function'
   )
     throw wrongType('socket', socket, 'an object with a close() method');
-  if (metadata !== undefined && (typeof metadata !== 'object' || metadata === null))
-    throw wrongType('metadata', metadata, 'an object');
+  return checkedMetadata(metadata);
+}
+
+/**
+ * Returns metadata in the form that a connection keeps: a copy, and a user agent alone as its text. Each member is read
+ * once, since it may be a getter of the application's that throws.
+ * @throws ERR_INVALID_ARG_TYPE, naming the member
+ */
+function checkedMetadata(given: unknown): GivenMetadata | undefined {
+  if (given === undefined) return undefined;
+  if (typeof given !== 'object' || given === null) throw wrongType('metadata', given, 'an object');
+  const { userAgent, sessionId, customData } = given as MetadataInput;
+  checkText('metadata.userAgent', userAgent);
+  checkText('metadata.sessionId', sessionId);
+  if (customData !== undefined && (typeof customData !== 'object' || customData === null))
+    throw wrongType('metadata.customData', customData, 'an object');
+  if (typeof sessionId !== 'string' && customData === undefined) return userAgent ?? undefined;
+  return { userAgent, sessionId, customData };
+}
+
+function checkText(field: string, value: unknown): void {
+  if (value !== undefined && value !== null && typeof value !== 'string')
+    throw wrongType(field, value, 'a string');
 }

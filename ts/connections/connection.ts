@@ -8,12 +8,7 @@ import { checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
 import { TICK_MAX_MS } from './loop-clock.js';
 import type { ExceededRate, MessageRateLimiter } from './message-rate.js';
-import {
-  type ConnectionMetadata,
-  type GivenMetadata,
-  Metadata,
-  type MetadataInput,
-} from './metadata.js';
+import { type ConnectionMetadata, type GivenMetadata, Metadata } from './metadata.js';
 import type { ConnectionOwner } from './owner.js';
 import type { Refusal } from './refusal.js';
 import { FIGURES, PLACE_MASK, type Segment } from './segment.js';
@@ -40,13 +35,6 @@ export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 
 /** Reads the id that a host has given to its socket; `undefined` if it has none. @internal */
 export type HostId<S> = (socket: S) => string | undefined;
-
-/** Returns metadata in the form that a connection keeps: a user agent alone as its text, without an object. */
-function keptOf(given: GivenMetadata | undefined): GivenMetadata | undefined {
-  if (typeof given !== 'object' || typeof given.userAgent !== 'string') return given;
-  const isAlone = given.sessionId === undefined && given.customData === undefined;
-  return isAlone ? given.userAgent : given;
-}
 
 /** Keeps the last figures of a released connection, whose slot belongs to another one by now. */
 class Released<C> {
@@ -106,7 +94,7 @@ export class ManagedConnection<
     this.#ip = ip;
     this.#id = id;
     this.#userId = userId;
-    this.#metadata = keptOf(metadata);
+    this.#metadata = metadata;
     this.#token = undefined;
     this.#trace = undefined;
     segment.open(slot, wallClockMs());
@@ -343,10 +331,7 @@ export class ManagedConnection<
   get metadata(): ConnectionMetadata {
     const given = this.#metadata;
     if (given instanceof Metadata) return given;
-    return (this.#metadata = new Metadata(
-      this,
-      typeof given === 'string' ? { userAgent: given } : (given as MetadataInput | undefined),
-    ));
+    return (this.#metadata = new Metadata(this, given as GivenMetadata | undefined));
   }
 
   /** True for a connection; a copy and a Proxy lack the private field and fail. @internal */

@@ -17,7 +17,7 @@ import { Admissions } from './admissions.js';
 import { type AdmissionResult, checkedLease, type HeldLease, type Lease } from './lease.js';
 import type { Ban, ConnectionManagerEvents } from './ban.js';
 import { Bans } from './bans.js';
-import { checkConnection, checkedClient, checkedOptionalUser, checkedUser } from './arguments.js';
+import { checkedClient, checkedConnection, checkedOptionalUser, checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
 import { CLUSTER_PLACES, inForceNumbers, withClusterLimits } from './cluster-limits.js';
 import { type HostId, ManagedConnection, type ManagedSocket } from './connection.js';
@@ -537,8 +537,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE; the lease is then as it was
    */
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
-    checkConnection(id, socket, metadata);
-    return this.#commit(lease, id, socket, metadata);
+    return this.#commit(lease, id, socket, checkedConnection(id, socket, metadata));
   }
 
   /**
@@ -591,13 +590,13 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     metadata?: MetadataInput,
   ): AdmissionResult<S> {
     this.#shared?.checkSync('addConnection');
-    checkConnection(id, socket, metadata);
+    const kept = checkedConnection(id, socket, metadata);
     const user = checkedClient(ip, userId);
     const banned = this.refuseBanned(ip, user);
     if (banned !== undefined) return banned;
     return this.#shared === undefined
-      ? this.#admissions.add(id, socket, ip, user, metadata)
-      : this.#shared.add(id, socket, ip, user, metadata);
+      ? this.#admissions.add(id, socket, ip, user, kept)
+      : this.#shared.add(id, socket, ip, user, kept);
   }
 
   /**

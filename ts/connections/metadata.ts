@@ -20,15 +20,15 @@ export interface ConnectionMetadata {
 
 /** Data on a client, given when its connection is added. */
 export interface MetadataInput {
-  /** `User-Agent` of the client. */
-  readonly userAgent?: string;
-  /** Session of the client. */
-  readonly sessionId?: string;
+  /** `User-Agent` of the client; `null`, as `headers.get()` gives it, is none. */
+  readonly userAgent?: string | null | undefined;
+  /** Session of the client; `null` is none. */
+  readonly sessionId?: string | null | undefined;
   /** Data of your own. */
-  readonly customData?: Record<string, unknown>;
+  readonly customData?: Record<string, unknown> | undefined;
 }
 
-/** Metadata for a new connection: an object, or from an adapter the user agent alone. @internal */
+/** Metadata that a connection keeps until they are read: an object, or the user agent alone. @internal */
 export type GivenMetadata = MetadataInput | string;
 
 /** @internal */
@@ -42,12 +42,14 @@ export class Metadata implements ConnectionMetadata {
 
   constructor(
     connection: { readonly ip: string; readonly userId: string | undefined },
-    given: MetadataInput | undefined,
+    given: GivenMetadata | undefined,
   ) {
+    const { userAgent, sessionId, customData }: MetadataInput =
+      typeof given === 'string' ? { userAgent: given } : (given ?? {});
     this.#connection = connection;
-    this.userAgent = given?.userAgent ?? '';
-    this.sessionId = given?.sessionId;
-    this.customData = given?.customData ?? {};
+    this.userAgent = userAgent ?? '';
+    this.sessionId = sessionId ?? undefined;
+    this.customData = customData ?? {};
   }
   get ip(): string {
     return this.#connection.ip;
