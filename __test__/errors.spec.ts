@@ -377,6 +377,34 @@ it('messages hold no text of the input', () => {
   }
 });
 
+it('messages hold no text that may be a key, a token or a password', () => {
+  const secret = 'SECRET'.repeat(8);
+  const url = `redis://:${secret}@127.0.0.1`;
+  const keys = secret;
+  const issuers = [{ issuer: 'a', keys }] as const;
+  const acts: readonly (() => unknown)[] = [
+    () => verifierOf({ keys, jwks: {} }),
+    () => verifierOf({ keys, issuers }),
+    () => verifierOf({ issuers: secret }),
+    () => verifierOf({ jwks: { keys } }),
+    () => verifierOf({ jwks: { url: secret, discovery: secret } }),
+    () => verifierOf({ jwks: { url: `https://ann:${secret}@example.com` } }),
+    () => verifierOf({ keys, cluster: url }),
+    () => verifierOf({ keys: { secret, kid: [secret] } }),
+    () => verifierOf({ keys: { secret, algorithm: [secret] } }),
+    () => new TokenVerifier({ algorithms: ['HS256'], keys }).revoke(secret as never),
+    () => new ConnectionManager({}, { name: 'secrets', cluster: url as never }),
+    () => new GracefulShutdown({ cluster: url as never, readyNeedsCluster: true }),
+    () => guardOf({ auth: { verifier: secret } }),
+    () => guardOf({ allowedOrigins: [`https://ann:${secret}@example.com`] }),
+  ];
+  for (const act of acts) {
+    const error = errorOf(act);
+    expect(JSON.stringify(error)).not.toContain('SECRET');
+    expect(error).toMatchObject({ field: expect.any(String), value: expect.any(String) });
+  }
+});
+
 const isBun = process.versions['bun'] !== undefined;
 
 /** The error of `act`, as its fields. */
@@ -451,6 +479,8 @@ describe('an object of options', () => {
         [{ then: () => undefined }, 'a promise'],
         [new URLSearchParams('a=1'), 'an iterable'],
         [() => ({}), 'a function'],
+        // Never its characters: it may be a key, a token or a password.
+        ['SECRET', 'a string of 6 characters'],
       ] as const)
         expect(errorOf(() => make(given as never))).toMatchObject({
           code: 'ERR_INVALID_ARG_TYPE',

@@ -174,14 +174,19 @@ export function describeSecret(value: unknown): string {
   return typeof value === 'object' ? kindOf(value) : `a ${typeof value}`;
 }
 
+/** The user and the password of a URL, with what stands before them. */
+const CREDENTIALS = /^([a-z][\w+.-]*:\/\/)[^/?#]*@/i;
+
 /**
- * Returns a short text of a value for messages. A string is quoted and cut after 40 characters; an
- * object is named by its kind alone.
+ * Returns a short text of a value for messages. A string is quoted and cut after 40 characters, a URL without its
+ * user and password; an object is named by its kind alone.
  * @internal
  */
 export function describe(value: unknown): string {
-  if (typeof value === 'string')
-    return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'string') {
+    const shown = value.replace(CREDENTIALS, '$1…@');
+    return JSON.stringify(shown.length > 40 ? `${shown.slice(0, 40)}…` : shown);
+  }
   if (typeof value === 'object' && value !== null) return kindOf(value);
   // As it is written, so that it looks unlike a number.
   if (typeof value === 'bigint') return `${value}n`;

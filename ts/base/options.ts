@@ -101,9 +101,9 @@ export function givenOptions<T extends object>(
   ) as Partial<T> as { [K in keyof T]?: Exclude<T[K], undefined> };
 }
 
-/** Returns a short text of a value that cannot hold options. */
+/** Returns a short text of a value that cannot hold options. A text in their place may be a key, a token or a password. */
 function describeNoOptions(value: unknown): string {
-  const kind = describe(value);
+  const kind = typeof value === 'string' ? describeSecret(value) : describe(value);
   if (kind !== 'an object') return kind;
   return Symbol.iterator in (value as object) ? 'an iterable' : 'a promise';
 }

@@ -1,5 +1,5 @@
 /** Options of a connection manager, and their checks. */
-import { outOfRange, wrongType } from '../base/errors.js';
+import { outOfRange, wrongSecretType, wrongType } from '../base/errors.js';
 import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import { Cluster } from '../cluster/cluster.js';
@@ -184,7 +184,7 @@ function checkedOptions<S extends ManagedSocket>(
   // A cluster keeps such names for its own counts.
   if (name?.includes('\0') === true) throw outOfRange('name', name, 'characters other than NUL');
   if (cluster !== undefined && cluster !== 'host' && !(cluster instanceof Cluster))
-    throw wrongType('cluster', cluster, "a Cluster or 'host'");
+    throw wrongSecretType('cluster', cluster, "a Cluster or 'host'");
   if (cluster !== undefined && name === undefined)
     throw wrongType('name', name, 'a string: a cluster counts the managers of one name together');
   if (onFull !== 'reject' && onFull !== 'closeOldest')

@@ -1,5 +1,5 @@
 /** Bearer tokens: where a handshake carries one, and the user that it names. */
-import { outOfRange, UnauthorizedError, wrongType } from '../base/errors.js';
+import { outOfRange, UnauthorizedError, wrongSecretType, wrongType } from '../base/errors.js';
 import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { ID_MAX } from '../connections/arguments.js';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
@@ -141,7 +141,7 @@ function checkedAuth(auth: TokenAuth): CheckedAuth {
   knownOptions('auth', auth, OPTIONS, 'auth.');
   const { verifier, cookie, subprotocol, queryParameter, atTokenEnd = 'close', onTokenEnd } = auth;
   if (!(verifier instanceof TokenVerifier))
-    throw wrongType('auth.verifier', verifier, 'a TokenVerifier');
+    throw wrongSecretType('auth.verifier', verifier, 'a TokenVerifier');
   checkName('auth.cookie', cookie);
   if (queryParameter !== undefined && (typeof queryParameter !== 'string' || queryParameter === ''))
     throw wrongType('auth.queryParameter', queryParameter, 'a name');
@@ -252,7 +252,7 @@ function bearer(verifier: BearerVerifier): (authorization: string) => Promise<st
     verifier === null ||
     typeof verifier.safeVerify !== 'function'
   ) {
-    throw wrongType('auth', verifier, 'an object with safeVerify(token)');
+    throw wrongSecretType('auth', verifier, 'an object with safeVerify(token)');
   }
   return async (authorization) => {
     const token = authorization.slice(7).trim();

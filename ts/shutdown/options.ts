@@ -1,5 +1,5 @@
 /** Options of a shutdown, and the checks of them. */
-import { outOfRange, wrongType } from '../base/errors.js';
+import { outOfRange, wrongSecretType, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
 import {
@@ -205,7 +205,11 @@ function checkOptions(options: ShutdownOptions): void {
   if (readyNeedsCluster !== undefined && typeof readyNeedsCluster !== 'boolean')
     throw wrongType('readyNeedsCluster', readyNeedsCluster, 'true or false');
   if (readyNeedsCluster === true && options.cluster === undefined)
-    throw wrongType('cluster', options.cluster, 'a Cluster, which readyNeedsCluster is about');
+    throw wrongSecretType(
+      'cluster',
+      options.cluster,
+      'a Cluster, which readyNeedsCluster is about',
+    );
   for (const hook of ['onPhase', 'onError'] as const) {
     if (options[hook] !== undefined && typeof options[hook] !== 'function')
       throw wrongType(hook, options[hook], 'a function');

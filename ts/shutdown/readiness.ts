@@ -1,5 +1,5 @@
 /** Whether a server may get new clients: the application's word, its checks, and the shutdown. */
-import { wrongType } from '../base/errors.js';
+import { wrongSecretType, wrongType } from '../base/errors.js';
 import { namedFunctions } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ErrorCollector } from './errors.js';
@@ -49,7 +49,7 @@ export interface ReportsClusterState {
 export function checkedClusterState(cluster: unknown): ReportsClusterState | undefined {
   const { snapshot } = (cluster ?? {}) as { snapshot?: unknown };
   if (cluster !== undefined && typeof snapshot !== 'function')
-    throw wrongType('cluster', cluster, 'a Cluster');
+    throw wrongSecretType('cluster', cluster, 'a Cluster');
   return cluster as ReportsClusterState | undefined;
 }
 

@@ -1,5 +1,5 @@
 /** Options of a fetched key set, checked. */
-import { outOfRange, type PortcullisError, wrongType } from '../base/errors.js';
+import { outOfRange, type PortcullisError, wrongSecretType, wrongType } from '../base/errors.js';
 import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 
 /** A `fetch` of the application's own: with a proxy, a certificate authority or an agent. */
@@ -82,7 +82,7 @@ export function refuseKeySet(set: object): never {
     knownOptions('jwks', set, [...OPTIONS, 'keys'], 'jwks.');
     throw wrongType('jwks', set, `with one of keys, url and discovery`);
   }
-  throw wrongType('jwks.keys', set.keys, 'an array of JWKs');
+  throw wrongSecretType('jwks.keys', set.keys, 'an array of JWKs');
 }
 
 /** A checked way to fetch. @internal */
@@ -124,7 +124,7 @@ export function checkedJwks(options: RemoteJwks): JwksOptions {
   if (allowInsecure !== undefined && typeof allowInsecure !== 'boolean')
     throw wrongType('jwks.allowInsecure', allowInsecure, 'true or false');
   if ((url === undefined) === (discovery === undefined))
-    throw wrongType('jwks.url', url, 'given, or jwks.discovery, and not both');
+    throw wrongSecretType('jwks.url', url, 'given, or jwks.discovery, and not both');
   const isInsecure = allowInsecure === true;
   const number = (
     field: 'cooldownMs' | 'maxAgeMs' | 'staleIfErrorMs' | 'timeoutMs' | 'maxBytes' | 'maxKeys',
@@ -156,7 +156,7 @@ export function checkedUrl(field: string, url: unknown, allowInsecure: boolean):
   const allowed = allowInsecure
     ? 'an http or https URL without credentials'
     : 'an https URL without credentials (http for loopback addresses, or with allowInsecure)';
-  if (typeof url !== 'string' && !(url instanceof URL)) throw wrongType(field, url, allowed);
+  if (typeof url !== 'string' && !(url instanceof URL)) throw wrongSecretType(field, url, allowed);
   let parsed: URL;
   try {
     parsed = new URL(url);

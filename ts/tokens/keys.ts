@@ -156,13 +156,13 @@ function coreKey(field: string, key: unknown, algorithms: readonly TokenAlgorith
     knownOptions(field, key, ['secret', 'algorithm', 'kid'], `${field}.`);
     if (typeof secret !== 'string' && !(secret instanceof Uint8Array))
       throw wrongKeyType(`${field}.secret`, secret, 'bytes or text');
-    return { ...secretKey(secret), ...algorithmAndId(key) };
+    return { ...secretKey(secret), ...algorithmAndId(field, key) };
   }
   if ('pem' in key) {
     const { pem } = key;
     knownOptions(field, key, ['pem', 'algorithm', 'kid'], `${field}.`);
     if (typeof pem !== 'string') throw wrongKeyType(`${field}.pem`, pem, 'text');
-    return { pem, ...algorithmAndId(key) };
+    return { pem, ...algorithmAndId(field, key) };
   }
   if ('kty' in key) return coreJwk(key);
   throw wrongKeyType(field, key);
@@ -206,10 +206,13 @@ function coreJwk(jwk: CoreKey): CoreKey {
   );
 }
 
-function algorithmAndId({ algorithm, kid }: CoreKey): CoreKey {
+function algorithmAndId(field: string, { algorithm, kid }: CoreKey): CoreKey {
+  for (const [name, value] of Object.entries({ algorithm, kid }))
+    if (value !== undefined && typeof value !== 'string')
+      throw wrongKeyType(`${field}.${name}`, value, 'text');
   return {
-    ...(algorithm !== undefined && { alg: checkedMember(algorithm) }),
-    ...(kid !== undefined && { kid: checkedMember(kid) }),
+    ...(algorithm !== undefined && { alg: algorithm }),
+    ...(kid !== undefined && { kid }),
   };
 }
 

@@ -1,5 +1,5 @@
 /** Options of a verifier, checked and converted to the core's policy. */
-import { outOfRange, wrongType } from '../base/errors.js';
+import { outOfRange, wrongSecretType, wrongType } from '../base/errors.js';
 import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { Cluster } from '../cluster/cluster.js';
 import { tokenAlgorithms, type TokenPolicy } from '../native/addon.js';
@@ -239,7 +239,7 @@ export function checkedOptions(options: TokenVerifierOptions): CheckedOptions {
 
 function checkCluster(cluster: unknown): void {
   if (cluster !== undefined && !(cluster instanceof Cluster))
-    throw wrongType('cluster', cluster, 'a Cluster');
+    throw wrongSecretType('cluster', cluster, 'a Cluster');
 }
 
 /** Returns the options of each issuer, complete but for the cluster: one verifier shares for all. @internal */
@@ -251,9 +251,9 @@ export function checkedIssuers({
   checkCluster(cluster);
   for (const name of ['keys', 'jwks', 'issuer'] as const) {
     if (shared[name] !== undefined)
-      throw wrongType(name, shared[name], 'absent beside issuers: each has its own');
+      throw wrongSecretType(name, shared[name], 'absent beside issuers: each has its own');
   }
-  if (!Array.isArray(issuers)) throw wrongType('issuers', issuers, 'an array of options');
+  if (!Array.isArray(issuers)) throw wrongSecretType('issuers', issuers, 'an array of options');
   if (issuers.length === 0 || issuers.length > ISSUERS_MAX)
     throw outOfRange('issuers', issuers.length, `1 to ${ISSUERS_MAX} issuers`);
   return issuers.map((one: unknown, at) => {

@@ -5,7 +5,13 @@
  * Long, because all methods of the public class stand here, each with its documentation.
  */
 import { wallClockMs } from '../base/clock.js';
-import { outOfRange, PortcullisError, underPath, wrongType } from '../base/errors.js';
+import {
+  outOfRange,
+  PortcullisError,
+  underPath,
+  wrongSecretType,
+  wrongType,
+} from '../base/errors.js';
 import { knownOptions, optionsObject } from '../base/options.js';
 import { TokenCore, type TokenPolicy } from '../native/addon.js';
 import { sharedArray } from '../native/shared-memory.js';
@@ -549,7 +555,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
 
   #loadKeys({ keys, jwks, timers }: TokenVerifierOptions): RemoteKeySet | undefined {
     if ((keys === undefined) === (jwks === undefined))
-      throw wrongType('keys', keys, 'given, or jwks, and not both');
+      throw wrongSecretType('keys', keys, 'given, or jwks, and not both');
     if (keys !== undefined) {
       this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'chosen');
       return undefined;
