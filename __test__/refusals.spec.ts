@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { PortcullisError } from '../dist/index.js';
 import { RefusalShape } from '../dist/http/refusal-shape.js';
-import { SERVERS, cleanUp, start } from './servers/start.js';
+import { SECRET, token } from './fixtures/sign.js';
+import { type Answer, SERVERS, cleanUp, start } from './servers/start.js';
 
 // The options of answers to refused clients, on every host.
 afterEach(cleanUp);
@@ -44,6 +45,29 @@ describe.each(Object.entries(SERVERS))('refusals of the adapter for %s', (_name,
       detail: 'Payload too large',
       code: 'payload_too_large',
     });
+  });
+
+  it('and admissions answer with no token as the subprotocol, wherever the one that counts stands', async () => {
+    const [mine, other] = [token({ sub: 'ann' }), token({ sub: 'bob' })];
+    const auth = { policy: { keys: SECRET }, cookie: 'session', subprotocol: 'bearer' };
+    const offer = { 'Sec-WebSocket-Protocol': `bearer.${other}, chat` };
+    const answered = ({ status, headers }: Answer): unknown => [
+      status,
+      /sec-websocket-protocol: (.*)/.exec(headers)?.[1],
+    ];
+    const server = await start(command, { limits: {}, auth });
+    for (const place of [
+      {},
+      { Cookie: `session=${mine}`, Origin: 'http://127.0.0.1' },
+      { Authorization: `Bearer ${mine}` },
+    ])
+      expect(answered(await server.handshake({ ...offer, ...place }))).toEqual([101, 'chat']);
+    // Completed, to be closed by code.
+    const limits = { maxTotalConnections: 0 };
+    const full = await start(command, { limits, auth, refuseWith: 'close' });
+    const foreign = { Cookie: `session=${mine}`, Origin: 'https://elsewhere.example' };
+    for (const headers of [offer, { ...offer, ...foreign }])
+      expect(answered(await full.handshake(headers))).toEqual([101, 'chat']);
   });
 });
 

@@ -1,12 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { findToken, offerOnly } from '../dist/guard/bearer-places.js';
+import { findToken, hideTokens, withoutTokens } from '../dist/guard/bearer-places.js';
 import { HttpTokens } from '../dist/guard/http-tokens.js';
 
 const TOKEN = 'aa.bb.cc';
 const inProtocols = (offered: string, subprotocol: string | readonly string[] = 'bearer') => {
   const header = (name: string): string => (name === 'sec-websocket-protocol' ? offered : '');
-  const { token, subprotocol: answered } = findToken({ subprotocol }, header, '/');
-  return [token, answered];
+  return [findToken({ subprotocol }, header, '/').token, withoutTokens(offered, subprotocol)];
 };
 
 describe('a token', () => {
@@ -25,25 +24,32 @@ describe('a token', () => {
       [`${k8s}.${TOKEN}, v4.channel.k8s.io`, [TOKEN, 'v4.channel.k8s.io'], k8s],
       // A second token is not answered either.
       [`bearer.${TOKEN}, bearer.x.y.z`, [TOKEN, 'bearer']],
-      [`app, bearer`, [undefined, undefined]],
+      [`app, bearer`, [undefined, 'app']],
       [`bearers, ${TOKEN}`, [undefined, undefined]],
       [`app, ${TOKEN}`, [undefined, undefined]],
       ['', [undefined, undefined]],
     ];
     for (const [offered, expected, name] of rows)
       expect(inProtocols(offered, name), offered).toEqual(expected);
-    expect(inProtocols(`app, jwt, ${TOKEN}`, ['bearer', 'jwt'])).toEqual([TOKEN, 'app']);
+    const both = ['bearer', 'jwt'];
+    expect(inProtocols(`app, jwt, ${TOKEN}`, both)).toEqual([TOKEN, 'app']);
+    // Nor is that of another name, wherever it stands.
+    expect(inProtocols(`bearer, ${TOKEN}, jwt, x.y.z`, both)).toEqual([TOKEN, 'bearer']);
+    expect(inProtocols(`bearer.${TOKEN}, jwt, x.y.z, app`, both)).toEqual([TOKEN, 'app']);
   });
 
   it('is taken out of the request, which its host then answers', () => {
-    const fetched = { headers: new Headers({ 'sec-websocket-protocol': `app, bearer.${TOKEN}` }) };
-    offerOnly(fetched, 'app');
+    const offer = `app, bearer.${TOKEN}`;
+    const of = (request: unknown): void =>
+      hideTokens({ subprotocol: 'bearer' }, () => offer, request);
+    const fetched = { headers: new Headers({ 'sec-websocket-protocol': offer }) };
+    of(fetched);
     expect(fetched.headers.get('sec-websocket-protocol')).toBe('app');
-    const ofNode = { headers: { 'sec-websocket-protocol': `app, bearer.${TOKEN}` } };
-    offerOnly(ofNode, 'app');
+    const ofNode = { headers: { 'sec-websocket-protocol': offer } };
+    of(ofNode);
     expect(ofNode.headers['sec-websocket-protocol']).toBe('app');
     for (const nothing of [undefined, null, {}, { headers: Object.freeze({}) }])
-      expect(() => offerOnly(nothing, 'app')).not.toThrow();
+      expect(() => of(nothing)).not.toThrow();
   });
 
   it('is found in a cookie of exactly that name, if it has one value', () => {

@@ -1,6 +1,6 @@
 /**
  * The places of a token in a request: `Authorization`, a cookie, a subprotocol, a query parameter.
- * Found tokens are taken out of the subprotocols, so that no host answers with one.
+ * Tokens are taken out of the subprotocols, wherever the one that counts was found: no host answers with one.
  */
 
 /** Names of the places, checked. @internal */
@@ -14,17 +14,11 @@ export interface TokenPlaces {
 export interface FoundToken {
   readonly token: string | undefined;
   readonly place: 'header' | 'cookie' | 'subprotocol' | 'query' | undefined;
-  /** The subprotocol to answer with, for a token among them. */
-  readonly subprotocol: string | undefined;
 }
 
-const NONE: FoundToken = { token: undefined, place: undefined, subprotocol: undefined };
-
-const foundIn = (place: FoundToken['place'], token: string): FoundToken => ({
-  token,
-  place,
-  subprotocol: undefined,
-});
+const NONE: FoundToken = { token: undefined, place: undefined };
+/** Name of the header with the subprotocols that a client offers. */
+const OFFER = 'sec-websocket-protocol';
 
 /**
  * Finds the client's token. `Authorization` comes first, then the cookie, the subprotocol and the
@@ -39,19 +33,19 @@ export function findToken(
 ): FoundToken {
   const authorization = header('authorization');
   if (authorization.startsWith('Bearer ') || authorization.slice(0, 7).toLowerCase() === 'bearer ')
-    return foundIn('header', authorization.slice(7).trim());
+    return { token: authorization.slice(7).trim(), place: 'header' };
   if (cookie !== undefined) {
     const token = cookieOf(header('cookie'), cookie);
-    if (token !== undefined) return foundIn('cookie', token);
+    if (token !== undefined) return { token, place: 'cookie' };
   }
   if (subprotocol !== undefined) {
-    const found = inSubprotocols(header('sec-websocket-protocol'), subprotocol);
-    if (found !== undefined) return found;
+    const token = inSubprotocols(header(OFFER), namesOf(subprotocol));
+    if (token !== undefined) return { token, place: 'subprotocol' };
   }
   const query = url.indexOf('?');
   if (queryParameter !== undefined && query >= 0) {
     const token = new URLSearchParams(url.slice(query)).get(queryParameter);
-    if (token !== null) return foundIn('query', token);
+    if (token !== null) return { token, place: 'query' };
   }
   return NONE;
 }
@@ -74,36 +68,55 @@ function cookieOf(cookies: string, name: string): string | undefined {
   return value;
 }
 
+const namesOf = (given: string | readonly string[]): readonly string[] =>
+  typeof given === 'string' ? [given] : given;
+
+const itemsOf = (offer: string): string[] => offer.split(',').map((one) => one.trim());
+
+/** Returns the name that a subprotocol is, or that it begins with before a dot. */
+const nameIn = (offered: string, names: readonly string[]): string | undefined =>
+  names.find((name) => offered === name || offered.startsWith(`${name}.`));
+
 /**
  * Finds a token among subprotocols, behind a name or after it and a dot:
  * `['app', 'bearer', token]`, `['app', 'bearer.' + token]`.
  */
-function inSubprotocols(header: string, given: string | readonly string[]): FoundToken | undefined {
-  if (header === '') return undefined;
-  const offered = header.split(',').map((one) => one.trim());
-  const names = typeof given === 'string' ? [given] : given;
+function inSubprotocols(offer: string, names: readonly string[]): string | undefined {
+  if (offer === '') return undefined;
+  const offered = itemsOf(offer);
   for (const [at, one] of offered.entries()) {
-    const name = names.find((name) => one === name || one.startsWith(`${name}.`));
+    const name = nameIn(one, names);
     if (name === undefined) continue;
-    const isBehind = one === name;
-    const token = isBehind ? offered[at + 1] : one.slice(name.length + 1);
-    if (token === undefined) continue;
-    const others = offered.filter(
-      (other, place) => !(isBehind && place === at + 1) && !isToken(other, names),
-    );
-    return {
-      token: isBehind ? token : unpacked(name, token),
-      place: 'subprotocol',
-      // A name alone is answered with itself: browsers fail a handshake without any answer.
-      subprotocol: others.find((other) => other !== '') ?? name,
-    };
+    if (one !== name) return unpacked(name, one.slice(name.length + 1));
+    if (at + 1 < offered.length) return offered[at + 1];
   }
   return undefined;
 }
 
-/** True for a subprotocol that holds a token, or announces one. */
-const isToken = (offered: string, names: readonly string[]): boolean =>
-  names.some((name) => offered === name || offered.startsWith(`${name}.`));
+/**
+ * Returns the subprotocol to answer an offer with that announces a token; `undefined` for any other offer. It is the
+ * first that neither is a name of `names` nor follows one, whichever of the tokens counts.
+ * @param offer the header `Sec-WebSocket-Protocol`
+ * @internal
+ */
+export function withoutTokens(
+  offer: string,
+  names: string | readonly string[],
+): string | undefined {
+  if (offer === '') return undefined;
+  const all = namesOf(names);
+  let announced: string | undefined;
+  let isBehind = false;
+  let other: string | undefined;
+  for (const one of itemsOf(offer)) {
+    const name = nameIn(one, all);
+    if (name === undefined && !isBehind && one !== '') other ??= one;
+    announced ??= name;
+    isBehind = name === one;
+  }
+  // A name alone is answered with itself: browsers fail a handshake without any answer.
+  return announced === undefined ? undefined : (other ?? announced);
+}
 
 /** Decodes the token of names such as Kubernetes', which stands in base64url as a whole. */
 function unpacked(name: string, token: string): string {
@@ -118,15 +131,23 @@ interface ChangeableRequest {
 }
 
 /**
- * Leaves one subprotocol in a request, which its host answers with. Does nothing for a request
- * whose headers cannot be changed. @internal
+ * Leaves no token among the subprotocols of a handshake, of which its host answers with one. Does nothing for a
+ * request whose headers cannot be changed.
+ * @param header returns a header by its name in lower case, `''` if it is absent
+ * @internal
  */
-export function offerOnly(request: unknown, subprotocol: string): void {
+export function hideTokens(
+  { subprotocol }: TokenPlaces,
+  header: (name: string) => string,
+  request: unknown,
+): void {
+  if (subprotocol === undefined) return;
+  const answered = withoutTokens(header(OFFER), subprotocol);
   const headers = (request as ChangeableRequest | null | undefined)?.headers;
-  if (headers === undefined) return;
+  if (answered === undefined || headers === undefined) return;
   try {
-    if (headers instanceof Headers) headers.set('sec-websocket-protocol', subprotocol);
-    else headers['sec-websocket-protocol'] = subprotocol;
+    if (headers instanceof Headers) headers.set(OFFER, answered);
+    else headers[OFFER] = answered;
   } catch {
     // Immutable headers: the host answers with its own choice.
   }

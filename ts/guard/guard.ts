@@ -51,7 +51,7 @@ import {
   type TokenRights,
   userOf,
 } from './bearer.js';
-import { findToken, type FoundToken, offerOnly } from './bearer-places.js';
+import { findToken, hideTokens } from './bearer-places.js';
 import {
   answerOf,
   type AuthDenial,
@@ -575,7 +575,7 @@ export class Guard<R extends object> {
       else {
         admission.seat();
         if (admission.isSeated) {
-          const { token } = this.#tokenOf(auth, header, url, request);
+          const { token } = findToken(auth.places, header, url);
           this.#grant(
             admission,
             this.#judgedOf(request) ?? admissible(auth.verifier.verifyLazily(token), auth.rights),
@@ -585,6 +585,7 @@ export class Guard<R extends object> {
     } catch (error) {
       this.#failed(admission, error, request);
     }
+    this.#hideTokens(header, request);
     return this.#shaped(admission, request);
   }
 
@@ -605,6 +606,7 @@ export class Guard<R extends object> {
     if (!this.isAsync && !isBlind) return this.admit(peer, read, url, request);
     const admission = new Admission(this.manager, this.#refuseWith, peer, read('user-agent'));
     this.#deny(admission, NOT_JUDGED);
+    this.#hideTokens(read, request);
     return admission;
   }
 
@@ -631,7 +633,7 @@ export class Guard<R extends object> {
       const answer: unknown =
         auth === undefined
           ? this.#identify?.(request)
-          : this.#authenticated(auth, this.#tokenOf(auth, header, url, request).token, request);
+          : this.#authenticated(auth, findToken(auth.places, header, url).token, request);
       const user: unknown = isThenable(answer)
         ? await this.#pending.wait(admission, client, answer)
         : answer;
@@ -641,6 +643,7 @@ export class Guard<R extends object> {
       this.#failed(admission, error, request);
     } finally {
       this.#waiting.delete(admission);
+      this.#hideTokens(header, request);
     }
     return this.#shaped(admission, request);
   }
@@ -663,16 +666,9 @@ export class Guard<R extends object> {
     );
   }
 
-  /** Finds the token of a handshake, and takes it out of the subprotocols. */
-  #tokenOf(
-    { places }: CheckedAuth,
-    header: (name: string) => string,
-    url: string,
-    request: R | undefined,
-  ): FoundToken {
-    const found = findToken(places, header, url);
-    if (found.subprotocol !== undefined) offerOnly(request, found.subprotocol);
-    return found;
+  /** Takes the tokens out of the subprotocols of a judged handshake: a host may complete a denied one, to close it by code. */
+  #hideTokens(header: (name: string) => string, request: R | undefined): void {
+    if (this.#auth !== undefined) hideTokens(this.#auth.places, header, request);
   }
 
   /**
