@@ -112,6 +112,22 @@ describe('elysia on Node: what its adapter hides', () => {
     expect(await answer.text()).toBe('a body, a body, 6');
   });
 
+  it.each(['/form', '/bytes', '/blob', '/again', '/mounted/'])(
+    'leaves the body of a request to whoever reads it: %s',
+    async (path) => {
+      const server = await on('refusing', { limits: {}, requests: {} });
+      const form = new FormData();
+      form.set('file', new File(['a body'], 'a.txt'));
+      const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, {
+        method: 'POST',
+        ...(path === '/form'
+          ? { body: form }
+          : { body: 'a body', headers: { 'content-type': 'application/octet-stream' } }),
+      });
+      expect([answer.status, await answer.text()]).toEqual([200, '6']);
+    },
+  );
+
   it('gives the seat of a waiting client back that ends its side, whatever it has sent before', async () => {
     const server = await on('plain', { limits: {}, whoAmI: 'header', identifyTimeoutMs: 600_000 });
     for (const early of [PING, Buffer.alloc(70_000, PING)]) {

@@ -1,6 +1,6 @@
 // Apps in which the plugin finds its adapter in different ways; the test names one.
 import { node } from '@elysiajs/node';
-import { Elysia } from 'elysia';
+import { Elysia, t } from 'elysia';
 import { guarded, portcullis } from 'portcullis/elysia';
 import { contract } from '../../__test__/servers/options.mjs';
 
@@ -95,6 +95,20 @@ const APPS = {
           return `${await first.text()}, ${await request.text()}, ${bytes}`;
         },
         { parse: 'none' },
+      )
+      .post('/form', ({ body }) => body.file.size, { body: t.Object({ file: t.File() }) })
+      .post('/bytes', ({ body }) => body.byteLength)
+      .post('/blob', async ({ request }) => (await request.blob()).size, { parse: 'none' })
+      .post(
+        '/again',
+        async ({ request }) => (await new Request(request.url, request).text()).length,
+        {
+          parse: 'none',
+        },
+      )
+      .mount(
+        '/mounted',
+        async (request) => new Response(String((await request.arrayBuffer()).byteLength)),
       )
       .get('/sleep', () => sleep(60_000))
       .get('/address', ({ request, server }) => server.requestIP(request).address)

@@ -301,6 +301,15 @@ function noted(
   );
 }
 
+/**
+ * Returns the host's stream to read a body from: the one that was there first, and once `clone()` has locked it the one in
+ * its place. A host that makes its own request only when it is read, of `this.body`, has this stream of ours there.
+ */
+const freeBody = (
+  request: Request,
+  first: ReadableStream<Uint8Array>,
+): ReadableStream<Uint8Array> => (first.locked ? (ownBody(request) ?? first) : first);
+
 // Shared by all requests, as the readers are.
 const STREAM = {
   configurable: true,
@@ -309,9 +318,7 @@ const STREAM = {
     const own = ownBody(this);
     if (body === undefined) return own;
     if (body.counted !== undefined) return body.counted.body;
-    // The host's own may be another one after `clone()`.
-    return (body.stream ??=
-      own && noted(() => (ownBody(this) ?? own).getReader(), body, undefined));
+    return (body.stream ??= own && noted(() => freeBody(this, own).getReader(), body, undefined));
   },
 };
 const BODY_USED = {
