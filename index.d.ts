@@ -452,7 +452,7 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket, C exten
      * called with `late: true`. While another move of the connection is under way, this one waits for it. `identify`
      * waits for the cluster instead.
      * @param userId 1 to 1024 characters
-     * @returns a refusal if the user is at the limit; the seat is then where it was
+     * @returns a refusal if the user is at the limit; the seat is then where it was. `client_left` if the connection has ended
      * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster that is `strict`: use `identify`
      * @example
      * const bound = connection.bindUser('user-1');
@@ -1847,7 +1847,8 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /**
      * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` admits the
      * newcomer and closes the user's oldest connection of this manager with 4001 once the newcomer
-     * opens. At most as many leases may wait for that as the user has connections. With a `cluster` the oldest
+     * opens: the one that has been this user's for the longest time. At most as many leases may wait for that as the
+     * user has connections. With a `cluster` the oldest
      * connection of all processes is closed while the newcomer waits, at most `admitTimeoutMs`; all processes need the
      * same value. Default `reject`.
      */
@@ -2113,8 +2114,8 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      */
     updateLimits(changes: ConnectionLimits): void;
     /**
-     * Returns the connections of a user in this manager, oldest first. The first call looks at every connection; later
-     * ones do not.
+     * Returns the connections of a user in this manager, in the order of their openings, whenever each of them logged in.
+     * The first call looks at every connection; later ones do not.
      * @param userId 1 to 1024 characters
      * @throws ERR_INVALID_ARG_TYPE
      */

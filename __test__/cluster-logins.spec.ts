@@ -239,7 +239,7 @@ describe.skipIf(SERVER === undefined)('a login after the upgrade', () => {
     await until(async () => (await cluster.count('dan')) + (await cluster.count('fay')) === 0);
     await until(() => cluster.snapshot().managers[0]?.confirmedSeats === 0);
     expect(manager.snapshot()).toMatchObject({ totalConnections: 0, connectionsByUser: 0 });
-    expect(await connection.identify('gus')).toMatchObject({ code: 'closed' });
+    expect(await connection.identify('gus')).toMatchObject({ code: 'client_left' });
   });
 
   it('bindUser() is optimistic: a connection that the cluster refuses is closed', async () => {

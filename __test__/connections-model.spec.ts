@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ConnectionManager, type Lease } from '../dist/index.js';
 import { FakeSocket } from '../dist/testing.js';
 import { inFull } from './fixtures/long.js';
+import { randomOf } from './fixtures/random.js';
 
 // Random admissions, takeovers and closings against a list of rows.
 
@@ -87,17 +88,6 @@ class Model {
   isOver(user: string | undefined): boolean {
     return this.rows.filter((row) => row.user === user).length > LIMITS.maxConnectionsPerUser;
   }
-}
-
-/** A generator of whole numbers from 0 up to `below` (mulberry32). */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
 }
 
 const ROUNDS = inFull(3000, 20_000);

@@ -12,6 +12,7 @@ import {
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { inFull } from './fixtures/long.js';
+import { fractionsOf } from './fixtures/random.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
 const limits = {
@@ -152,6 +153,43 @@ describe('limits', () => {
     expect(young.isAlive).toBe(true);
     expect(manager.snapshot().totalConnections).toBe(1);
   });
+
+  it.each(['reject', 'closeOldest'] as const)(
+    'list the connections of a user in the order of their openings, on used slots and after logins: %s',
+    (onFull) => {
+      const random = fractionsOf(onFull.length);
+      const [asked, late] = [0, 1].map(
+        () => new ConnectionManager({ maxConnectionsPerUser: Infinity }, timers, { onFull }),
+      );
+      // Opened in this order; which slots they get depends on those that are free again.
+      const open = new Map<string, string | undefined>();
+      for (let step = 0; step < 9000; step++) {
+        const [id] = [...open.keys()].slice(Math.floor(random() * open.size));
+        const user = random() < 0.1 ? `user-${Math.floor(random() * 3)}` : undefined;
+        if (id !== undefined && (random() < 0.5 || open.size > 200)) {
+          for (const one of [asked, late]) one!.removeConnection(id);
+          open.delete(id);
+        } else if (id !== undefined && user !== undefined && random() < 0.3) {
+          for (const one of [asked, late]) one!.connections.get(id)?.bindUser(user);
+          open.set(id, user);
+        } else {
+          for (const one of [asked, late])
+            one!.addConnection(`c${step}`, new FakeSocket(), '192.0.2.1', user);
+          open.set(`c${step}`, user);
+        }
+        // The first call makes the index.
+        if (step === 4000) asked!.connectionsOf('user-0');
+      }
+      for (const user of ['user-0', 'user-1', 'user-2']) {
+        const expected = [...open].filter(([, of]) => of === user).map(([id]) => id);
+        for (const one of [asked, late])
+          expect(one!.connectionsOf(user).map(({ id }) => id)).toEqual(expected);
+      }
+      const times = [...late!.connections.values()].map(({ createdAt }) => createdAt);
+      expect(times.every(Number.isInteger)).toBe(true);
+      for (const one of [asked, late]) one!.close();
+    },
+  );
 
   it('get one seat back from two releases', () => {
     add('a');
@@ -297,6 +335,16 @@ describe('limits', () => {
     for (let i = 0; i < 5; i++) add(`b${i}`, '192.0.2.2', 'bob');
     expect(connection.bindUser('bob')).toMatchObject({ code: 'user_limit' });
     expect(connection.userId).toBe('alice');
+  });
+
+  it('tell a login that comes too late from a manager that has closed', async () => {
+    const [gone, ended] = [add('a'), add('b')];
+    manager.release(gone);
+    expect(gone.bindUser('alice')).toMatchObject({ code: 'client_left' });
+    expect(await gone.identify('alice')).toMatchObject({ code: 'client_left' });
+    manager.close();
+    expect(ended.bindUser('alice')).toMatchObject({ code: 'closed' });
+    expect(await ended.identify('alice')).toMatchObject({ code: 'closed' });
   });
 
   it('of connect rates say when to come back', () => {
@@ -908,6 +956,24 @@ describe('the timers of a manager', () => {
     expect(() => new ConnectionManager({}, {} as never, {})).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'timerManager' }),
     );
+  });
+
+  it('free a closing socket that tells no state once its host has reported its end', () => {
+    const events: string[] = [];
+    const bare = () => ({
+      close: () => void events.push('close'),
+      terminate: () => void events.push('terminate'),
+    });
+    const limited = new ConnectionManager({ maxConnectionsPerIp: 1 }, timers, {});
+    for (const id of ['a', 'b', 'c']) {
+      const { connection } = limited.addConnection(id, bare(), '192.0.2.1');
+      connection?.close();
+      expect(limited.snapshot().closing).toBe(1);
+      expect(limited.release(connection!)).toBe(false);
+      expect(limited.snapshot().closing).toBe(0);
+    }
+    clock.advance(10_000);
+    expect(events).toEqual(['close', 'close', 'close']);
   });
 
   it('are its own by default, and end as soon as its last socket has ended', async () => {

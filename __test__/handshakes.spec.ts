@@ -16,6 +16,7 @@ import {
   start,
   startAlone,
 } from './servers/start.js';
+import { randomOf } from './fixtures/random.js';
 
 // Handshakes byte by byte, on every adapter and host: a host that answers 101 has let its client be judged.
 
@@ -493,14 +494,6 @@ describe('another protocol beside another listener', () => {
   });
 });
 
-/** The same numbers each time: a failure can be run again. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
 const ROUNDS = 5000;
 const PIECES = {
   upgrade: ['websocket', 'WebSocket', 'x', 'h2c', 'websocket/13', ',', ' ', '\t', ';', 'web', ''],

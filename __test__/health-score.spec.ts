@@ -13,17 +13,7 @@ import {
 } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
 import { inFull } from './fixtures/long.js';
-
-/** mulberry32, seeded: the same numbers in every run. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let value = Math.imul(state ^ (state >>> 15), 1 | state);
-    value = (value + Math.imul(value ^ (value >>> 7), 61 | value)) ^ value;
-    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { fractionsOf } from './fixtures/random.js';
 
 /** The two lines of docs/kpi.md, naively: the score of the printed parts. */
 function scoreOf(parts: readonly Pick<ScorePart, 'score' | 'weight' | 'cap'>[]): number | null {
@@ -82,7 +72,7 @@ const recomputed = ({ scoreParts }: ProductionReport): number | null =>
 
 describe('the health score', () => {
   test('follows from the printed parts, for random figures, in the report and on the page', () => {
-    const pick = random(7);
+    const pick = fractionsOf(7);
     const below = (most: number): number => Math.floor(pick() * most);
     for (let round = 0; round < inFull(40, 1000); round++) {
       const now = Date.now();

@@ -2,15 +2,7 @@ import { expect, it } from 'vitest';
 import { encodeName, parseIpv4 } from '../dist/native/strings.js';
 import { IdIndex, hashOf } from '../dist/connections/id-index.js';
 import { agree } from './fixtures/agree.js';
-
-/** Returns the same numbers each time, so that a failure can be run again. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
+import { randomOf } from './fixtures/random.js';
 
 interface Entry {
   readonly id: string;

@@ -16,6 +16,7 @@ import {
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
 import { until } from './fixtures/until.js';
+import { fractionsOf } from './fixtures/random.js';
 
 const managers: TimerManager[] = [];
 afterEach(() => {
@@ -27,17 +28,6 @@ function fixture(options: ProductionMetricsOptions = {}) {
   const timers = new TimerManager({ clock });
   managers.push(timers);
   return { clock, timers, metrics: new ProductionMetrics({ timers, ...options }) };
-}
-
-/** mulberry32, seeded: the same numbers in every run. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let value = Math.imul(state ^ (state >>> 15), 1 | state);
-    value = (value + Math.imul(value ^ (value >>> 7), 61 | value)) ^ value;
-    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** Returns all numbers of a report, nested ones too. */
@@ -155,7 +145,7 @@ describe('quantiles', () => {
   };
   for (const [name, shape] of Object.entries(shapes)) {
     test(`lie within 0.5 % of a sorted vector, those of a route within 1 %: ${name}`, () => {
-      const next = random(name.length);
+      const next = fractionsOf(name.length);
       const { metrics } = fixture();
       const values = Float64Array.from({ length: 20_000 }, () => shape(next));
       for (const value of values) metrics.recordRequest(value, { route: '/r', method: 'GET' });
@@ -221,7 +211,7 @@ describe('a constructor that fails', () => {
 
 describe('windows', () => {
   test('agree with a list of all events, at every moment', () => {
-    const next = random(7);
+    const next = fractionsOf(7);
     const { metrics, clock } = fixture();
     const events: { at: number; ms: number; isError: boolean }[] = [];
     let now = 0;
@@ -1240,7 +1230,7 @@ describe('rate limiters in the exposition', () => {
   };
 
   test('have a label each, counters that never fall, and gauges of the keys that are left', async () => {
-    const { clock, metrics } = fixture();
+    const { clock, timers, metrics } = fixture();
     const logins = new RateLimiter({ limit: 2, windowMs: 1000, maxKeys: 3, clock });
     metrics.attachLimiter(logins, 'log\tins');
     metrics.attachLimiter(logins, 'ignored');
@@ -1261,11 +1251,23 @@ describe('rate limiters in the exposition', () => {
     logins.take('a');
     const left = { ...all, 'log ins keys': 0, 'log ins memory_bytes': 0 };
     expect(await figuresOf(metrics)).toEqual(left);
+    // Attached again, it goes on: nothing counts twice.
+    metrics.attachLimiter(logins, 'log\tins');
+    const once = new ProductionMetrics({ timers });
+    once.attachLimiter(logins, 'log ins');
+    expect(await figuresOf(metrics)).toEqual(await figuresOf(once));
+    for (let round = 0; round < 3; round++) {
+      metrics.detachLimiter(logins);
+      metrics.attachLimiter(logins, 'log\tins');
+    }
+    expect(await figuresOf(metrics)).toEqual(await figuresOf(once));
+    metrics.detachLimiter(logins);
+    const { admitted } = logins.snapshot();
     const second = new RateLimiter({ limit: 2, windowMs: 1000, clock });
     second.take('a');
     metrics.attachLimiter(second, 'log\tins');
     expect(await figuresOf(metrics)).toMatchObject({
-      'log ins costs_total admitted': 7,
+      'log ins costs_total admitted': admitted + 1,
       'log ins keys': 1,
     });
   });

@@ -16,6 +16,7 @@ import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
 import { inFull } from './fixtures/long.js';
 import { until } from './fixtures/until.js';
+import { fractionsOf } from './fixtures/random.js';
 
 // Load shedding by other causes than memory. The classes take time as an argument; a few tests block this loop.
 const isBun = 'bun' in process.versions;
@@ -42,19 +43,9 @@ function block(ms: number): void {
   while (performance.now() < end);
 }
 
-/** Seeded random numbers (mulberry32). */
-function randomOf(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 describe('a threshold', () => {
   it('begins above the limit, ends at four fifths of it, and is as a naive model says', () => {
-    const random = randomOf(7);
+    const random = fractionsOf(7);
     for (let run = 0; run < 200; run++) {
       const limit = 0.05 + random() * 500;
       const max = random() < 0.5 ? limit * (1 + random()) : Infinity;
@@ -76,7 +67,7 @@ describe('a threshold', () => {
 
 describe('the delay of the event loop', () => {
   it('is the 99th percentile over all times of arrival, as a naive model counts it', () => {
-    const random = randomOf(11);
+    const random = fractionsOf(11);
     for (let run = 0; run < inFull(8, 200); run++) {
       const window = new DelayWindow();
       const ticks = [0];

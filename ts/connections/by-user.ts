@@ -1,4 +1,4 @@
-/** The connections of each user, oldest first. */
+/** The connections of each user, in the order in which they became the user's. */
 
 /** Finds the oldest connection of a user. Kept with `onFull: 'closeOldest'`, and once somebody asks for the connections of a user. @internal */
 export class ByUser<C> {
@@ -16,7 +16,7 @@ export class ByUser<C> {
       this.#connections.delete(userId);
   }
 
-  /** Returns the connections of a user at this moment, oldest first. */
+  /** Returns the connections of a user at this moment. */
   of(userId: string): C[] {
     return [...(this.#connections.get(userId) ?? [])];
   }

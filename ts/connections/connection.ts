@@ -36,6 +36,16 @@ export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 /** Reads the id that a host has given to its socket; `undefined` if it has none. @internal */
 export type HostId<S> = (socket: S) => string | undefined;
 
+/** Part of a millisecond between two openings in it: few enough bits that a time of today keeps them. */
+const BETWEEN_MS = 2 ** -11;
+let latestMs = 0;
+
+/** Returns the time of an opening, ms of the wall clock: within one millisecond, the fraction tells which came first. */
+function openingMs(): number {
+  const now = wallClockMs();
+  return (latestMs = Math.floor(latestMs) === now ? latestMs + BETWEEN_MS : now);
+}
+
 /** Keeps the last figures of a released connection, whose slot belongs to another one by now. */
 class Released<C> {
   constructor(
@@ -97,7 +107,7 @@ export class ManagedConnection<
     this.#metadata = metadata;
     this.#token = undefined;
     this.#trace = undefined;
-    segment.open(slot, wallClockMs());
+    segment.open(slot, openingMs());
   }
 
   /**
@@ -177,7 +187,7 @@ export class ManagedConnection<
    * called with `late: true`. While another move of the connection is under way, this one waits for it. `identify`
    * waits for the cluster instead.
    * @param userId 1 to 1024 characters
-   * @returns a refusal if the user is at the limit; the seat is then where it was
+   * @returns a refusal if the user is at the limit; the seat is then where it was. `client_left` if the connection has ended
    * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster that is `strict`: use `identify`
    * @example
    * const bound = connection.bindUser('user-1');
@@ -281,6 +291,10 @@ export class ManagedConnection<
   }
   /** Time of the opening: wall-clock milliseconds since 1970. */
   get createdAt(): number {
+    return Math.floor(this.openedAtMs);
+  }
+  /** `createdAt` with a fraction that no other connection has: the order of the openings. @internal */
+  get openedAtMs(): number {
     return this.#home.figure(this.#slot, FIGURES.CREATED);
   }
   /**

@@ -60,14 +60,17 @@ export class LiveConnections<S extends ManagedSocket> {
     return this.#byUser?.oldest(userId);
   }
 
-  /** Returns the connections of `userId` at this moment. The first call looks at every connection, later ones do not. */
+  /**
+   * Returns the connections of `userId` at this moment, in the order of their openings. The first call looks at every
+   * connection, later ones do not.
+   */
   of(userId: string): ManagedConnection<S>[] {
     if (this.#byUser === undefined) {
       this.#byUser = new ByUser();
       for (const connection of this.view.values())
         if (connection.userId !== undefined) this.#byUser.add(connection.userId, connection);
     }
-    return this.#byUser.of(userId);
+    return this.#byUser.of(userId).sort((a, b) => a.openedAtMs - b.openedAtMs);
   }
 
   /** Returns the connections of `userId`, if their order is kept; otherwise 0. */

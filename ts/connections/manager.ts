@@ -639,8 +639,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     userId: string,
   ): { readonly success: true } | Refusal {
     this.#shared?.checkSync('bindUser', 'identify()');
-    const { ip, trace } = connection;
-    if (slot < 0 || !this.isOpen) return this.#refusals.refuse('closed', ip, userId, trace);
+    if (slot < 0 || !this.isOpen) return this.#tooLate(connection, userId);
     return this.#shared === undefined
       ? this.#admissions.bind(connection, slot, userId)
       : this.#shared.bind(connection, slot, userId);
@@ -653,8 +652,13 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     userId: string,
   ): Promise<{ readonly success: true } | Refusal> {
     if (this.#shared === undefined) return this.#bind(connection, slot, userId);
-    if (slot < 0) return this.#refusals.refuse('closed', connection.ip, userId);
+    if (slot < 0) return this.#tooLate(connection, userId);
     return this.#shared.move(connection, userId);
+  }
+
+  /** Refuses the login of a connection that has ended, or whose manager has. */
+  #tooLate({ ip, trace }: ManagedConnection<S>, userId: string): Refusal {
+    return this.#refusals.refuse(this.isOpen ? 'client_left' : 'closed', ip, userId, trace);
   }
 
   #rateExceeded(connection: ManagedConnection<S>, rate: ExceededRate, action: RateAction): void {
@@ -829,8 +833,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /**
-   * Returns the connections of a user in this manager, oldest first. The first call looks at every connection; later
-   * ones do not.
+   * Returns the connections of a user in this manager, in the order of their openings, whenever each of them logged in.
+   * The first call looks at every connection; later ones do not.
    * @param userId 1 to 1024 characters
    * @throws ERR_INVALID_ARG_TYPE
    */

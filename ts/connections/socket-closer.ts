@@ -140,7 +140,7 @@ export class SocketCloser {
    */
   released(closable: Closable): void {
     const timer = this.#closing.get(closable);
-    const isOver = this.#current !== closable && hasEnded(closable.socket);
+    const isOver = this.#current !== closable && mayHaveEnded(closable.socket);
     if (timer === undefined || !isOver) return;
     timer.close();
     this.#settle(closable);
@@ -210,6 +210,15 @@ const canPause = (socket: ManagedSocket): boolean => has(socket, 'pause');
 function hasEnded(socket: ManagedSocket): boolean {
   try {
     return socket.readyState === 3;
+  } catch {
+    return false;
+  }
+}
+
+/** True unless the socket tells that it has not ended. Of one without `readyState`, the report of its host counts. */
+function mayHaveEnded(socket: ManagedSocket): boolean {
+  try {
+    return socket.readyState === undefined || hasEnded(socket);
   } catch {
     return false;
   }

@@ -25,6 +25,8 @@ export class LimiterSources {
   readonly #limiters = new Map<RateLimiter, string>();
   /** Counts of detached limiters, by label: each label that was ever used has an entry. */
   readonly #detached = new Map<string, Totals>();
+  /** Counts of each limiter that were left behind at its last detachment: attached again, it goes on from there. */
+  readonly #left = new WeakMap<RateLimiter, Totals>();
 
   /**
    * Adds a limiter; repeated calls have no effect.
@@ -50,7 +52,7 @@ export class LimiterSources {
     const label = this.#limiters.get(limiter);
     if (label === undefined) return;
     this.#limiters.delete(limiter);
-    const { admitted, refused, blocks, evicted } = limiter.counts();
+    const { admitted, refused, blocks, evicted } = this.#sinceLeft(limiter);
     const totals = this.#detached.get(label)!;
     totals.admitted += admitted;
     totals.refused += refused;
@@ -60,6 +62,23 @@ export class LimiterSources {
       ([other, at]) => at === label && limiter.name !== undefined && other.name === limiter.name,
     );
     if (isLast) totals.evicted += evicted;
+    const { evicted: left = 0 } = this.#left.get(limiter) ?? {};
+    const now = limiter.counts();
+    this.#left.set(limiter, { ...now, evicted: isLast ? now.evicted : left });
+  }
+
+  /** Returns the counts of a limiter without those that it has left behind. */
+  #sinceLeft(limiter: RateLimiter): ReturnType<RateLimiter['counts']> {
+    const counts = limiter.counts();
+    const left = this.#left.get(limiter);
+    if (left === undefined) return counts;
+    return {
+      ...counts,
+      admitted: counts.admitted - left.admitted,
+      refused: counts.refused - left.refused,
+      blocks: counts.blocks - left.blocks,
+      evicted: counts.evicted - left.evicted,
+    };
   }
 
   /** The limiters, each with its label. */
@@ -78,7 +97,7 @@ export class LimiterSources {
     const seen = new Set<string>();
     for (const [limiter, label] of this.#limiters) {
       const sum = all.get(label)!;
-      const stats = limiter.counts();
+      const stats = this.#sinceLeft(limiter);
       sum.admitted += stats.admitted;
       sum.refused += stats.refused;
       sum.blocks += stats.blocks;
