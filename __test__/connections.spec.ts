@@ -163,10 +163,10 @@ describe('limits', () => {
       );
       // Opened in this order; which slots they get depends on those that are free again.
       const open = new Map<string, string | undefined>();
-      for (let step = 0; step < 9000; step++) {
+      for (let step = 0; step < 24_000; step++) {
         const [id] = [...open.keys()].slice(Math.floor(random() * open.size));
         const user = random() < 0.1 ? `user-${Math.floor(random() * 3)}` : undefined;
-        if (id !== undefined && (random() < 0.5 || open.size > 200)) {
+        if (id !== undefined && (random() < 0.4 || open.size > 200)) {
           for (const one of [asked, late]) one!.removeConnection(id);
           open.delete(id);
         } else if (id !== undefined && user !== undefined && random() < 0.3) {
@@ -178,7 +178,7 @@ describe('limits', () => {
           open.set(`c${step}`, user);
         }
         // The first call makes the index.
-        if (step === 4000) asked!.connectionsOf('user-0');
+        if (step === 12_000) asked!.connectionsOf('user-0');
       }
       for (const user of ['user-0', 'user-1', 'user-2']) {
         const expected = [...open].filter(([, of]) => of === user).map(([id]) => id);
