@@ -361,8 +361,14 @@ impl Core {
             self.landed(now, &reply);
         } else if self.named(now, number, &reply) {
             // It has told what it has to.
-        } else if self.requests.replied(number, &reply) {
-            self.is_lost(now, &reply);
+        } else {
+            // Before its outcome is told: whoever asked finds it in force.
+            if self.requests.is_drain(number) {
+                self.drained(now, &reply);
+            }
+            if self.requests.replied(number, &reply) {
+                self.is_lost(now, &reply);
+            }
         }
         self.note_state(now);
     }

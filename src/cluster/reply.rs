@@ -137,6 +137,18 @@ pub(super) struct BeatReply {
     pub(super) limits: [f64; 11],
 }
 
+/// Returns number, time left and reason of a drain.
+pub(super) fn drain_of(parts: &[Reply]) -> Option<(u64, f64, String)> {
+    let [number, left, reason] = parts else {
+        return None;
+    };
+    Some((
+        number.number()? as u64,
+        left.number()? as f64,
+        String::from_utf8_lossy(reason.text()?).into_owned(),
+    ))
+}
+
 impl BeatReply {
     pub(super) fn of(reply: &Reply) -> Option<Self> {
         let [
@@ -148,9 +160,7 @@ impl BeatReply {
             old,
             ended,
             seen,
-            drain,
-            left,
-            reason,
+            drain @ ..,
             events,
             total,
             limits,
@@ -161,11 +171,7 @@ impl BeatReply {
         let ended = ended.list()?.chunks_exact(2);
         let seen = seen.list()?.chunks_exact(3);
         Some(Self {
-            drain: (
-                drain.number()? as u64,
-                left.number()? as f64,
-                String::from_utf8_lossy(reason.text()?).into_owned(),
-            ),
+            drain: drain_of(drain)?,
             events: events.number()? as u64,
             total: total.number()?.max(0) as u32,
             limits: limits_of(limits)?,

@@ -113,6 +113,7 @@ struct Flight {
     number: u64,
     tickets: Vec<(u32, u64, f64)>,
     is_take: bool,
+    is_drain: bool,
 }
 
 /// The requests of a member.
@@ -230,6 +231,7 @@ impl Requests {
                 number: 0,
                 tickets: tickets_of(&taken),
                 is_take: true,
+                is_drain: false,
             });
             return Some(command);
         }
@@ -242,8 +244,9 @@ impl Requests {
         let command = command_of(&one.request, space, seat, id);
         self.flights.push(Flight {
             number: 0,
-            tickets: tickets_of(&[one]),
             is_take: false,
+            is_drain: matches!(one.request, Request::Drain { .. }),
+            tickets: tickets_of(&[one]),
         });
         Some(command)
     }
@@ -253,6 +256,12 @@ impl Requests {
         if let Some(flight) = self.flights.last_mut() {
             flight.number = number;
         }
+    }
+
+    /// True for the number of a call that begins or ends a drain.
+    pub(super) fn is_drain(&self, number: u64) -> bool {
+        let mut flights = self.flights.iter();
+        flights.any(|flight| flight.number == number && flight.is_drain)
     }
 
     /// Takes the reply to a call; `false` if the number is no request's.

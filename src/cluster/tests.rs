@@ -201,6 +201,27 @@ fn a_drain_holds_on_all_members_and_survives_a_server_that_loses_everything() {
 }
 
 #[test]
+fn a_drain_and_its_end_hold_in_the_process_that_asked_once_they_are_answered() {
+    let mut world = World::new();
+    world.wait(1500);
+    let drain = |ms| Request::Drain {
+        ms,
+        reason: b"maintenance".to_vec(),
+    };
+    for user in 1..=3 {
+        assert_eq!(ask(&mut world, 0, drain(60_000.0)).code, DONE);
+        let (left_ms, reason) = world.nodes[0].core.drain(world.now);
+        assert_eq!((left_ms > 0.0, reason), (true, "maintenance"));
+        world.step(&Step::Ask(0, user));
+        assert_eq!(ask(&mut world, 0, drain(0.0)).code, DONE);
+        assert_eq!(world.nodes[0].core.drain(world.now).0, 0.0);
+        world.step(&Step::Ask(0, user));
+        world.wait(50);
+        assert_eq!(world.nodes[0].held.len(), user as usize);
+    }
+}
+
+#[test]
 fn every_request_is_answered_in_time_whatever_happens_to_the_link() {
     for step in [Step::Drop(0), Step::Flush, Step::Pause(2000)] {
         let mut world = World::new();

@@ -3,7 +3,7 @@
 
 use super::super::call::{Command, Seat, owned};
 use super::super::notice::{Drain, Notice};
-use super::super::reply::{BeatReply, JoinReply, Reply};
+use super::super::reply::{BeatReply, JoinReply, Reply, drain_of};
 use super::super::script::{Script, holds};
 use super::super::settings::ClusterLimits;
 use super::Core;
@@ -286,24 +286,35 @@ impl Core {
         }
     }
 
+    /// Takes the reply to a call that begins or ends a drain.
+    pub(super) fn drained(&mut self, now: f64, reply: &Reply) {
+        if let Some(drain) = reply.list().and_then(drain_of) {
+            self.take_drain(now, &drain);
+        }
+    }
+
+    fn take_drain(&mut self, now: f64, (number, left_ms, reason): &(u64, f64, String)) {
+        if *number < self.drain.number {
+            return;
+        }
+        let until_ms = now + left_ms;
+        // The time left of one drain only shrinks: the server's clock may be set back.
+        let is_known = *number == self.drain.number && *reason == self.drain.reason;
+        self.drain = Drain {
+            number: *number,
+            until_ms: if is_known {
+                until_ms.min(self.drain.until_ms)
+            } else {
+                until_ms
+            },
+            reason: reason.clone(),
+        };
+    }
+
     /// Takes what a beat tells besides the members.
     fn informed(&mut self, now: f64, generation: &str, reply: &BeatReply) {
         self.take_limits(reply.revision, &reply.limits);
-        let (number, left_ms, reason) = &reply.drain;
-        if *number >= self.drain.number {
-            let until_ms = now + left_ms;
-            // The time left of one drain only shrinks: the server's clock may be set back.
-            let is_known = *number == self.drain.number && *reason == self.drain.reason;
-            self.drain = Drain {
-                number: *number,
-                until_ms: if is_known {
-                    until_ms.min(self.drain.until_ms)
-                } else {
-                    until_ms
-                },
-                reason: reason.clone(),
-            };
-        }
+        self.take_drain(now, &reply.drain);
         if self.events.beaten(generation, reply.events) {
             self.missed(now);
         }

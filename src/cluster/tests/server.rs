@@ -174,7 +174,11 @@ impl Server {
                     .map(|limit| text(limit).parse().expect("a limit"))
                     .collect();
             }
-            Script::Drain => self.drain = (self.drain.0 + 1, now + number(&args[1]) as f64),
+            Script::Drain => {
+                self.drain = (self.drain.0 + 1, now + number(&args[1]) as f64);
+                let number = say(&self.drain.0.to_string());
+                return Reply::List(vec![number, say(&text(&args[1])), say(&text(&args[2]))]);
+            }
             _ => {}
         }
         Reply::List(vec![say(&self.revision.to_string())])
