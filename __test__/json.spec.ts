@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import {
   InputValidationError,
@@ -171,6 +172,16 @@ describe('scanJson', () => {
     else expect(() => parseJson(text)).toThrow(InputValidationError);
   });
 
+  it('takes memory of another realm', () => {
+    for (const type of ['ArrayBuffer', 'SharedArrayBuffer']) {
+      const memory: ArrayBuffer = runInNewContext(`new ${type}(2)`) as ArrayBuffer;
+      new Uint8Array(memory).set([0x34, 0x32]);
+      expect(memory instanceof ArrayBuffer).toBe(false);
+      expect(parseJson(memory)).toBe(42);
+    }
+    expect(parseJson(runInNewContext('Uint8Array.of(0x37)') as Uint8Array)).toBe(7);
+  });
+
   it('refuses transferred memory', () => {
     const memory = new ArrayBuffer(4);
     const view = new DataView(memory);
@@ -203,7 +214,19 @@ describe('scanJson', () => {
   });
 
   it('refuses other types of input, and wrong limits by name', () => {
-    for (const junk of [undefined, null, 5, {}, [], Symbol('s'), () => 1])
+    class Broken extends Uint8Array {
+      override get buffer(): never {
+        throw new Error('no');
+      }
+    }
+    for (const junk of [
+      ...[undefined, null, 5, {}, [], Symbol('s'), () => 1],
+      // Of the right prototype, and no bytes.
+      new Proxy(new Uint8Array(1), {}),
+      Object.create(Uint8Array.prototype),
+      Object.create(ArrayBuffer.prototype),
+      new Broken(1),
+    ])
       expect(codeOf(junk as never)).toBe('ERR_JSON_TYPE');
     const wrong = (limits: object): unknown => {
       try {
@@ -216,7 +239,13 @@ describe('scanJson', () => {
     expect(wrong({ maxBytes: Number.NaN })).toEqual(['ERR_OUT_OF_RANGE', 'limits.maxBytes']);
     expect(wrong({ maxdepth: 5 })).toEqual(['ERR_UNKNOWN_OPTION', 'limits.maxdepth']);
     expect(wrong({ nul: 'maybe' })).toEqual(['ERR_OUT_OF_RANGE', 'limits.nul']);
+    expect(wrong({ nul: null })).toEqual(['ERR_OUT_OF_RANGE', 'limits.nul']);
+    expect(wrong({ maxDepth: null })).toEqual(['ERR_INVALID_ARG_TYPE', 'limits.maxDepth']);
     expect(wrong(5 as never)).toEqual(['ERR_INVALID_ARG_TYPE', 'limits']);
+    // The message tells the whole range.
+    const ofItems = '0 to 4294967295, or Infinity';
+    expect(() => scanJson('1', { maxItems: 2 ** 32 })).toThrow(ofItems);
+    expect(() => InputValidator.validateJsonPayload(1, -1)).toThrow('or Infinity');
     expect(
       codeOf('[0,0]', { maxItems: Infinity, maxStringBytes: Infinity, maxValues: Infinity }),
     ).toBeUndefined();

@@ -11,15 +11,15 @@ export interface JsonLimits {
   readonly maxBytes?: number | undefined;
   /** Nesting of arrays and objects; `[]` has a depth of 1: 0 to 512. Default 64. */
   readonly maxDepth?: number | undefined;
-  /** Values in all, arrays and objects included: 1 or more. Default 100,000. */
+  /** Values in all, arrays and objects included: 1 to 2^32 - 1, or Infinity. Default 100,000. */
   readonly maxValues?: number | undefined;
-  /** Keys of one object: 0 or more. Default 10,000. */
+  /** Keys of one object: 0 to 2^32 - 1, or Infinity. Default 10,000. */
   readonly maxKeys?: number | undefined;
-  /** Items of one array: 0 or more. Default Infinity. */
+  /** Items of one array: 0 to 2^32 - 1, or Infinity. Default Infinity. */
   readonly maxItems?: number | undefined;
-  /** Bytes of one string value between its quotes, as written: 0 or more. Default Infinity. */
+  /** Bytes of one string value between its quotes, as written: 0 to 2^32 - 1, or Infinity. Default Infinity. */
   readonly maxStringBytes?: number | undefined;
-  /** Bytes of one key between its quotes, as written: 0 or more. Default 256. */
+  /** Bytes of one key between its quotes, as written: 0 to 2^32 - 1, or Infinity. Default 256. */
   readonly maxKeyBytes?: number | undefined;
   /**
    * An object that repeats a key, however the key is escaped (RFC 8259, section 4, leaves the
@@ -108,12 +108,13 @@ export function checkedJsonLimits(
   const given: JsonLimits = limits ?? {};
   knownOptions(field, given, NAMES, `${field}.`);
   const counts = COUNTS.map(([name, min, max, fallback]) => {
-    const value = given[name] ?? (name === 'maxDepth' ? defaults?.maxDepth : undefined);
-    if (value === Infinity && max === UNLIMITED) return UNLIMITED;
-    return Math.min(wholeNumber(`${field}.${name}`, value, min, max, fallback), max);
+    const preset = (name === 'maxDepth' ? defaults?.maxDepth : undefined) ?? fallback;
+    const value = given[name] === undefined ? preset : given[name];
+    const unlimited = max === UNLIMITED ? Infinity : undefined;
+    return Math.min(wholeNumber(`${field}.${name}`, value, min, max, unlimited), max);
   });
   const rules = RULES.map(([name, fallback]) => {
-    const rule = given[name] ?? fallback;
+    const rule = given[name] === undefined ? fallback : given[name];
     if (rule !== 'allow' && rule !== 'refuse')
       throw outOfRange(`${field}.${name}`, rule, "'allow' or 'refuse'");
     return rule === 'refuse' ? 1 : 0;

@@ -158,20 +158,37 @@ function decode(bytes: Uint8Array, isAscii: boolean): string {
  * @internal
  */
 export function bytesOf(input: unknown): Uint8Array | undefined {
-  let view: Uint8Array;
   try {
-    if (input instanceof Uint8Array) view = input;
-    else if (ArrayBuffer.isView(input))
-      view = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
-    else if (input instanceof ArrayBuffer || input instanceof SharedArrayBuffer)
-      view = new Uint8Array(input);
-    else return undefined;
+    // By what they are, not by their prototype: a proxy has that of its target, and another realm one of its own.
+    if (ArrayBuffer.isView(input)) {
+      const { buffer, byteOffset, byteLength } = input;
+      const view =
+        input instanceof Uint8Array ? input : new Uint8Array(buffer, byteOffset, byteLength);
+      return buffer instanceof ArrayBuffer ? view : Uint8Array.from(view);
+    }
+    if (!isMemory(input)) return undefined;
+    const view = new Uint8Array(input);
+    return input instanceof ArrayBuffer ? view : Uint8Array.from(view);
   } catch {
-    // The memory was transferred to another thread.
+    // The memory was transferred to another thread, or a getter of a subclass threw.
     return undefined;
   }
-  return view.buffer instanceof ArrayBuffer ? view : Uint8Array.from(view);
 }
+
+/** These getters throw for anything else than memory of their kind, of whatever realm. */
+const LENGTHS = [ArrayBuffer, SharedArrayBuffer].map(
+  ({ prototype }) => Object.getOwnPropertyDescriptor(prototype, 'byteLength')!.get!,
+);
+
+/** True for an `ArrayBuffer` or a `SharedArrayBuffer`. */
+const isMemory = (input: unknown): input is ArrayBuffer | SharedArrayBuffer =>
+  LENGTHS.some((lengthOf) => {
+    try {
+      return Reflect.apply(lengthOf, input, []) >= 0;
+    } catch {
+      return false;
+    }
+  });
 
 /**
  * Checks a message. Unlike `checkJson`, it leaves no figures in the scratch, and passes short JSON

@@ -12,8 +12,8 @@ const BYTES_MAX = 2 ** 31 - 1;
 
 /** Checks that JSON can hold a value, and its size. @internal */
 export function checkPayload<T>(payload: T, maxSizeBytes?: number): ValidationResult<T | null> {
-  const given = maxSizeBytes === Infinity ? BYTES_MAX : maxSizeBytes;
-  const limit = wholeNumber('maxSizeBytes', given, 0, BYTES_MAX, 1 << 20);
+  const given = maxSizeBytes === undefined ? 1 << 20 : maxSizeBytes;
+  const limit = Math.min(wholeNumber('maxSizeBytes', given, 0, BYTES_MAX, Infinity), BYTES_MAX);
   if (payload === null || payload === undefined) return { success: true, value: null };
   const size = new JsonSize(limit);
   try {
