@@ -63,6 +63,19 @@ describe('elysia on Node: what its adapter hides', () => {
     },
   );
 
+  it('refuses by close code on a path that has a route of GET, too', async () => {
+    const server = await on('both', { limits: { maxConnectionsPerIp: 1 }, refuseWith: 'close' });
+    expect(await ask(await server.open(), 'in')).toBe('in');
+    for (const path of ['/ws', '/rooms/1']) {
+      expect([path, await refusedByCode(server, {}, path)]).toEqual([path, 1008]);
+      // Elysia takes the route of GET for any other header.
+      const { status } = await server.handshake({ Upgrade: 'WebSocket' }, path);
+      expect([path, status]).toEqual([path, 429]);
+      expect(await server.get(path)).toBe('no socket');
+    }
+    expect(await server.total()).toBe(1);
+  });
+
   it('spends the rates of requests on what only asks for a WebSocket', async () => {
     const server = await on('tokens', {
       limits: {},

@@ -342,8 +342,9 @@ export async function closeCode(client: WebSocket): Promise<number> {
 export function refusedByCode(
   server: Server,
   headers: Record<string, string> = {},
+  path = '/ws',
 ): Promise<number> {
-  const url = `ws://127.0.0.1:${server.port}/ws`;
+  const url = `ws://127.0.0.1:${server.port}${path}`;
   const client = new WebSocket(url, [...server.protocols], { headers });
   clients.push(client);
   client.on('error', () => undefined);

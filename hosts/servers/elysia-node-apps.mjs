@@ -47,6 +47,13 @@ const APPS = {
       .use(plugin)
       .ws('/ws', echo)
       .ws('/one', { ...echo, portcullis: { maxConnections: 1 } }),
+  both: () =>
+    new Elysia({ adapter: node() })
+      .use(plugin)
+      .get('/ws', () => 'no socket')
+      .ws('/ws', echo)
+      .ws('/rooms/:id', echo)
+      .get('/rooms/:id', () => 'no socket'),
   pair() {
     const second = portcullis({ limits: {} });
     const managers = [guard.manager, second.decorator.portcullis.manager];

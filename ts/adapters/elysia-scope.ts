@@ -66,8 +66,8 @@ export class RouteScope {
   #sockets: readonly SocketRoutes[] = [];
   /** Number of routes from which both were made. */
   #routes = -1;
-  /** Patterns of routes that are WebSockets only. */
-  #socketPaths: ReadonlySet<string> = new Set();
+  /** Patterns of WebSocket routes. */
+  #socketPaths = new Set<string>();
   /** Number of routes from which these were made. */
   #counted = -1;
   #hook: unknown;
@@ -134,8 +134,7 @@ export class RouteScope {
       parents.flatMap((parent) => parent.router.history.filter(isEarly).map((one) => one.handler)),
     );
     // A parent's prefix is part of the path in the server's own app only.
-    const roots = new Set(parents.map(rootOf));
-    this.#sockets = [...roots]
+    this.#sockets = this.#roots()
       .filter((root) => root.router.history.some(({ handler }) => this.#early.has(handler)))
       .map((root) => new SocketRoutes(root));
   }
@@ -146,22 +145,41 @@ export class RouteScope {
     return last === undefined ? undefined : rootOf(last);
   }
 
-  /** All routes of the servers that the plugin is used in. */
-  routes(): readonly AppRoute[] {
-    const roots = new Set([...this.#parents].map(rootOf));
-    return [...roots].flatMap((root) => root.router.history);
+  /** The apps of the servers that the plugin is used in. */
+  #roots(): readonly ScopedApp[] {
+    return [...new Set([...this.#parents].map(rootOf))];
   }
 
-  /** True if the routes of that pattern are WebSockets only. */
-  isSocketRoute(path: string): boolean {
+  /** All routes of the servers that the plugin is used in. */
+  routes(): readonly AppRoute[] {
+    return this.#roots().flatMap((root) => root.router.history);
+  }
+
+  /**
+   * True if Elysia has taken the WebSocket route of a pattern. For the exact header it prefers that route to any other
+   * of the same pattern, and for all other headers it takes none.
+   */
+  tookSocketRoute({ headers }: Request, path: string): boolean {
+    if (headers.get('upgrade') !== 'websocket') return false;
     const count = this.#count(rootOf);
     if (this.#counted !== count) {
       this.#counted = count;
-      const routes = this.routes();
-      const others = new Set(routes.filter(({ method }) => method !== 'WS').map((one) => one.path));
-      this.#socketPaths = new Set(routes.map((one) => one.path).filter((one) => !others.has(one)));
+      this.#learnSocketPaths();
     }
     return this.#socketPaths.has(path);
+  }
+
+  /** Learns the patterns of WebSocket routes. One that another server of the plugin has for requests only is left out. */
+  #learnSocketPaths(): void {
+    const all = this.#roots().map(({ router: { history } }) => {
+      const sockets = history.filter(({ method }) => method === 'WS');
+      return { history, sockets: new Set(sockets.map(({ path }) => path)) };
+    });
+    const others = all.flatMap(({ history, sockets }) =>
+      history.map(({ path }) => path).filter((path) => !sockets.has(path)),
+    );
+    this.#socketPaths = new Set(all.flatMap(({ sockets }) => [...sockets]));
+    for (const path of others) this.#socketPaths.delete(path);
   }
 
   /** True for a route that the plugin guards. */
