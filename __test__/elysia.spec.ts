@@ -815,6 +815,27 @@ describe('refusals', () => {
     });
   });
 
+  it.each(['mapResponse', 'onAfterHandle'])(
+    'keep status, headers and body behind a hook of %s that answers in their place',
+    async (first) => {
+      const server = await app('an app whose hooks answer', {
+        first,
+        limits: {},
+        auth: { policy: { keys: { secret: SECRET } } },
+      });
+      const unknown = await get(server, '/token');
+      expect([unknown.status, unknown.headers.get('www-authenticate')]).toEqual([401, 'Bearer']);
+      expect(await unknown.json()).toMatchObject({ code: 'ERR_TOKEN_REQUIRED' });
+      expect(await (await get(server, '/rate')).json()).toBe('in');
+      const often = await get(server, '/rate');
+      expect([often.status, often.headers.get('retry-after')]).toEqual([429, '60']);
+      expect(await often.json()).toMatchObject({ code: 'route_request_rate' });
+      const { status, headers } = await server.handshake();
+      expect(status).toBe(401);
+      expect(headers).toContain('www-authenticate: bearer');
+    },
+  );
+
   it('are what onRefused returns, and the standard ones where it fails', async () => {
     const server = await app('an app that shapes', LIMITS);
     const own = await post(server);

@@ -76,6 +76,41 @@ describe('elysia on Node: what its adapter hides', () => {
     expect(await server.total()).toBe(1);
   });
 
+  it.each(['json', 'problem'])(
+    'keeps the media type of the format %s behind hooks of onError that return nothing',
+    async (refusalFormat) => {
+      const server = await on('hooked', {
+        limits: {},
+        refusalFormat,
+        auth: { policy: { keys: { secret: SECRET } }, http: ['/opened'] },
+      });
+      const type = refusalFormat === 'json' ? 'application/json' : 'application/problem+json';
+      for (const path of ['/opened', '/token']) {
+        const { status, headers } = await fetch(`http://127.0.0.1:${server.port}${path}`);
+        expect([path, status, headers.get('content-type')]).toEqual([path, 401, type]);
+        expect(headers.get('www-authenticate')).toBe('Bearer');
+      }
+      expect((await server.handshake()).headers).toContain(`content-type: ${type}`);
+    },
+  );
+
+  it('keeps the media type of a text of onRefused, too', async () => {
+    const server = await on('typed', { limits: {}, requests: { maxConcurrent: 0 } });
+    const answer = await fetch(`http://127.0.0.1:${server.port}/opened`);
+    expect([answer.status, answer.headers.get('content-type')]).toEqual([503, 'text/html']);
+    expect(await answer.text()).toBe('<b>no</b>');
+  });
+
+  it('keeps status, headers and body of a refusal behind a hook that answers in its place', async () => {
+    const auth = { policy: { keys: { secret: SECRET } } };
+    const server = await on('mapped', { limits: {}, auth });
+    const answer = await fetch(`http://127.0.0.1:${server.port}/token`);
+    expect([answer.status, answer.headers.get('www-authenticate')]).toEqual([401, 'Bearer']);
+    expect(await answer.json()).toMatchObject({ code: 'ERR_TOKEN_REQUIRED' });
+    const { status, headers } = await server.handshake();
+    expect([status, headers]).toEqual([401, expect.stringContaining('www-authenticate: bearer')]);
+  });
+
   it('spends the rates of requests on what only asks for a WebSocket', async () => {
     const server = await on('tokens', {
       limits: {},

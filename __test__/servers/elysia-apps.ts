@@ -353,6 +353,18 @@ Object.assign(APPS, {
       .ws('/ws', echo)
       .get('/slow', () => later('slow'))
       .post('/post', ({ body }) => body),
+  // `first` says which hook answers in the place of the route.
+  'an app whose hooks answer': () => {
+    const hook = ({ response }: { response?: unknown }): Response =>
+      new Response(JSON.stringify(response));
+    const app = new Elysia();
+    const hooked = first === 'mapResponse' ? app.mapResponse(hook) : app.onAfterHandle(hook);
+    return hooked
+      .use(portcullis(rest))
+      .get('/token', () => 'secret', { portcullis: { requireToken: true } })
+      .get('/rate', () => 'in', { portcullis: { rate: { limit: 1, windowMs: 60_000 } } })
+      .ws('/ws', echo) as AnyElysia;
+  },
   'an app that shapes': () =>
     new Elysia()
       .use(

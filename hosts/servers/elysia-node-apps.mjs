@@ -54,6 +54,27 @@ const APPS = {
       .ws('/ws', echo)
       .ws('/rooms/:id', echo)
       .get('/rooms/:id', () => 'no socket'),
+  hooked: () =>
+    new Elysia({ adapter: node() })
+      .onError(() => undefined)
+      .use(plugin)
+      .get('/token', () => 'secret', { portcullis: { requireToken: true } })
+      .ws('/ws', echo),
+  mapped: () =>
+    new Elysia({ adapter: node() })
+      .mapResponse(({ response }) => new Response(JSON.stringify(response)))
+      .use(plugin)
+      .get('/token', () => 'secret', { portcullis: { requireToken: true } })
+      .ws('/ws', echo),
+  typed: () =>
+    new Elysia({ adapter: node() })
+      .onError(() => undefined)
+      .use(
+        portcullis({
+          ...options,
+          onRefused: () => ({ headers: { 'content-type': 'text/html' }, body: '<b>no</b>' }),
+        }),
+      ),
   pair() {
     const second = portcullis({ limits: {} });
     const managers = [guard.manager, second.decorator.portcullis.manager];

@@ -61,6 +61,16 @@ function replaceHeaders(headers: ContextHeaders, answer: Answer): void {
 }
 
 /**
+ * Returns the body of an answer for Elysia, and writes its media type. As bytes, since the adapter for Node sends every
+ * string as `text/plain`.
+ */
+function bytesOf({ headers, body }: Answer, set: AnswerContext['set']): Uint8Array {
+  const type = headers['content-type'];
+  if (type !== undefined) setHeader(set.headers, 'content-type', type);
+  return Buffer.from(body);
+}
+
+/**
  * The fields of a JSON body, as hooks of `onError` see them. Elysia calls `toResponse` once the body is the answer:
  * only then its media type holds, and a hook that answers in its place has its own.
  */
@@ -74,10 +84,24 @@ class JsonBody {
     this.#set = set;
   }
 
-  toResponse(): string {
-    const { headers, body } = this.#answer;
-    setHeader(this.#set.headers, 'content-type', headers['content-type']!);
-    return body;
+  toResponse(): Uint8Array {
+    return bytesOf(this.#answer, this.#set);
+  }
+}
+
+/** Text of another media type than `text/plain`, as hooks of `onError` see it. */
+class TypedText extends String {
+  readonly #answer: Answer;
+  readonly #set: AnswerContext['set'];
+
+  constructor(text: string, answer: Answer, set: AnswerContext['set']) {
+    super(text);
+    this.#answer = answer;
+    this.#set = set;
+  }
+
+  toResponse(): Uint8Array {
+    return bytesOf(this.#answer, this.#set);
   }
 }
 
@@ -99,9 +123,11 @@ function errorOf(answer: Answer, { set }: AnswerContext, errorWith: StatusError)
   const { status, headers } = answer;
   replaceHeaders(set.headers, answer);
   const value = valueOf(answer);
+  const type = headers['content-type'];
   if (typeof value === 'object' && value !== null && !Array.isArray(value))
     return errorWith(status, new JsonBody(value, answer, set));
-  const type = headers['content-type'];
+  if (typeof value === 'string' && type !== 'text/plain')
+    return errorWith(status, new TypedText(value, answer, set));
   if (type !== undefined) setHeader(set.headers, 'content-type', type);
   return errorWith(status, value);
 }
@@ -243,10 +269,14 @@ export class AppAnswers {
    */
   inRoute(answer: Answer, context: AnswerContext): Response {
     const app = this.#appOf();
-    if (app === undefined || !this.#handlesErrors(app)) return responseOf(answer);
-    // Elysia answers an error of a route with 500 unless a status is set.
-    context.set.status = answer.status;
-    throw errorOf(answer, context, this.#errorWith);
+    const { set } = context;
+    // Elysia answers an error of a route with 500 unless a status is set, and the response of a hook with 200.
+    set.status = answer.status;
+    if (app !== undefined && this.#handlesErrors(app))
+      throw errorOf(answer, context, this.#errorWith);
+    replaceHeaders(set.headers, answer);
+    // Hooks of `mapResponse` take an object for JSON, and a response has no fields of its own.
+    return Object.assign(responseOf(answer), { toJSON: () => valueOf(answer) });
   }
 }
 
