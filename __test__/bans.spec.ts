@@ -530,10 +530,7 @@ describe('a manager', () => {
   });
 });
 
-it('a handshake is free of a ban only if its address could not fail', () => {
-  const { guard } = guardOf();
-  expect(guard.knowsNoBan).toBe(true);
-  const failing = guardOf({ clientAddress: () => '192.0.2.1', trustedProxies: undefined });
-  expect(failing.guard.knowsNoBan).toBe(false);
-  expect(guardOf({ refuseWith: 'close' }).guard.knowsNoBan).toBe(false);
+it('a handshake is judged before its admission, unless it is refused by close code', () => {
+  expect(guardOf().guard.judgesHandshakes).toBe(true);
+  expect(guardOf({ refuseWith: 'close' }).guard.judgesHandshakes).toBe(false);
 });

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { ResourceMonitor } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
+import { SECRET, token } from './fixtures/sign.js';
 import { SERVERS, ask, cleanUp, type Server, start, startAlone } from './servers/start.js';
 
 // The address that each host counts a client by. `contract.spec.ts` has the forwarded headers.
@@ -91,6 +92,32 @@ describe.each(Object.entries(SERVERS))('the client of the adapter for %s', (_nam
     expect(first).not.toBe(500);
     const [[second], [third]] = [await ask('192.0.2.3'), await ask('192.0.2.3')];
     expect([second, third]).toEqual([first, 429]);
+  });
+
+  it('is asked for once where it cannot be found, and bans nobody', async () => {
+    const server = await start(command, {
+      limits: {},
+      addressBy: 'x-client',
+      auth: { policy: { keys: { secret: SECRET } } },
+      banAfter: { failures: 2, countRateRefusals: true },
+      requests: { maxConcurrentPerIp: 9, rate: { perIp: { limit: 2, windowMs: 60_000 } } },
+      exemptPaths: ['/tally', '/stats'],
+    });
+    const tally = async (): Promise<unknown> => JSON.parse(await server.get('/tally'));
+    const before = (await tally()) as object;
+    for (const client of ['throw', 'reject', 'throw']) {
+      const { status, body } = await server.handshake({ 'X-Client': client, Authorization: 'x' });
+      expect([status, body.includes('identify_failed')]).toEqual([500, true]);
+    }
+    expect(await tally()).toEqual({ ...before, addressed: 3, errors: 3 });
+    const headers = { 'X-Client': 'throw' };
+    expect((await fetch(`http://127.0.0.1:${server.port}/ws`, { headers })).status).toBe(500);
+    expect(await tally()).toEqual({ ...before, addressed: 4, errors: 4 });
+    expect(JSON.parse(await server.get('/stats'))).toMatchObject({
+      bans: { active: 0, failures: 0 },
+    });
+    const known = { 'X-Client': '192.0.2.3', Authorization: `Bearer ${token()}` };
+    expect(await ask(await server.open('/ws', known), 'figures')).toContain('192.0.2.3');
   });
 
   it('is behind a Unix socket whose peer is trusted', async () => {

@@ -41,7 +41,15 @@ export function contract() {
       return name === 'hangs' ? new Promise(() => undefined) : undefined;
     });
   }
-  const tally = { identified: 0, identifying: 0, mostIdentifying: 0, largestBody: 0 };
+  const tally = {
+    identified: 0,
+    identifying: 0,
+    mostIdentifying: 0,
+    largestBody: 0,
+    /** Calls of `clientAddress`, and errors that were reported. */
+    addressed: 0,
+    errors: 0,
+  };
   let release;
   /** Resolves on a request of `/release`, or 200 ms after the signal to end: the answer of `/held`. */
   const released = new Promise((resolve) => (release = resolve));
@@ -125,7 +133,7 @@ export function contract() {
     /**
      * @template R
      * @param {(request: R, name: string) => string | null | undefined} headerOf
-     * @returns {{ clientAddress?: (request: R) => string, identify?: (request: R) => Promise<string | undefined> }}
+     * @returns {{ clientAddress?: (request: R) => string, onIdentifyError?: () => void, identify?: (request: R) => Promise<string | undefined> }}
      */
     identifying(headerOf) {
       async function userOf(value) {
@@ -144,7 +152,13 @@ export function contract() {
       return {
         ...(addressBy === undefined
           ? {}
-          : { clientAddress: (request) => addressOf(headerOf(request, addressBy)) }),
+          : {
+              clientAddress(request) {
+                tally.addressed++;
+                return addressOf(headerOf(request, addressBy));
+              },
+              onIdentifyError: () => void tally.errors++,
+            }),
         ...(whoAmI === undefined
           ? {}
           : { identify: (request) => userOf(headerOf(request, 'x-user')) }),

@@ -611,7 +611,7 @@ class ElysiaAdapter {
       request.url,
       request,
       // `request()` has asked `refusesClient` for this handshake already.
-      this.#arriving === request && guard.knowsNoBan,
+      this.#arriving === request && guard.judgesHandshakes,
     );
     const { answer } = pending;
     if (answer === undefined) {

@@ -39,8 +39,8 @@ export class ClientAddress<R> {
   readonly #name: string | undefined;
   readonly #find: ((request: R, peer: string) => unknown) | undefined;
   /**
-   * Key of the address that the application's function has returned: it is asked once for each request. On the request,
-   * since every garbage collection visits the entries of a weak map.
+   * Key of the address that the application's function has returned, or of `null` where it has failed: it is asked once
+   * for each request. On the request, since every garbage collection visits the entries of a weak map.
    */
   readonly #found = Symbol('portcullis.client');
 
@@ -82,21 +82,11 @@ export class ClientAddress<R> {
    * @param request of the adapter; `undefined` where the host has none left
    * @param peer address of the socket's peer, `'unix'` or `''`
    * @param header returns a header by its name in lower case, `''` if it is absent
+   * @returns `undefined` if the application's function has failed for the request before
    * @throws the error of the application's function, and for a result that is no string
    */
-  of(request: R | undefined, peer: string, header: Headers): string {
-    if (this.#find !== undefined) {
-      const known = (request as { [key: symbol]: string | undefined } | undefined)?.[this.#found];
-      if (known !== undefined) return known;
-      const address = request === undefined ? undefined : this.#find(request, peer);
-      if (typeof address === 'string') {
-        (request as { [key: symbol]: string })[this.#found] = address;
-        return address;
-      }
-      // This promise has no other reader: its rejection would end the process.
-      if (isThenable(address)) void Promise.resolve(address).catch(() => undefined);
-      throw wrongType('clientAddress', address, 'a function that returns a string');
-    }
+  of(request: R | undefined, peer: string, header: Headers): string | undefined {
+    if (this.#find !== undefined) return this.#ask(this.#find, request, peer);
     const { proxies } = this;
     if (proxies === undefined) return peer;
     switch (this.#name) {
@@ -110,6 +100,24 @@ export class ClientAddress<R> {
       default:
         return proxies.clientOfHeader(peer, header(this.#name));
     }
+  }
+
+  /** Asks the application's function, once for each request. */
+  #ask(
+    find: (request: R, peer: string) => unknown,
+    request: R | undefined,
+    peer: string,
+  ): string | undefined {
+    const state = request as { [key: symbol]: string | null | undefined } | undefined;
+    const known = state?.[this.#found];
+    if (known !== undefined) return known ?? undefined;
+    // Holds if the function throws.
+    if (state !== undefined) state[this.#found] = null;
+    const address = request === undefined ? undefined : find(request, peer);
+    if (state !== undefined && typeof address === 'string') return (state[this.#found] = address);
+    // This promise has no other reader: its rejection would end the process.
+    if (isThenable(address)) void Promise.resolve(address).catch(() => undefined);
+    throw wrongType('clientAddress', address, 'a function that returns a string');
   }
 }
 
@@ -170,5 +178,6 @@ export function clientAddress(
     latest.found = new ClientAddress<undefined>(header, trustedProxies);
     latest.key = key;
   }
-  return latest.found.of(undefined, peer, read);
+  // Without a function the address is always found.
+  return latest.found.of(undefined, peer, read) ?? peer;
 }

@@ -558,7 +558,7 @@ export class Guard<R extends object> {
    * @param header returns a header by its name in lower case, `''` if it is absent
    * @param url URL or target of the request, with its query
    * @param request where the host still has it
-   * @param isFree true if the client's address is known to have no ban: see `knowsNoBan`
+   * @param isFree true if the client's address is known to have no ban: see `judgesHandshakes`
    */
   admit(
     peer: string,
@@ -736,17 +736,12 @@ export class Guard<R extends object> {
     return this.manager.hasBans || (this.limitsRequests && this.#clientAddress.mayFail);
   }
 
-  /** True if `refusesClient` judges handshakes. In `observe` mode only the admission counts a ban, so that it counts once. */
-  get #judgesHandshakes(): boolean {
-    return this.judgesClients && this.#refuseWith !== 'close' && this.manager.mode !== 'observe';
-  }
-
   /**
-   * True if a handshake that `refusesClient` has let pass comes from an address without a ban. Not where the
-   * application finds the address: it may have failed then, and answer now.
+   * True if `refusesClient` judges handshakes: one that it has let pass comes from an address without a ban. In `observe`
+   * mode only the admission counts a ban, so that it counts once.
    */
-  get knowsNoBan(): boolean {
-    return this.#judgesHandshakes && !this.#clientAddress.mayFail;
+  get judgesHandshakes(): boolean {
+    return this.judgesClients && this.#refuseWith !== 'close' && this.manager.mode !== 'observe';
   }
 
   /**
@@ -771,7 +766,7 @@ export class Guard<R extends object> {
   ): Answer | undefined {
     if (!this.judgesClients) return undefined;
     const { manager } = this;
-    if (isUpgrade && !this.#judgesHandshakes) return undefined;
+    if (isUpgrade && !this.judgesHandshakes) return undefined;
     const unknown = isUpgrade ? undefined : this.refusesUnknown(request, peer, header);
     if (unknown !== undefined) return unknown;
     const ip = manager.hasBans ? this.#clientOf(request, peer, header) : undefined;
@@ -850,7 +845,7 @@ export class Guard<R extends object> {
     admission.deny(denial);
   }
 
-  /** Returns the client's address; `undefined` if the application's `clientAddress` fails. */
+  /** Returns the client's address; `undefined` if the application's `clientAddress` fails, which is reported once. */
   #clientOf(
     request: R | undefined,
     peer: string,
