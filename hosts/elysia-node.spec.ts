@@ -151,6 +151,17 @@ describe('elysia on Node: what its adapter hides', () => {
     await server.until(({ requests }) => requests?.active === 0);
   });
 
+  it.each(['plain', 'measured'])('leaves answers their Content-Length: %s', async (kind) => {
+    const rate = { perIp: { limit: 9, windowMs: 60_000 } };
+    const requests = kind === 'plain' ? { rate } : {};
+    const server = await on(kind, { limits: {}, requests });
+    const { headers } = await fetch(`http://127.0.0.1:${server.port}/release`);
+    expect([headers.get('content-length'), headers.get('ratelimit')]).toEqual([
+      '8',
+      kind === 'plain' ? expect.any(String) : null,
+    ]);
+  });
+
   it('leaves clone() of a request as it is', async () => {
     const server = await on('refusing', { limits: {}, requests: {} });
     const answer = await fetch(`http://127.0.0.1:${server.port}/clone`, {

@@ -1,6 +1,7 @@
 // Apps in which the plugin finds its adapter in different ways; the test names one.
 import { node } from '@elysiajs/node';
 import { Elysia, t } from 'elysia';
+import { ProductionMetrics } from 'portcullis';
 import { guarded, portcullis } from 'portcullis/elysia';
 import { contract } from '../../__test__/servers/options.mjs';
 
@@ -75,6 +76,10 @@ const APPS = {
           onRefused: () => ({ headers: { 'content-type': 'text/html' }, body: '<b>no</b>' }),
         }),
       ),
+  measured: () =>
+    new Elysia({ adapter: node() }).use(
+      portcullis({ ...options, metrics: new ProductionMetrics() }),
+    ),
   pair() {
     const second = portcullis({ limits: {} });
     const managers = [guard.manager, second.decorator.portcullis.manager];

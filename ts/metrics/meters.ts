@@ -26,8 +26,16 @@ export function markRefused<T extends object>(answer: T): T {
  * @internal
  */
 export function sentStatus(response: Response): number {
-  return response.status === 0 || response.bodyUsed ? 500 : response.status;
+  const { status } = response;
+  return status === 0 || isRead(response) ? 500 : status;
 }
+
+/**
+ * True if the body of a response was read. A response of `srvx` is not asked: to tell, it would become one of the engine
+ * with a stream as its body, which is sent without `Content-Length`.
+ */
+const isRead = (response: Response): boolean =>
+  Object.getPrototypeOf(response) === Response.prototype && response.bodyUsed;
 
 /** A request that is measured. */
 class MeteredRequest extends RunningRequest {
