@@ -274,6 +274,52 @@ describe('requests', () => {
     };
     expect(requests.refused).toMatchObject({ payload_too_large: 2 });
   });
+
+  it('and handshakes behind two layers have the limits of their own client, and are measured', async () => {
+    const server = await runAlone({
+      measured: true,
+      trustedProxies: ['127.0.0.1'],
+      limits: {
+        connections: { maxPerIp: 1 },
+        requests: { maxConcurrentPerIp: 1, maxPayloadSize: 9 },
+      },
+      requests: { rate: { perIp: { limit: 2, windowMs: 60_000 } } },
+    });
+    const by = (client: string): Record<string, string> => ({ 'x-forwarded-for': client });
+    const of = async (client: string, path = '/hello', init = {}): Promise<unknown[]> => {
+      const answer = await fetch(url(server, path), { headers: by(client), ...init });
+      return [answer.status, await answer.text(), answer.headers.get('x-outer')];
+    };
+    const refused = (code: string, status = 429): unknown[] => [
+      status,
+      expect.stringContaining(code),
+      null,
+    ];
+    // A socket that opens spends no rate of requests, and is none in flight.
+    for (const client of ['192.0.2.1', '192.0.2.2']) {
+      await server.open('/ws', by(client));
+      expect((await server.handshake(by(client))).status).toBe(429);
+    }
+    const slow = of('192.0.2.1', '/slow?ms=500');
+    await server.tells('slow begins');
+    expect(await of('192.0.2.1')).toEqual(refused('too_many_requests_of_ip'));
+    expect(await of('192.0.2.2')).toEqual([200, 'hello from /hello', 'yes']);
+    expect(await slow).toEqual([200, 'slow', 'yes']);
+    for (const client of ['192.0.2.1', '192.0.2.2']) {
+      expect(await of(client)).toEqual([200, 'hello from /hello', 'yes']);
+      expect(await of(client)).toEqual(refused('ip_request_rate'));
+    }
+    // Without a length, only a request that is no handshake has its body counted.
+    const body = new Response('"123456789"').body;
+    const headers = { ...by('192.0.2.3'), 'content-type': 'application/json' };
+    const post = { method: 'POST', headers, body, duplex: 'half' };
+    expect(await of('192.0.2.3', '/json', post)).toEqual(refused('payload_too_large', 413));
+    const [, measured] = await of('192.0.2.3', '/measured');
+    expect(JSON.parse(String(measured))).toEqual([
+      { '/hello': 3, '/slow': 1 },
+      { ip_limit: 2, too_many_requests_of_ip: 1, ip_request_rate: 2, payload_too_large: 1 },
+    ]);
+  });
 });
 
 describe('health', () => {

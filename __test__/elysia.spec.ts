@@ -574,6 +574,14 @@ describe('a socket in an unusual way', () => {
     await held(server, '0');
   });
 
+  it('spends the rate of its address, though it opened before any hook of the guard', async () => {
+    const server = await app('a rated route whose socket opens before its hooks', { limits: {} });
+    for (let i = 0; i < 2; i++) await server.open();
+    await server.becomes(2);
+    // The same address, without a socket.
+    expect((await fetch(`http://127.0.0.1:${server.port}/ws`)).status).toBe(429);
+  });
+
   it('gives the seat back of a handshake that was answered by its timeout', async () => {
     const server = await app('sockets in unusual ways', { limits: {} });
     expect((await server.handshake({}, '/never')).status).toBe(503);

@@ -1,9 +1,10 @@
 // A server of the builder; the environment holds its options.
 import { type BearerVerifier, ElysiaServerBuilder, type ServerOptions } from '../../dist/elysia.js';
+import { ProductionMetrics } from '../../dist/index.js';
 
-const { verifies, silent, ...options } = JSON.parse(
+const { verifies, silent, measured, ...options } = JSON.parse(
   process.env['GUARD_OPTIONS'] ?? '{}',
-) as ServerOptions & { verifies?: boolean; silent?: boolean };
+) as ServerOptions & { verifies?: boolean; silent?: boolean; measured?: boolean };
 if (process.listenerCount('unhandledRejection') === 0)
   process.on('unhandledRejection', (error) => console.log(`unhandled ${String(error)}`));
 
@@ -14,6 +15,7 @@ const auth: BearerVerifier = {
     return { success: true, claims: token === 'nobody' ? {} : { sub: token } };
   },
 };
+const metrics = measured === true ? new ProductionMetrics() : undefined;
 interface Pair {
   readonly a: number;
   readonly b: number;
@@ -29,6 +31,7 @@ const builder = new ElysiaServerBuilder({
   port: 0,
   ...options,
   ...(verifies === true ? { auth } : {}),
+  metrics,
 }).onError((error, where) =>
   console.log(`error ${where}: ${error instanceof Error ? error.message : String(error)}`),
 );
@@ -108,6 +111,10 @@ const server = await builder
         return 'cookies';
       })
       .get('/cookie', 'cookie')
+      .get('/measured', () => {
+        const { routes = [], refusals } = metrics?.snapshot() ?? {};
+        return [Object.fromEntries(routes.map(({ route, total }) => [route, total])), refusals];
+      })
       .post('/json', ({ body }) => body),
   )
   .start();

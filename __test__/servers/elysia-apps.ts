@@ -169,6 +169,17 @@ const APPS: Record<string, () => AnyElysia> = {
       .get('/stats', () => manager.snapshot())
       .get('/held', () => String(manager.total)) as AnyElysia;
   },
+  'a rated route whose socket opens before its hooks': () => {
+    const app = new Elysia().onRequest(async ({ request, server }) => {
+      if (request.headers.has('upgrade')) server?.upgrade(request);
+      // Bun knows no peer of an upgraded request from the next turn on.
+      await new Promise((resolve) => void setImmediate(resolve));
+    });
+    return app
+      .use(portcullis({ ...rest, timers }))
+      .get('/ws', () => 'no socket', { portcullis: { rate: { limit: 2, windowMs: 60_000 } } })
+      .get('/stats', ({ portcullis: { manager } }) => manager.snapshot()) as AnyElysia;
+  },
   'a socket that opens another one': () => {
     const guards = [
       portcullis({
