@@ -68,9 +68,11 @@ describe('elysia on Node: what its adapter hides', () => {
     expect(await ask(await server.open(), 'in')).toBe('in');
     for (const path of ['/ws', '/rooms/1']) {
       expect([path, await refusedByCode(server, {}, path)]).toEqual([path, 1008]);
-      // Elysia takes the route of GET for any other header.
-      const { status } = await server.handshake({ Upgrade: 'WebSocket' }, path);
-      expect([path, status]).toEqual([path, 429]);
+      // Elysia takes the route of GET for any other header, and nobody can open a socket with such a key.
+      for (const lines of [{ Upgrade: 'WebSocket' }, { 'Sec-WebSocket-Key': 'short' }]) {
+        const { status, body } = await server.handshake(lines, path);
+        expect([path, status, body]).toEqual([path, 429, expect.stringContaining('ip_limit')]);
+      }
       expect(await server.get(path)).toBe('no socket');
     }
     expect(await server.total()).toBe(1);

@@ -834,7 +834,7 @@ class ElysiaAdapter {
       if (isBun) {
         // Elysia answers with what its hook returns, and Bun ignores that once the socket is open.
         if (this.#server?.upgrade(request) === true) return new Response() as unknown as undefined;
-      } else if (this.#scope.tookSocketRoute(request, route)) return undefined;
+      } else if (canOpen(request) && this.#scope.tookSocketRoute(request, route)) return undefined;
     }
     unwatch(request);
     const given = answer ?? this.#guard.statusAnswerOf(refused, request);
