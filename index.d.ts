@@ -4396,11 +4396,14 @@ interface Drainable {
      * each answer tells its client that the connection ends (`Connection: close`).
      */
     notReady?(): void;
-    /** Refuses new connections and requests. Those under way go on. */
+    /**
+     * Refuses new connections and requests. Those under way go on. All drainables begin at once; the drain of each ends
+     * with its promise, which is waited for as long as for requests.
+     */
     drain?(): void | Promise<void>;
-    /** Returns the number of requests in flight. */
+    /** Returns the number of requests in flight, a whole number of at least 0. */
     requests?(): number;
-    /** Called after `drain`. Resolves when no request is in flight. */
+    /** Called when `drain` has ended. Resolves when no request is in flight. */
     whenIdle?(): Promise<void>;
     /** Returns the open WebSockets. */
     sockets?(): Iterable<ShutdownSocket>;
@@ -4425,11 +4428,14 @@ interface ShutdownError {
 }
 /** Work that a shutdown did not bring to an end. */
 interface ShutdownLeftover {
-    /** Kind of work. */
-    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
-    /** Name of the drainable, of the held work, or of the hook. */
+    /**
+     * Kind of work. `step`: a method of a drainable whose promise has not settled, such as `queue.drain`; `whenIdle` only
+     * if the drainable tells of no request and no socket.
+     */
+    readonly kind: 'request' | 'websocket' | 'hold' | 'hook' | 'step';
+    /** Name of the drainable, of the held work, of the hook, or of the drainable and its method. */
     readonly name: string;
-    /** Number of requests, sockets, promises or hooks. */
+    /** Number of requests, sockets, promises, hooks or steps. */
     readonly count: number;
 }
 /** Outcome of a shutdown. */

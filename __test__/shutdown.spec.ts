@@ -334,6 +334,81 @@ describe('a shutdown', () => {
     expect(clock.now()).toBeLessThanOrEqual(1100);
   });
 
+  it('waits for every drain at once, and asks each for its idleness then', async () => {
+    const { clock, shutdown, sockets } = setUp({ drainWindowMs: 0 });
+    const steps: string[] = [];
+    const others = new TimerManager({ clock });
+    const draining = (name: string, ms: number): Drainable => ({
+      name,
+      drain: () => others.sleep(ms).then(() => void steps.push(`${name} drained`)),
+      whenIdle: async () => void steps.push(`${name} idle`),
+    });
+    sockets.add();
+    shutdown.add(draining('slow', 300)).add(draining('quick', 100));
+    shutdown.add(sockets.drainable());
+    const result = shutdown.shutdown();
+    await pass(clock, 400);
+    expect(await result).toMatchObject({ graceful: true, totalMs: 300, leftovers: [] });
+    expect(steps).toEqual(['quick drained', 'quick idle', 'slow drained', 'slow idle']);
+    expect(sockets.closes.map(({ atMs }) => atMs)).toEqual([0]);
+  });
+
+  it('is not graceful if a drain fails late', async () => {
+    const { clock, shutdown } = setUp();
+    const others = new TimerManager({ clock });
+    const error = new Error('deregistration failed');
+    shutdown.add({
+      name: 'balancer',
+      drain: () => others.sleep(100).then(() => Promise.reject(error)),
+    });
+    const result = shutdown.shutdown();
+    await pass(clock, 200);
+    expect(await result).toMatchObject({
+      graceful: false,
+      hookErrors: [{ name: 'balancer.drain', error }],
+    });
+  });
+
+  it.each(['drain', 'whenIdle', 'stop'] as const)(
+    'names a %s that never ends as left over, and destroys',
+    async (method) => {
+      const { clock, shutdown } = setUp({ deadlineMs: 1000 });
+      let destroyed = 0;
+      const never = (): Promise<void> => new Promise(() => undefined);
+      shutdown.add({ name: 'queue', [method]: never, destroy: () => void destroyed++ });
+      const result = shutdown.shutdown();
+      await pass(clock, 1100);
+      expect(await result).toMatchObject({
+        graceful: false,
+        leftovers: [{ kind: 'step', name: `queue.${method}`, count: 1 }],
+      });
+      expect(destroyed).toBe(1);
+    },
+  );
+
+  it.each([
+    () => '7',
+    () => NaN,
+    () => -3,
+    () => 1.5,
+    () => null,
+    () => Promise.reject(new Error()),
+  ])('counts no requests for %s, which is an error', async (requests) => {
+    const { shutdown } = setUp();
+    shutdown.add({ name: 'http', requests: requests as () => number });
+    const { graceful, requestsAborted, leftovers, hookErrors } = await shutdown.shutdown();
+    expect([graceful, requestsAborted, leftovers]).toEqual([false, 0, []]);
+    expect(hookErrors[0]).toMatchObject({ name: 'http.requests', error: { field: 'requests' } });
+  });
+
+  it('collects the rejection of a method that it does not wait for', async () => {
+    const { shutdown } = setUp({ preDrainDelayMs: 0 });
+    const error = new Error('late');
+    shutdown.add({ name: 'http', notReady: () => Promise.reject(error) as unknown as void });
+    const { graceful, hookErrors } = await shutdown.shutdown();
+    expect([graceful, hookErrors]).toEqual([false, [{ name: 'http.notReady', error }]]);
+  });
+
   it('settles at its deadline although parts hang', async () => {
     const { clock, shutdown, sockets } = setUp({ deadlineMs: 1000 });
     const never = (): Promise<never> => new Promise(() => undefined);

@@ -35,11 +35,14 @@ export interface Drainable {
    * each answer tells its client that the connection ends (`Connection: close`).
    */
   notReady?(): void;
-  /** Refuses new connections and requests. Those under way go on. */
+  /**
+   * Refuses new connections and requests. Those under way go on. All drainables begin at once; the drain of each ends
+   * with its promise, which is waited for as long as for requests.
+   */
   drain?(): void | Promise<void>;
-  /** Returns the number of requests in flight. */
+  /** Returns the number of requests in flight, a whole number of at least 0. */
   requests?(): number;
-  /** Called after `drain`. Resolves when no request is in flight. */
+  /** Called when `drain` has ended. Resolves when no request is in flight. */
   whenIdle?(): Promise<void>;
   /** Returns the open WebSockets. */
   sockets?(): Iterable<ShutdownSocket>;

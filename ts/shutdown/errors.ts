@@ -1,6 +1,6 @@
 /** Errors of a shutdown's steps. */
-import { wrongType } from '../base/errors.js';
-import { Hooks } from '../base/hooks.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { Hooks, isThenable } from '../base/hooks.js';
 import type { Deadline } from './deadline.js';
 import type { Drainable, ShutdownSocket } from './drainable.js';
 import type { ShutdownError } from './result.js';
@@ -28,10 +28,12 @@ export class ErrorCollector {
     this.#isClosed = true;
   }
 
-  /** Runs a step. Returns its result, or `undefined` if it throws. */
+  /** Runs a step. Returns its result, or `undefined` if it throws. A promise is not awaited; its rejection is collected. */
   attempt<T>(name: string, step: () => T): T | undefined {
     try {
-      return step();
+      const result = step();
+      if (isThenable(result)) void this.settle(name, () => result);
+      return result;
     } catch (error) {
       this.collect(name, error);
       return undefined;
@@ -47,6 +49,17 @@ export class ErrorCollector {
       this.collect(step, wrongType('socket', socket, 'an object'));
       return false;
     });
+  }
+
+  /** Returns the number of a drainable's requests in flight; 0 if it throws, or tells no whole number of at least 0. */
+  requestsOf(drainable: Drainable): number {
+    const step = `${drainable.name}.requests`;
+    const count: unknown = this.attempt(step, () => drainable.requests?.());
+    if (count === undefined) return 0;
+    if (Number.isSafeInteger(count) && (count as number) >= 0) return count as number;
+    const wrong = typeof count === 'number' ? outOfRange : wrongType;
+    this.collect(step, wrong('requests', count, 'a whole number of at least 0'));
+    return 0;
   }
 
   /** Runs a step and awaits it. An error that comes after `deadline` is only reported. */

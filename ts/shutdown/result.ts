@@ -13,11 +13,14 @@ export interface ShutdownError {
 
 /** Work that a shutdown did not bring to an end. */
 export interface ShutdownLeftover {
-  /** Kind of work. */
-  readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
-  /** Name of the drainable, of the held work, or of the hook. */
+  /**
+   * Kind of work. `step`: a method of a drainable whose promise has not settled, such as `queue.drain`; `whenIdle` only
+   * if the drainable tells of no request and no socket.
+   */
+  readonly kind: 'request' | 'websocket' | 'hold' | 'hook' | 'step';
+  /** Name of the drainable, of the held work, of the hook, or of the drainable and its method. */
   readonly name: string;
-  /** Number of requests, sockets, promises or hooks. */
+  /** Number of requests, sockets, promises, hooks or steps. */
   readonly count: number;
 }
 

@@ -36,6 +36,7 @@ const DRAINABLE_METHODS = [
   'stop',
   'destroy',
 ] as const;
+type AwaitedMethod = 'drain' | 'whenIdle' | 'stop' | 'destroy';
 
 /**
  * Ends a server gracefully. It reports at once that the server is not ready, refuses new clients,
@@ -59,6 +60,8 @@ export class GracefulShutdown {
   /** Whether the process exits after a shutdown that a signal began. */
   readonly #exits: boolean;
   readonly #drainables: Drainable[] = [];
+  /** Methods of drainables that have not settled. */
+  readonly #pending = new Set<{ readonly drainable: Drainable; readonly method: AwaitedMethod }>();
   readonly #errors: ErrorCollector;
   readonly #hooks: HookRunner;
   readonly #readiness: Readiness;
@@ -339,8 +342,9 @@ export class GracefulShutdown {
     const deadline = new Deadline(this.#timers, deadlineMs);
     if (preDrainDelayMs > 0) await deadline.race(this.#wait(preDrainDelayMs));
     this.#enter('draining');
-    const sockets = this.#closeSockets();
-    const idle = this.#whenIdle();
+    // The drains come first, or a quick client would reconnect at once. All begin in this turn.
+    const idle = Promise.all(this.#drainables.map((drainable) => this.#whenIdle(drainable)));
+    const sockets = new ClosingSockets(this.#drainables, this.#plan, this.#timers, this.#errors);
     await this.#drain(Promise.all([idle, sockets.done]), deadline);
     sockets.stop();
     const cut = this.#leftByDrain();
@@ -348,7 +352,7 @@ export class GracefulShutdown {
     this.#cutOff(cut);
     await this.#hooks.run(reason, deadline, this.#startMs + deadlineMs);
     await deadline.race(this.#whenReleased());
-    if (cut.some(({ kind }) => kind === 'request')) await deadline.race(idle);
+    if (cut.some(({ kind }) => kind === 'request' || kind === 'step')) await deadline.race(idle);
     await deadline.race(this.#onAll('stop'));
     await deadline.race(this.#whenReleased());
     if (deadline.isPast || this.#leftovers().length > 0) {
@@ -399,25 +403,18 @@ export class GracefulShutdown {
     };
   }
 
-  /**
-   * Drains all drainables and begins to close their sockets. The drain is first, or a quick client
-   * would reconnect at once.
-   */
-  #closeSockets(): ClosingSockets {
-    for (const drainable of this.#drainables)
-      void this.#errors.settle(`${drainable.name}.drain`, () => drainable.drain?.());
-    return new ClosingSockets(this.#drainables, this.#plan, this.#timers, this.#errors);
+  /** Drains a drainable. Resolves when it has no request in flight. */
+  async #whenIdle(drainable: Drainable): Promise<void> {
+    await this.#settle(drainable, 'drain');
+    await this.#settle(drainable, 'whenIdle');
   }
 
-  /** Resolves when no drainable has a request in flight. */
-  #whenIdle(): Promise<unknown> {
-    return Promise.all(
-      this.#drainables.map((drainable) => {
-        const { name } = drainable;
-        const idle = this.#errors.attempt(`${name}.whenIdle`, () => drainable.whenIdle?.());
-        return Promise.resolve(idle).catch((error: unknown) => this.#errors.collect(name, error));
-      }),
-    );
+  /** Calls a method of a drainable and awaits it. */
+  async #settle(drainable: Drainable, method: AwaitedMethod): Promise<void> {
+    const step = { drainable, method };
+    this.#pending.add(step);
+    await this.#errors.settle(`${drainable.name}.${method}`, () => drainable[method]?.());
+    this.#pending.delete(step);
   }
 
   /**
@@ -473,29 +470,37 @@ export class GracefulShutdown {
     }));
   }
 
-  /** Returns the requests and sockets that are left. A socket that several drainables name counts once. */
+  /**
+   * Returns the requests and sockets that are left, and the methods of drainables that have not settled. A socket that
+   * several drainables name counts once.
+   */
   #leftovers(): ShutdownLeftover[] {
     const known = new Set<ShutdownSocket>();
     return this.#drainables.flatMap((drainable): ShutdownLeftover[] => {
       const { name } = drainable;
-      const requests = this.#errors.attempt(`${name}.requests`, () => drainable.requests?.()) ?? 0;
+      const requests = this.#errors.requestsOf(drainable);
+      const open = this.#errors.socketsOf(drainable);
       const before = known.size;
-      for (const socket of this.#errors.socketsOf(drainable)) known.add(socket);
+      for (const socket of open) known.add(socket);
       const sockets = known.size - before;
+      const steps = [...this.#pending].filter(
+        // `whenIdle` waits for the requests and sockets, which are named already.
+        ({ drainable: one, method }) =>
+          one === drainable && (method !== 'whenIdle' || requests + open.length === 0),
+      );
       return [
         ...(requests > 0 ? [{ kind: 'request', name, count: requests } as const] : []),
         ...(sockets > 0 ? [{ kind: 'websocket', name, count: sockets } as const] : []),
+        ...steps.map(
+          ({ method }) => ({ kind: 'step', name: `${name}.${method}`, count: 1 }) as const,
+        ),
       ];
     });
   }
 
   /** Calls `stop` or `destroy` of all drainables at once, and waits for them. */
   async #onAll(step: 'stop' | 'destroy'): Promise<void> {
-    await Promise.all(
-      this.#drainables.map((drainable) =>
-        this.#errors.settle(`${drainable.name}.${step}`, () => drainable[step]?.()),
-      ),
-    );
+    await Promise.all(this.#drainables.map((drainable) => this.#settle(drainable, step)));
   }
 
   #now(): number {
