@@ -4568,8 +4568,9 @@ interface ShutdownOptions {
     /** Called at the beginning of every phase. */
     readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
     /**
-     * Called with every error as it comes. The result has all of them, except those of work held
-     * before the shutdown.
+     * Called with every error as it comes. The result has all of them, except those of `checks`, of work held before the
+     * shutdown, and of what comes too late. Without `onError` those are process warnings, once for each name; a failed
+     * check is named in the answer of `readiness()` only.
      */
     readonly onError?: ((error: unknown, name: string) => void) | undefined;
 }
@@ -4668,7 +4669,7 @@ declare class GracefulShutdown {
     /**
      * Keeps the server up until some work has settled, but not beyond the deadline. Work that begins once the drain is
      * over, as in a hook, is waited for after the hooks. A rejection goes to `onError`, and during the shutdown into its
-     * result too.
+     * result too; before it and without `onError`, it is a process warning.
      *
      * @param work a promise of the work
      * @param name name in errors and leftovers; default `work`
@@ -4785,7 +4786,8 @@ interface MessageRouterOptions<C = TypedWebSocketConnection> {
     /**
      * Called with the error of a handler or check that throws or rejects, and with the connection, whose
      * `requestId` and `traceparent` are those of its handshake behind a guard. The client gets
-     * `handler_failed` without details. A check that returns a promise fails, too. Default: none.
+     * `handler_failed` without details. A check that returns a promise fails, too. Default: a process warning, once
+     * for each type.
      */
     readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
     /**

@@ -249,6 +249,31 @@ describe('an identify that returns something other than a name', () => {
   );
 });
 
+describe('an identify or a clientAddress that fails without an onIdentifyError', () => {
+  test.each(['identify', 'clientAddress'] as const)('%s: is one process warning', async (name) => {
+    const bug = new Error('of the application');
+    const fails = (): never => {
+      throw bug;
+    };
+    const warned: [string, unknown][] = [];
+    const listener = (warning: Error): void => void warned.push([warning.message, warning.cause]);
+    process.on('warning', listener);
+    const guard = portcullis({ limits: {}, [name]: fails });
+    const server = createServer();
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+    for (let at = 0; at < 2; at++) {
+      const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
+      const [{ message }] = (await once(client, 'error')) as [Error];
+      expect(message).toContain('500');
+    }
+    process.off('warning', listener);
+    expect(warned).toEqual([[expect.stringMatching(`^${name} failed; `), bug]]);
+  });
+});
+
 describe('an identify that returns no name', () => {
   test.each([null, undefined, Promise.resolve(null)])(
     'admits an anonymous client: %j',

@@ -255,7 +255,7 @@ describe('a router', () => {
   });
 
   it('waits for the promise of any library or realm, and answers its rejection', async () => {
-    const router = new MessageRouter<null>()
+    const router = new MessageRouter<null>({ onError: () => undefined })
       .on(
         'realm',
         () => runInNewContext('Promise.resolve({ type: "b" })') as Promise<{ type: string }>,
@@ -304,6 +304,30 @@ describe('a router', () => {
     await until(() => warned.length > 0);
     process.off('warning', listener);
     expect([warned, router.snapshot().overRate]).toEqual([['of the hook'], 1]);
+  });
+
+  it('warns once for each type of a handler that fails, where no onError hears of it', async () => {
+    const warned: [string, unknown][] = [];
+    const listener = (warning: Error): void => void warned.push([warning.message, warning.cause]);
+    process.on('warning', listener);
+    const router = new MessageRouter<null>();
+    const bug = new Error('secret');
+    const fails = (): never => {
+      throw bug;
+    };
+    router
+      .on('sync', fails)
+      .on('async', () => Promise.reject(bug))
+      .otherwise(fails);
+    for (const type of ['sync', 'sync', 'async', 'of a client', 'of another client'])
+      await router.receive({ type }, null);
+    await until(() => warned.length === 3);
+    process.off('warning', listener);
+    expect(warned.map(([text, cause]) => [text.split(' failed')[0], cause])).toEqual([
+      ['message sync', bug],
+      ['message async', bug],
+      ['message of another type', bug],
+    ]);
   });
 
   it('names the options of a rate by their path', () => {

@@ -741,6 +741,36 @@ describe('a shutdown', () => {
     expect(told).toEqual(['one: early', 'two: during']);
   });
 
+  it('warns once for each name of an error that neither onError nor a result has', async () => {
+    const warned: [string, unknown][] = [];
+    const listener = (warning: Error): void => void warned.push([warning.message, warning.cause]);
+    process.on('warning', listener);
+    const { clock, shutdown } = setUp({ checks: { db: () => Promise.reject(new Error('down')) } });
+    const others = new TimerManager({ clock });
+    for (const name of ['upload', 'upload', 'report'])
+      void shutdown.hold(Promise.reject(new Error(name)), name);
+    await shutdown.checkReadiness();
+    shutdown.onShutdown(
+      'late',
+      () => others.sleep(20).then(() => Promise.reject(new Error('late'))),
+      {
+        timeoutMs: 10,
+      },
+    );
+    shutdown.onShutdown('other', () =>
+      others.sleep(20).then(() => Promise.reject(new Error('in time'))),
+    );
+    const result = shutdown.shutdown();
+    await pass(clock, 50);
+    process.off('warning', listener);
+    expect((await result).hookErrors.map(({ name }) => name)).toEqual(['other', 'late']);
+    expect(warned.map(([text, cause]) => [text.split(' failed')[0], cause])).toEqual([
+      ['shutdown: upload', new Error('upload')],
+      ['shutdown: report', new Error('report')],
+      ['shutdown: late', new Error('late')],
+    ]);
+  });
+
   it('waits five seconds before it drains in Kubernetes, at most a quarter of the deadline', async () => {
     process.env['KUBERNETES_SERVICE_HOST'] = '10.0.0.1';
     try {

@@ -3,6 +3,9 @@
  * action, so a hook that fails must not end the server.
  */
 
+/** Hooks of one object that are warned of: their names may come from the application without end. */
+const WARNED_MAX = 100;
+
 /**
  * Runs hooks. The first error of each hook becomes a process warning, with the error as its
  * `cause`.
@@ -24,7 +27,7 @@ export class Hooks {
       // global `Promise` was replaced.
       if (isThenable(result)) void this.#settled(name, result);
     } catch (error) {
-      this.#warn(name, error);
+      this.warn(name, error);
     }
   }
 
@@ -39,7 +42,7 @@ export class Hooks {
       void answer.then(undefined, () => undefined);
       throw new TypeError(`${name} returned a promise, and its answer is needed at once`);
     } catch (error) {
-      this.#warn(name, error);
+      this.warn(name, error);
       return undefined;
     }
   }
@@ -48,12 +51,13 @@ export class Hooks {
     try {
       await result;
     } catch (error) {
-      this.#warn(name, error);
+      this.warn(name, error);
     }
   }
 
-  #warn(name: string, cause: unknown): void {
-    if (this.#warned.has(name)) return;
+  /** Makes the first error of a hook a process warning. For errors that no hook of the application is there for. */
+  warn(name: string, cause: unknown): void {
+    if (this.#warned.has(name) || this.#warned.size >= WARNED_MAX) return;
     this.#warned.add(name);
     // Warnings get into logs: the text of the application's error may hold a secret.
     const warning = new Error(

@@ -505,7 +505,7 @@ export class Guard<R extends object> {
   #denialFor(error: unknown, ip: string, request: R | undefined): AuthDenial {
     if (error instanceof UnauthorizedError)
       return { code: 'unauthorized', reason: error.reason, retryAfterMs: 0 };
-    this.#report(error, ip, request);
+    this.#report(this.#identify === undefined ? 'auth' : 'identify', error, ip, request);
     return IDENTIFY_FAILED;
   }
 
@@ -854,13 +854,15 @@ export class Guard<R extends object> {
     try {
       return this.#clientAddress.of(request, peer, header);
     } catch (error) {
-      this.#report(error, peer, request);
+      this.#report('clientAddress', error, peer, request);
       return undefined;
     }
   }
 
-  #report(error: unknown, ip: string, request: R | undefined): void {
+  #report(hook: string, error: unknown, ip: string, request: R | undefined): void {
+    const onError = this.#onIdentifyError;
+    if (onError === undefined) return this.#hooks.warn(hook, error);
     const trace = this.lazyTraceOf(request);
-    this.#hooks.run('onIdentifyError', () => this.#onIdentifyError?.(error, ip, trace));
+    this.#hooks.run('onIdentifyError', () => onError(error, ip, trace));
   }
 }

@@ -87,7 +87,7 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
   readonly onDrain?: ((connection: ManagedConnection<ManagedSocket, C>) => void) | undefined;
   /**
    * Called with each error of `identify`, other than `UnauthorizedError`, and of `clientAddress`, with the address
-   * and the trace of the request.
+   * and the trace of the request. Default: a process warning, once for `identify` and once for `clientAddress`.
    */
   readonly onIdentifyError?: (error: unknown, ip: string, trace: RequestTrace | undefined) => void;
   /**

@@ -48,7 +48,8 @@ export interface MessageRouterOptions<C = TypedWebSocketConnection> {
   /**
    * Called with the error of a handler or check that throws or rejects, and with the connection, whose
    * `requestId` and `traceparent` are those of its handshake behind a guard. The client gets
-   * `handler_failed` without details. A check that returns a promise fails, too. Default: none.
+   * `handler_failed` without details. A check that returns a promise fails, too. Default: a process warning, once
+   * for each type.
    */
   readonly onError?: ((error: unknown, type: string, connection: C) => void) | undefined;
   /**
@@ -335,7 +336,10 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   }
 
   #tell(error: unknown, type: string, connection: C): void {
-    this.#hooks.run('onError', () => this.#onError?.(error, type, connection));
+    const onError = this.#onError;
+    if (onError !== undefined) this.#hooks.run('onError', () => onError(error, type, connection));
+    // Other types are the client's words.
+    else this.#hooks.warn(`message ${this.#routes.has(type) ? type : 'of another type'}`, error);
   }
 
   #answer(

@@ -23,7 +23,7 @@ export class ErrorCollector {
     return this.#errors;
   }
 
-  /** Ends collecting: later errors are only reported. */
+  /** Ends collecting: later errors are reported. */
   close(): void {
     this.#isClosed = true;
   }
@@ -62,7 +62,7 @@ export class ErrorCollector {
     return 0;
   }
 
-  /** Runs a step and awaits it. An error that comes after `deadline` is only reported. */
+  /** Runs a step and awaits it. An error that comes after `deadline` is reported. */
   async settle(name: string, step: () => unknown, deadline?: Deadline): Promise<void> {
     try {
       await step();
@@ -72,14 +72,22 @@ export class ErrorCollector {
     }
   }
 
-  /** Adds an error to the result, and reports it. */
+  /** Adds an error to the result, and tells `onError` of it. */
   collect(name: string, error: unknown): void {
-    if (!this.#isClosed) this.#errors.push({ name, error });
-    this.report(name, error);
+    if (this.#isClosed) return this.report(name, error);
+    this.#errors.push({ name, error });
+    this.tell(name, error);
+  }
+
+  /** Tells `onError` of an error that no result has; without `onError` it is a process warning. */
+  report(name: string, error: unknown): void {
+    if (this.#onError === undefined) this.#hooks.warn(`shutdown: ${name}`, error);
+    else this.tell(name, error);
   }
 
   /** Calls `onError`. */
-  report(name: string, error: unknown): void {
-    this.#hooks.run('onError', () => this.#onError?.(error, name));
+  tell(name: string, error: unknown): void {
+    const onError = this.#onError;
+    if (onError !== undefined) this.#hooks.run('onError', () => onError(error, name));
   }
 }

@@ -77,8 +77,9 @@ export interface ShutdownOptions {
   /** Called at the beginning of every phase. */
   readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
   /**
-   * Called with every error as it comes. The result has all of them, except those of work held
-   * before the shutdown.
+   * Called with every error as it comes. The result has all of them, except those of `checks`, of work held before the
+   * shutdown, and of what comes too late. Without `onError` those are process warnings, once for each name; a failed
+   * check is named in the answer of `readiness()` only.
    */
   readonly onError?: ((error: unknown, name: string) => void) | undefined;
 }

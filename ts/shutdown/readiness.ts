@@ -181,14 +181,14 @@ export class Readiness {
       check.outcome = value === late ? 'timeout' : value === false ? 'failed' : 'ok';
     } catch (error) {
       check.outcome = 'failed';
-      this.#errors.report(`check ${check.name}`, error);
+      this.#errors.tell(`check ${check.name}`, error);
     }
     timer.close();
     check.endedMs = this.#timers.driver.now();
     this.#noteStart();
     if (check.outcome === 'timeout') {
       // Its error comes after its verdict, and nobody waits for it.
-      run.catch((error: unknown) => this.#errors.report(`check ${check.name}`, error));
+      run.catch((error: unknown) => this.#errors.tell(`check ${check.name}`, error));
       controller.abort(new DOMException('The check took too long', 'TimeoutError'));
     }
   }

@@ -107,7 +107,7 @@ export class GracefulShutdown {
     this.#serverTimers = timers;
     this.#ownsTimers = isOwn;
     this.#timers = new TimerManager({ clock: timers.driver.clock, name: 'shutdown' });
-    this.#errors = new ErrorCollector((error, name) => onError?.(error, name));
+    this.#errors = new ErrorCollector(onError);
     this.#hooks = new HookRunner(this.#timers, this.#errors);
     this.#readiness = new Readiness(this.#timers, this.#errors, this.#plan.readiness);
     for (const signal of new Set(signals)) {
@@ -240,7 +240,7 @@ export class GracefulShutdown {
   /**
    * Keeps the server up until some work has settled, but not beyond the deadline. Work that begins once the drain is
    * over, as in a hook, is waited for after the hooks. A rejection goes to `onError`, and during the shutdown into its
-   * result too.
+   * result too; before it and without `onError`, it is a process warning.
    *
    * @param work a promise of the work
    * @param name name in errors and leftovers; default `work`
