@@ -61,9 +61,58 @@ describe('order', () => {
       throw new Error('x');
     }, 1);
     timers.setTimeout(() => log.push('b'), 1);
-    expect(() => clock.advance(1)).toThrow('x');
-    clock.advance(1);
-    expect(log).toEqual(['b']);
+    timers.setTimeout(() => {
+      throw new Error('y');
+    }, 2);
+    timers.setTimeout(() => log.push('c'), 3);
+    expect(() => clock.advance(5)).toThrow('x');
+    expect([log, clock.now(), timers.getActiveTimersCount()]).toEqual([['b', 'c'], 5, 0]);
+  });
+
+  it('runNext() runs all timers of one time, also behind one that throws', () => {
+    const { clock, timers, log } = manual();
+    timers.setTimeout(() => {
+      throw new Error('x');
+    }, 1);
+    timers.setTimeout(() => log.push('b'), 1);
+    timers.setTimeout(() => log.push('c'), 2);
+    expect(() => clock.runNext()).toThrow('x');
+    expect([log, clock.now()]).toEqual([['b'], 1]);
+    expect([clock.runNext(), clock.runNext(), log, clock.now()]).toEqual([
+      true,
+      false,
+      ['b', 'c'],
+      2,
+    ]);
+  });
+
+  it('advance() in a callback runs what becomes due meanwhile, each at its own time and in order', () => {
+    const { clock, timers, log } = manual();
+    const note = (name: string) => (): void => void log.push(`${name} ${clock.now()}`);
+    timers.setTimeout(() => {
+      note('a')();
+      clock.advance(10);
+      note('a ends')();
+    }, 5);
+    timers.setTimeout(note('b'), 5);
+    timers.setTimeout(note('c'), 7);
+    timers.setTimeout(note('d'), 20);
+    timers.setInterval(note('tick'), 6);
+    clock.advance(6);
+    expect(log).toEqual(['a 5', 'b 5', 'tick 6', 'c 7', 'tick 12', 'a ends 15']);
+    expect(clock.now()).toBe(15);
+    clock.advance(5);
+    expect(log.slice(6)).toEqual(['tick 18', 'd 20']);
+  });
+
+  it('a timer that is set between two milliseconds is never early, and at most one late', () => {
+    const { clock, timers, log } = manual();
+    clock.advance(0.25);
+    timers.setTimeout(() => log.push(String(clock.now())), 5);
+    clock.advance(4.75);
+    expect([log, clock.now()]).toEqual([[], 5]);
+    clock.advance(1.25);
+    expect(log).toEqual(['6.25']);
   });
 
   it('more than one batch of due timers runs', () => {

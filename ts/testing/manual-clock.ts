@@ -2,6 +2,11 @@ import type { Clock, ClockAlarm } from '../base/clock.js';
 import { outOfRange } from '../base/errors.js';
 import { driverOf } from '../timers/driver.js';
 
+interface Alarm {
+  readonly wake: () => void;
+  readonly at: number;
+}
+
 /**
  * A clock that stands still until a test advances it.
  *
@@ -13,7 +18,7 @@ import { driverOf } from '../timers/driver.js';
  */
 export class ManualClock implements Clock {
   #nowMs = 0;
-  #alarm: { wake: () => void; at: number } | undefined;
+  #alarm: Alarm | undefined;
 
   /** Returns the milliseconds by which the clock has been advanced. */
   now(): number {
@@ -55,23 +60,24 @@ export class ManualClock implements Clock {
   }
 
   /**
-   * Advances the clock and runs the timers that become due, each at its own time.
+   * Advances the clock and runs the timers that become due, each at its own time. May be called from a callback. A
+   * callback that throws does not stop the others: the first error is thrown at the end.
    *
-   * @param byMs milliseconds, a finite number of at least 0
-   * @throws ERR_OUT_OF_RANGE
+   * @param byMs milliseconds, a finite number of at least 0. Timers count whole milliseconds, as those of the host: one
+   * that is set after a fraction runs up to 1 ms late, never early
+   * @throws ERR_OUT_OF_RANGE; the first error of a callback
    */
   advance(byMs: number): void {
     if (typeof byMs !== 'number' || !(byMs >= 0) || byMs === Infinity)
       throw outOfRange('byMs', byMs, 'a number of at least 0');
-    const until = this.#nowMs + byMs;
-    while (this.#alarm !== undefined && this.#alarm.at <= until) this.#ring(this.#alarm);
-    this.#nowMs = until;
+    this.#runUntil(this.#nowMs + byMs);
   }
 
   /**
-   * Advances the clock to the next timer and runs it.
+   * Advances the clock to the next timer, and runs it and the others of that time.
    *
    * @returns `false` if no timer is pending
+   * @throws the first error of a callback, as `advance()` does
    */
   runNext(): boolean {
     const driver = driverOf(this);
@@ -79,11 +85,27 @@ export class ManualClock implements Clock {
     // The alarm can be too early if the next deadline is far off: rung then, it is armed again.
     while (this.#alarm !== undefined && this.#alarm.at < this.#nowMs + driver.next() - driver.now())
       this.#ring(this.#alarm);
-    if (this.#alarm !== undefined) this.#ring(this.#alarm);
+    this.#runUntil(this.#alarm?.at ?? this.#nowMs + Math.ceil(driver.next() - driver.now()));
     return true;
   }
 
-  #ring(alarm: { wake: () => void; at: number }): void {
+  #runUntil(untilMs: number): void {
+    let failed: { readonly error: unknown } | undefined;
+    // Within a callback the timers have no alarm: the others of that time run first, and arm it.
+    this.#alarm ??= { wake: driverOf(this).run, at: this.#nowMs };
+    while (this.#alarm !== undefined && this.#alarm.at <= untilMs) {
+      try {
+        this.#ring(this.#alarm);
+      } catch (error) {
+        failed ??= { error };
+      }
+    }
+    // A callback may have advanced it further.
+    this.#nowMs = Math.max(this.#nowMs, untilMs);
+    if (failed !== undefined) throw failed.error;
+  }
+
+  #ring(alarm: Alarm): void {
     this.#alarm = undefined;
     this.#nowMs = Math.max(this.#nowMs, alarm.at);
     alarm.wake();

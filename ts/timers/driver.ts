@@ -59,6 +59,9 @@ class Batch {
   readonly slots = new Uint32Array(BATCH_MAX);
   readonly generations = new Int32Array(BATCH_MAX);
   readonly due = new Float64Array(BATCH_MAX);
+  count = 0;
+  /** The next timer to run. */
+  at = 0;
 }
 
 /**
@@ -325,11 +328,13 @@ export class Driver {
   /** Runs one batch. If timers are left, it asks for the next turn, unless the clock is faked. */
   #runBatch(isFaked: boolean): void {
     this.#disarm();
+    // Entered again by a callback: the rest of its batch comes in the order of the deadlines, too.
+    if (this.#depth > 0) this.#armRest(this.#batches[this.#depth - 1]!);
     const batch = (this.#batches[this.#depth] ??= new Batch());
     this.#depth++;
     const { slots, generations, due } = batch;
-    const count = this.#wheel.advance(Math.floor(this.now()), slots);
-    let at = 0;
+    const count = (batch.count = this.#wheel.advance(Math.floor(this.now()), slots));
+    batch.at = 0;
     try {
       // A callback may remove a later timer of the batch, which then has another generation or no
       // callback, or refresh it, which arms it.
@@ -337,29 +342,29 @@ export class Driver {
         generations[i] = this.#generations[slots[i]!]!;
         due[i] = this.#wheel.deadline(slots[i]!);
       }
-      while (at < count) {
+      while (batch.at < count) {
+        const at = batch.at++;
         const slot = slots[at]!;
         const generation = generations[at]!;
-        const dueMs = due[at++]!;
         if (!this.#isDue(slot, generation)) continue;
         try {
-          this.#fire(slot, generation, dueMs);
+          this.#fire(slot, generation, due[at]!);
           // A tick of the process may throw here.
           this.clock.checkpoint();
         } catch (error) {
-          this.#armRest(batch, at, count);
+          this.#armRest(batch);
           throw error;
         }
       }
     } finally {
       this.#depth--;
-      if (count < BATCH_MAX && at >= count) this.#rearm();
+      if (count < BATCH_MAX && batch.at >= count) this.#rearm();
       else if (!isFaked) this.clock.soon(this.run);
     }
   }
 
-  /** Arms the due timers behind one that has thrown: they run in the next turn, as on the host. */
-  #armRest({ slots, generations, due }: Batch, from: number, count: number): void {
+  /** Arms the due timers behind the one that runs. Behind one that has thrown they run in the next turn, as on the host. */
+  #armRest({ slots, generations, due, at: from, count }: Batch): void {
     for (let at = from; at < count; at++)
       if (this.#isDue(slots[at]!, generations[at]!)) this.#wheel.arm(slots[at]!, due[at]!);
   }
