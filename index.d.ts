@@ -345,9 +345,10 @@ interface PressureLimit {
 }
 /**
  * A check of the application: `false`, or a promise of it, says that newcomers are too much. So do an error, a
- * rejection, and a promise that has not settled at the next sample.
+ * rejection, and a promise that has not settled at the next sample. After `checkTimeoutMs` such a promise is given up:
+ * `signal` aborts, and the check is begun again.
  */
-type PressureCheck = () => unknown;
+type PressureCheck = (signal: AbortSignal) => unknown;
 
 /** Reason of a refusal, as a stable code. */
 type RefusalCode = 'banned' | 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'host_full' | 'pending_limit' | 'pending_ip_limit' | 'overload' | 'cluster_unreachable' | 'client_left' | 'duplicate_id' | 'closed' | 'stale_lease';
@@ -1241,12 +1242,17 @@ interface ResourceMonitorOptions {
         readonly maxEventLoopUtilization?: number | undefined;
         /**
          * Checks of the application, by name: `{ queue: () => queue.length < 1000 }`. Newcomers are refused
-         * while one of them fails: it returns `false`, throws, or has not settled at the next sample. Clients
-         * see its name. At most 32, with names of 1 to 64 letters, digits, ".", "_" and "-". Default: none.
+         * while one of them fails: it returns `false`, throws, or has not settled at the next sample. It is called
+         * with a signal, which aborts after `checkTimeoutMs`. Clients see its name. At most 32, with names of 1 to 64 letters, digits, ".", "_" and "-". Default: none.
          */
         readonly checks?: Readonly<Record<string, PressureCheck>> | undefined;
         /** Interval at which utilization and checks are sampled, ms: 100 to 60000. Default 1000. */
         readonly sampleIntervalMs?: number | undefined;
+        /**
+         * Time after which a check that has not settled is given up and begun again, at the next sample: 1 to 2^30
+         * ms. Default 10000.
+         */
+        readonly checkTimeoutMs?: number | undefined;
     } | undefined;
     /** Prefix of `/proc` and `/sys`, for tests with files of their own. Default: empty. */
     readonly root?: string | undefined;

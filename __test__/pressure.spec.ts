@@ -270,6 +270,48 @@ describe('a monitor', () => {
     expect([monitor.isUnderPressure(), monitor.shedMs()]).toEqual([false, 0]);
   });
 
+  it('gives a check that hangs up after its timeout, aborts its signal, and begins it again', async () => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', onWarning);
+    ends.push(() => process.off('warning', onWarning));
+    const runs: { readonly atMs: number; readonly signal: AbortSignal }[] = [];
+    const settles: ((value: boolean) => void)[] = [];
+    const db = (signal: AbortSignal): Promise<boolean> => {
+      runs.push({ atMs: clock.now(), signal });
+      return new Promise((resolve) => settles.push(resolve));
+    };
+    const shedding = { checks: { db }, sampleIntervalMs: 100, checkTimeoutMs: 250 };
+    const monitor = monitored(shedding, { timers });
+    const failing = async (ms: number): Promise<boolean> => {
+      clock.advance(ms);
+      await new Promise((resolve) => setImmediate(resolve));
+      return 'check:db' in monitor.pressure().causes;
+    };
+    expect([await failing(100), await failing(100), await failing(200)]).toEqual([
+      false,
+      true,
+      true,
+    ]);
+    expect(runs.map(({ atMs, signal }) => [atMs, signal.aborted])).toEqual([
+      [100, true],
+      [400, false],
+    ]);
+    // The run that was given up says nothing any more; the next one does.
+    settles[0]!(true);
+    expect(await failing(0)).toBe(true);
+    settles[1]!(true);
+    expect(await failing(0)).toBe(false);
+    expect(await failing(100)).toBe(false);
+    expect(runs.map(({ atMs }) => atMs)).toEqual([100, 400, 500]);
+    await until(() => warnings.length > 0);
+    expect(warnings.map(({ cause }) => cause)).toEqual([
+      expect.objectContaining({ code: 'ERR_TIMEOUT', field: 'shedding.checks.db' }),
+    ]);
+  });
+
   it('has timers for its causes only, and none after close', () => {
     const namesOf = (shedding: Shedding): string[] => {
       const timers = new TimerManager({ clock: new ManualClock() });

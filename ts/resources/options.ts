@@ -122,12 +122,17 @@ export interface ResourceMonitorOptions {
         readonly maxEventLoopUtilization?: number | undefined;
         /**
          * Checks of the application, by name: `{ queue: () => queue.length < 1000 }`. Newcomers are refused
-         * while one of them fails: it returns `false`, throws, or has not settled at the next sample. Clients
-         * see its name. At most 32, with names of 1 to 64 letters, digits, ".", "_" and "-". Default: none.
+         * while one of them fails: it returns `false`, throws, or has not settled at the next sample. It is called
+         * with a signal, which aborts after `checkTimeoutMs`. Clients see its name. At most 32, with names of 1 to 64 letters, digits, ".", "_" and "-". Default: none.
          */
         readonly checks?: Readonly<Record<string, PressureCheck>> | undefined;
         /** Interval at which utilization and checks are sampled, ms: 100 to 60000. Default 1000. */
         readonly sampleIntervalMs?: number | undefined;
+        /**
+         * Time after which a check that has not settled is given up and begun again, at the next sample: 1 to 2^30
+         * ms. Default 10000.
+         */
+        readonly checkTimeoutMs?: number | undefined;
       }
     | undefined;
   /** Prefix of `/proc` and `/sys`, for tests with files of their own. Default: empty. */
@@ -158,6 +163,7 @@ const SHEDDING_OPTIONS = [
   'maxEventLoopUtilization',
   'checks',
   'sampleIntervalMs',
+  'checkTimeoutMs',
 ] as const;
 const OPTIONS = [
   'timers',
@@ -282,25 +288,30 @@ function checkShedding(
   if (shedding === true) return { retryAfterMs: 5000, pressure: undefined };
   optionsObject('shedding', shedding, 'a boolean or an object');
   knownOptions('shedding', shedding, SHEDDING_OPTIONS, 'shedding.');
-  const inRange = (name: (typeof SHEDDING_OPTIONS)[number] & `${string}Ms`, min: number): number =>
-    wholeNumber(`shedding.${name}`, shedding[name], min, 60_000, 0);
-  const retryAfterMs = wholeNumber(
-    'shedding.retryAfterMs',
-    shedding.retryAfterMs,
-    1,
-    TIME_MAX_MS,
-    5000,
-  );
-  const maxEventLoopDelayMs = inRange('maxEventLoopDelayMs', 10) || undefined;
+  type TimeOption = (typeof SHEDDING_OPTIONS)[number] & `${string}Ms`;
+  const time = (name: TimeOption, min: number, max: number, fallback: number): number =>
+    wholeNumber(`shedding.${name}`, shedding[name], min, max, fallback);
+  const retryAfterMs = time('retryAfterMs', 1, TIME_MAX_MS, 5000);
+  const maxEventLoopDelayMs = time('maxEventLoopDelayMs', 10, 60_000, 0) || undefined;
   const maxEventLoopUtilization = checkUtilization(shedding.maxEventLoopUtilization, stalls);
-  const checks = namedFunctions('shedding.checks', shedding.checks);
-  const sampleIntervalMs = inRange('sampleIntervalMs', 100) || 1000;
+  const checks = namedFunctions('shedding.checks', shedding.checks) as readonly (readonly [
+    string,
+    PressureCheck,
+  ])[];
+  const sampleIntervalMs = time('sampleIntervalMs', 100, 60_000, 1000);
+  const checkTimeoutMs = time('checkTimeoutMs', 1, TIME_MAX_MS, 10_000);
   const isSet =
     maxEventLoopDelayMs !== undefined || maxEventLoopUtilization !== undefined || checks.length > 0;
   if (!isSet) return { retryAfterMs, pressure: undefined };
   return {
     retryAfterMs,
-    pressure: { maxEventLoopDelayMs, maxEventLoopUtilization, checks, sampleIntervalMs },
+    pressure: {
+      maxEventLoopDelayMs,
+      maxEventLoopUtilization,
+      checks,
+      sampleIntervalMs,
+      checkTimeoutMs,
+    },
   };
 }
 

@@ -3,6 +3,7 @@
  * Each cause has a share of newcomers to refuse. `Threshold` and `DelayWindow` take time as an argument.
  */
 import { wallClockMs } from '../base/clock.js';
+import { PortcullisError } from '../base/errors.js';
 import type { Hooks } from '../base/hooks.js';
 import { isThenable } from '../base/hooks.js';
 import type { TimerHandle } from '../timers/handle.js';
@@ -43,9 +44,10 @@ export interface PressureLimit {
 
 /**
  * A check of the application: `false`, or a promise of it, says that newcomers are too much. So do an error, a
- * rejection, and a promise that has not settled at the next sample.
+ * rejection, and a promise that has not settled at the next sample. After `checkTimeoutMs` such a promise is given up:
+ * `signal` aborts, and the check is begun again.
  */
-export type PressureCheck = () => unknown;
+export type PressureCheck = (signal: AbortSignal) => unknown;
 
 /** Checked options of the causes besides memory. @internal */
 export interface PressureOptions {
@@ -53,6 +55,7 @@ export interface PressureOptions {
   readonly maxEventLoopUtilization: number | undefined;
   readonly checks: readonly (readonly [name: string, check: PressureCheck])[];
   readonly sampleIntervalMs: number;
+  readonly checkTimeoutMs: number;
 }
 
 /** Share of the limit at which a cause ends. */
@@ -145,53 +148,77 @@ export class DelayWindow {
   }
 }
 
+/** A run of a check whose promise has not settled. */
+interface PendingRun {
+  readonly beganMs: number;
+  readonly controller: AbortController;
+}
+
 /** One check of the application, with its last outcome. */
 class Check {
   isFailing = false;
-  #isRunning = false;
+  /** The run that is waited for. One that was given up may settle later, and nobody asks for it. */
+  #pending: PendingRun | undefined;
   readonly cause: PressureCause;
+  readonly #hook: string;
   readonly #run: PressureCheck;
+  readonly #timeoutMs: number;
   readonly #hooks: Hooks;
 
-  constructor(name: string, run: PressureCheck, hooks: Hooks) {
+  constructor(name: string, run: PressureCheck, timeoutMs: number, hooks: Hooks) {
     this.cause = `check:${name}`;
+    this.#hook = `shedding.checks.${name}`;
     this.#run = run;
+    this.#timeoutMs = timeoutMs;
     this.#hooks = hooks;
   }
 
-  /** Runs it, unless it has not ended: then it fails. @param done called when a promise has settled */
-  sample(done: () => void): void {
-    if (this.#isRunning) {
+  /**
+   * Runs it, unless it has not ended: then it fails, and is begun again once its time is over.
+   * @param done called when a promise has settled
+   */
+  sample(nowMs: number, done: () => void): void {
+    if (this.#pending !== undefined) {
       this.isFailing = true;
-      return;
+      if (nowMs - this.#pending.beganMs < this.#timeoutMs) return;
+      this.#giveUp(this.#pending);
     }
+    const controller = new AbortController();
     let result: unknown;
     try {
-      result = this.#run();
+      result = this.#run(controller.signal);
     } catch (error) {
       return this.#fail(error);
     }
-    if (!isThenable(result)) {
-      this.isFailing = result === false;
-      return;
-    }
-    this.#isRunning = true;
-    void Promise.resolve(result)
-      .then(
-        (value) => void (this.isFailing = value === false),
-        (error: unknown) => this.#fail(error),
-      )
-      .finally(() => {
-        this.#isRunning = false;
-        done();
-      });
+    if (isThenable(result)) this.#await(result, { beganMs: nowMs, controller }, done);
+    else this.isFailing = result === false;
+  }
+
+  #await(result: PromiseLike<unknown>, run: PendingRun, done: () => void): void {
+    this.#pending = run;
+    const settle = (note: () => void): void => {
+      if (this.#pending !== run) return;
+      this.#pending = undefined;
+      note();
+      done();
+    };
+    void Promise.resolve(result).then(
+      (value) => settle(() => (this.isFailing = value === false)),
+      (error: unknown) => settle(() => this.#fail(error)),
+    );
+  }
+
+  /** Ends the wait for a run: its promise may be lost, and the check would fail for the life of the process. */
+  #giveUp({ controller }: PendingRun): void {
+    this.#pending = undefined;
+    const problem = `${this.#hook} took more than ${this.#timeoutMs} ms`;
+    this.#fail(new PortcullisError('ERR_TIMEOUT', problem, { field: this.#hook }));
+    controller.abort(new DOMException('The check took too long', 'TimeoutError'));
   }
 
   #fail(error: unknown): void {
     this.isFailing = true;
-    this.#hooks.run(`shedding.checks.${this.cause.slice('check:'.length)}`, () => {
-      throw error;
-    });
+    this.#hooks.warn(this.#hook, error);
   }
 }
 
@@ -220,11 +247,14 @@ export class Pressure {
     hooks: Hooks,
     utilization: () => number | null,
   ) {
-    const { maxEventLoopDelayMs, maxEventLoopUtilization, sampleIntervalMs } = options;
+    const { maxEventLoopDelayMs, maxEventLoopUtilization, sampleIntervalMs, checkTimeoutMs } =
+      options;
     if (maxEventLoopDelayMs !== undefined) this.#delay = new Threshold(maxEventLoopDelayMs);
     if (maxEventLoopUtilization !== undefined)
       this.#utilization = new Threshold(maxEventLoopUtilization, 1);
-    this.#checks = options.checks.map(([name, check]) => new Check(name, check, hooks));
+    this.#checks = options.checks.map(
+      ([name, check]) => new Check(name, check, checkTimeoutMs, hooks),
+    );
     const every = (delayMs: number, name: string, run: () => void): TimerHandle =>
       timers.setInterval(run, { delayMs, ref: false, name });
     const { driver } = timers;
@@ -244,7 +274,7 @@ export class Pressure {
         ? [
             every(sampleIntervalMs, 'resources.pressure', () => {
               if (this.#utilization !== undefined) this.#utilization.update(utilization());
-              for (const check of this.#checks) check.sample(update);
+              for (const check of this.#checks) check.sample(driver.now(), update);
               update();
             }),
           ]
