@@ -4686,7 +4686,7 @@ declare class GracefulShutdown {
     /**
      * Begins the shutdown. The server is not ready when this returns.
      *
-     * @param reason text for the result; default `shutdown`
+     * @param reason text for the result; any other value, such as an error, counts by its text. Default `shutdown`
      * @returns a promise of the result, which never rejects: the same one however often this is
      * called
      */
@@ -4695,13 +4695,14 @@ declare class GracefulShutdown {
      * Runs the sequence that a signal begins, for tests: no signal is sent, and the process does not
      * exit. The signal listeners are removed at its end.
      *
-     * @param signal name of the signal; default `SIGTERM`
+     * @param signal name of the signal, one that the option `signals` takes; default `SIGTERM`
      * @returns a promise of the result
      */
     simulate(signal?: NodeJS.Signals): Promise<ShutdownResult>;
     /**
      * Removes the signal listeners without shutting down, and closes the manager if it is the
      * shutdown's own. A shutdown under way goes on, and `shutdown()` can still be called. May be
+     * @throws ERR_OUT_OF_RANGE
      * called again.
      */
     close(): void;

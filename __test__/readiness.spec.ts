@@ -206,6 +206,9 @@ describe('readiness', () => {
 
   it.each([5, '', 'x'.repeat(201)])('refuses the reason %j', (reason) => {
     const { shutdown } = setUp({});
-    expect(() => shutdown.notReady(reason as string)).toThrow(/reason/);
+    const value = JSON.stringify(String(reason).length > 40 ? `${'x'.repeat(40)}…` : reason);
+    expect(() => shutdown.notReady(reason as string)).toThrow(
+      expect.objectContaining({ field: 'reason', value }),
+    );
   });
 });

@@ -165,6 +165,17 @@ describe('a shutdown', () => {
     expect(process.listenerCount('SIGTERM')).toBe(0);
   });
 
+  it.each(['SIGFOO', 'SIGKILL', 5])(
+    'refuses to simulate %s, which begins no shutdown',
+    (signal) => {
+      const { shutdown } = setUp();
+      expect(() => shutdown.simulate(signal as NodeJS.Signals)).toThrow(
+        expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'signal' }),
+      );
+      expect(shutdown.phase).toBe('running');
+    },
+  );
+
   it('close() takes the signals away and shuts nothing down, as the end of a block does', async () => {
     const listening = (): number => process.listenerCount('SIGTERM');
     const { timers, shutdown } = setUp({ signals: ['SIGTERM'] });

@@ -118,6 +118,8 @@ export const SIGNAL_NUMBERS: Readonly<Partial<Record<NodeJS.Signals, number>>> =
   SIGBREAK: 21,
 };
 
+const SIGNALS = Object.keys(SIGNAL_NUMBERS).join(', ');
+
 /** The checked options of one shutdown, with their defaults. */
 export interface Plan {
   readonly deadlineMs: number;
@@ -216,10 +218,12 @@ function checkOptions(options: ShutdownOptions): void {
       throw wrongType(hook, options[hook], 'a function');
   }
   if (signals === undefined) return;
-  const names = Object.keys(SIGNAL_NUMBERS).join(', ');
-  if (!Array.isArray(signals)) throw wrongType('signals', signals, `an array of ${names}`);
-  for (const [index, signal] of signals.entries()) {
-    if (typeof signal !== 'string' || !Object.hasOwn(SIGNAL_NUMBERS, signal))
-      throw outOfRange(`signals[${index}]`, signal, `one of ${names}`);
-  }
+  if (!Array.isArray(signals)) throw wrongType('signals', signals, `an array of ${SIGNALS}`);
+  for (const [index, signal] of signals.entries()) checkSignal(`signals[${index}]`, signal);
+}
+
+/** Throws ERR_OUT_OF_RANGE unless a signal can begin a shutdown. */
+export function checkSignal(field: string, signal: unknown): void {
+  if (typeof signal !== 'string' || !Object.hasOwn(SIGNAL_NUMBERS, signal))
+    throw outOfRange(field, signal, `one of ${SIGNALS}`);
 }

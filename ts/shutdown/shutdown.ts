@@ -13,7 +13,7 @@ import type { Drainable, ShutdownSocket } from './drainable.js';
 import { ErrorCollector } from './errors.js';
 import { type HealthAnswer, healthy } from './health.js';
 import { checkedHook, HookRunner, type ShutdownHook } from './hooks.js';
-import { type Plan, planOf, type ShutdownOptions, SIGNAL_NUMBERS } from './options.js';
+import { checkSignal, type Plan, planOf, type ShutdownOptions, SIGNAL_NUMBERS } from './options.js';
 import { Readiness } from './readiness.js';
 import type { ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.js';
 
@@ -145,7 +145,7 @@ export class GracefulShutdown {
   notReady(reason: string): void {
     if (typeof reason !== 'string') throw wrongType('reason', reason, 'a string');
     if (reason.length < 1 || reason.length > 200)
-      throw outOfRange('reason', reason.length, '1 to 200 characters');
+      throw outOfRange('reason', reason, 'a string of 1 to 200 characters');
     this.#readiness.notReady(reason);
   }
 
@@ -267,7 +267,7 @@ export class GracefulShutdown {
   /**
    * Begins the shutdown. The server is not ready when this returns.
    *
-   * @param reason text for the result; default `shutdown`
+   * @param reason text for the result; any other value, such as an error, counts by its text. Default `shutdown`
    * @returns a promise of the result, which never rejects: the same one however often this is
    * called
    */
@@ -286,10 +286,12 @@ export class GracefulShutdown {
    * Runs the sequence that a signal begins, for tests: no signal is sent, and the process does not
    * exit. The signal listeners are removed at its end.
    *
-   * @param signal name of the signal; default `SIGTERM`
+   * @param signal name of the signal, one that the option `signals` takes; default `SIGTERM`
    * @returns a promise of the result
+   * @throws ERR_OUT_OF_RANGE
    */
   simulate(signal: NodeJS.Signals = 'SIGTERM'): Promise<ShutdownResult> {
+    checkSignal('signal', signal);
     this.#isSimulated = true;
     return this.shutdown(signal);
   }
