@@ -2254,7 +2254,7 @@ interface RateLimit {
      * `gcra`: `burst` at once, then an even flow; 8 bytes of state. `sliding-window`: never more than
      * `limit` in any window; a cost is given back up to a seventh of the window late. `fixed-window`:
      * `limit` from the first cost of a key to the end of its window. In a window that begins anywhere,
-     * `gcra` and `fixed-window` admit up to `2 * limit - 1`. Default `gcra`.
+     * `gcra` admits up to `burst + limit - 1`, and `fixed-window` up to `2 * limit - 1`. Default `gcra`.
      */
     readonly algorithm?: RateAlgorithm | undefined;
 }
@@ -2326,7 +2326,8 @@ declare class RateLimiter {
      */
     take(key: string, cost?: number): RateLimitResult;
     /**
-     * Returns the answer that `take()` would give, and spends nothing.
+     * Returns whether `take()` would admit a cost, and spends nothing. `remaining` and `resetMs` are those of the key as
+     * it is, without the cost; a refusal is the answer that `take()` would give.
      * @param key as in `take()`
      * @param cost 1 to 2^30
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE

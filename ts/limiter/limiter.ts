@@ -166,7 +166,8 @@ export class RateLimiter {
   }
 
   /**
-   * Returns the answer that `take()` would give, and spends nothing.
+   * Returns whether `take()` would admit a cost, and spends nothing. `remaining` and `resetMs` are those of the key as
+   * it is, without the cost; a refusal is the answer that `take()` would give.
    * @param key as in `take()`
    * @param cost 1 to 2^30
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
@@ -175,7 +176,7 @@ export class RateLimiter {
     return this.peekAt(key, cost, this.now());
   }
 
-  /** Returns the answer of `takeAt`, and spends nothing. @internal */
+  /** As `peek()`, at a time. @internal */
   peekAt(key: string, cost: number, now: number): RateLimitResult {
     const text = this.#encoded(key);
     const success = this.#native.peek(text, checkedCost('cost', cost), now) === 1;

@@ -19,7 +19,7 @@ export interface RateLimit {
    * `gcra`: `burst` at once, then an even flow; 8 bytes of state. `sliding-window`: never more than
    * `limit` in any window; a cost is given back up to a seventh of the window late. `fixed-window`:
    * `limit` from the first cost of a key to the end of its window. In a window that begins anywhere,
-   * `gcra` and `fixed-window` admit up to `2 * limit - 1`. Default `gcra`.
+   * `gcra` admits up to `burst + limit - 1`, and `fixed-window` up to `2 * limit - 1`. Default `gcra`.
    */
   readonly algorithm?: RateAlgorithm | undefined;
 }
