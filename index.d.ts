@@ -2620,7 +2620,9 @@ interface TypedWebSocketMessage<T = unknown> {
     readonly type: string;
     /** Payload, as the type defines it. */
     readonly payload: T;
-    /** Time of sending, as RFC 3339. */
+    /**
+     * Time of sending, as RFC 3339, and as `Date.parse()` reads it: without a leap second, and with at most nine decimals.
+     */
     readonly timestamp: string;
     /** Id of the message: 1 to 128 characters. An answer has the id of the message it answers. */
     readonly messageId: string;
@@ -4776,8 +4778,8 @@ type MessageHandler<T, C = TypedWebSocketConnection> = (connection: C, message: 
 /** Check and rate of the messages of one type. */
 interface MessageTypeOptions<T> {
     /**
-     * Returns true if a payload fits the type. Default: none, and the type of the payload is the
-     * client's promise only.
+     * Returns `true` if a payload fits the type; any other value says that it does not. Default: none, and the type of
+     * the payload is the client's promise only.
      */
     readonly check?: ((payload: unknown) => payload is T) | undefined;
     /** Rate of the messages of this type, judged before `check`. Default: none. */

@@ -124,6 +124,7 @@ describe('a router', () => {
       '2026-12-31T00:00:00-00:00',
       '2026-04-30T00:00:00Z',
       '0000-02-29T00:00:00Z',
+      '2026-01-01t00:00:00.5z',
     ])
       expect([good, accepts(good)]).toEqual([good, true]);
     for (const bad of [
@@ -138,13 +139,13 @@ describe('a router', () => {
       '2026-13-01T00:00:00Z',
       '2026-01-01T24:00:00Z',
       '2026-01-01T00:60:00Z',
-      '2026-01-01T00:00:60Z',
+      // A leap second of RFC 3339: `Date.parse` cannot read one.
+      '2016-12-31T23:59:60Z',
       '2026-01-01T00:00:00+24:00',
       '2026-01-01T00:00:00+00:60',
       '2026-01-01T00:00:00',
       '2026-01-01',
       '2026-01-01T00:00:00.Z',
-      '2026-01-01T00:00:00z',
     ])
       expect([bad, accepts(bad)]).toEqual([bad, false]);
     // Against the calendar of the engine.
@@ -155,6 +156,17 @@ describe('a router', () => {
     }
     expect(refused).toEqual([]);
   });
+
+  it.each([1, 'yes', {}, undefined])(
+    'takes a check that returns %j for one that fails',
+    (answer) => {
+      const router = new MessageRouter<null>();
+      router.on('a', () => undefined, ((): unknown => answer) as never);
+      expect(router.receive('{"type":"a"}', null)).toMatchObject({
+        problem: { code: 'invalid_payload' },
+      });
+    },
+  );
 
   it('treats a check that throws as a failed handler', async () => {
     const told: string[] = [];

@@ -37,11 +37,11 @@ export const isName = (value: unknown): value is string =>
   typeof value === 'string' && value !== '' && value.length <= NAME_MAX;
 
 const TIMESTAMP =
-  /^(\d{4})-(\d\d)-(\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
+  /^(\d{4})-(\d\d)-(\d\d)[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
 
 /**
- * True for a time of RFC 3339, as `toISOString` writes it or with an offset, on a day that exists.
- * `Date.parse` would take 30 February for 1 March, and the hour 24.
+ * True for a time of RFC 3339, as `toISOString` writes it or with an offset, on a day that exists. `Date.parse` would
+ * take 30 February for 1 March, and the hour 24; leap seconds, which RFC 3339 has, it cannot read.
  */
 function isTimestamp(value: unknown): value is string {
   if (typeof value !== 'string' || value.length > 35) return false;

@@ -28,8 +28,8 @@ export type MessageHandler<T, C = TypedWebSocketConnection> = (
 /** Check and rate of the messages of one type. */
 export interface MessageTypeOptions<T> {
   /**
-   * Returns true if a payload fits the type. Default: none, and the type of the payload is the
-   * client's promise only.
+   * Returns `true` if a payload fits the type; any other value says that it does not. Default: none, and the type of
+   * the payload is the client's promise only.
    */
   readonly check?: ((payload: unknown) => payload is T) | undefined;
   /** Rate of the messages of this type, judged before `check`. Default: none. */
@@ -306,7 +306,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   /** Returns the answer of a check. @throws TypeError for a promise, which is true whatever it resolves to */
   #passes(check: (payload: unknown) => unknown, payload: unknown): boolean {
     const answer = check(payload);
-    if (!isThenable(answer)) return Boolean(answer);
+    if (!isThenable(answer)) return answer === true;
     // Its rejection is no news beside this.
     void answer.then(undefined, () => undefined);
     throw new TypeError('check returned a promise, and its answer is needed at once');

@@ -30,7 +30,9 @@ export interface TypedWebSocketMessage<T = unknown> {
   readonly type: string;
   /** Payload, as the type defines it. */
   readonly payload: T;
-  /** Time of sending, as RFC 3339. */
+  /**
+   * Time of sending, as RFC 3339, and as `Date.parse()` reads it: without a leap second, and with at most nine decimals.
+   */
   readonly timestamp: string;
   /** Id of the message: 1 to 128 characters. An answer has the id of the message it answers. */
   readonly messageId: string;
