@@ -3750,7 +3750,8 @@ declare class ProductionMetrics {
     /**
      * Shows the metrics of another registry, such as prom-client's, in both text formats. It is read
      * at each exposition. A family whose name is in use is left out: this package's names win, then
-     * the application's, then those of the registry merged first. `portcullis_merge_failures_total`
+     * the application's, then those of the registry merged first. So is a histogram that contradicts itself, such as one
+     * without a bucket `+Inf`: a parser would refuse the whole text. `portcullis_merge_failures_total`
      * counts families and readings left out, by reason. Repeated calls have no effect.
      * @param registry an object with `getMetricsAsJSON()`, such as a `Registry` of prom-client
      * @param options see `MergeOptions`

@@ -227,6 +227,72 @@ describe('merge', () => {
     metrics.close();
   });
 
+  type Series = [suffix: string, labels: object | undefined, value: number];
+  const [one, five, all]: Series[] = [
+    ['_bucket', { le: 1 }, 1],
+    ['_bucket', { le: '5' }, 2],
+    ['_bucket', { le: '+Inf' }, 3],
+  ];
+  const sums: Series[] = [
+    ['_sum', {}, 9],
+    ['_count', {}, 3],
+  ];
+  const merged = (type: string, series: readonly Series[]): ProductionMetrics => {
+    const values = series.map(([suffix, labels, value]) => ({
+      metricName: `shop_time${suffix}`,
+      labels,
+      value,
+    }));
+    const metrics = new ProductionMetrics();
+    metrics.merge({ getMetricsAsJSON: () => [{ name: 'shop_time', help: 'h', type, values }] });
+    return metrics;
+  };
+
+  test.each<[string, string, Series[]]>([
+    ['has no bucket for all values', 'histogram', [one!, five!, ...sums]],
+    ['has no _count', 'histogram', [one!, all!, sums[0]!]],
+    ['has no _sum', 'histogram', [one!, all!, sums[1]!]],
+    ['has another _count', 'histogram', [one!, all!, sums[0]!, ['_count', {}, 4]]],
+    ['has counts that fall', 'histogram', [['_bucket', { le: 1 }, 4], all!, ...sums]],
+    ['has a count that is no number', 'histogram', [['_bucket', { le: 1 }, NaN], all!, ...sums]],
+    ['has bounds that fall', 'histogram', [five!, one!, all!, ...sums]],
+    ['has a bound that is no number', 'histogram', [['_bucket', { le: 'x' }, 1], all!, ...sums]],
+    ['has a bucket without a bound', 'histogram', [['_bucket', {}, 1], all!, ...sums]],
+    ['has a series without a suffix', 'histogram', [['', {}, 1], all!, ...sums]],
+    [
+      'is split by another',
+      'histogram',
+      [one!, ['_bucket', { le: '+Inf', a: 1 }, 1], all!, ...sums],
+    ],
+    [
+      'is split by another',
+      'summary',
+      [['', { quantile: 0.5 }, 1], ['_sum', { a: 1 }, 1], ...sums],
+    ],
+  ])('leaves out a family that %s: a %s', async (_, type, series) => {
+    const metrics = merged(type, series);
+    for (const text of [await metrics.toOpenMetrics(), await metrics.toPrometheus()])
+      expect(text).not.toContain('shop_time');
+    expect(await metrics.toPrometheus()).toContain(
+      'portcullis_merge_failures_total{reason="invalid"} 3\n',
+    );
+    metrics.close();
+  });
+
+  test('takes bounds as numbers and as text, and series of several labels', async () => {
+    const labelled = [one!, five!, all!, ...sums].map(([suffix, labels, value]): Series => [
+      suffix,
+      { ...labels, a: 1 },
+      value,
+    ]);
+    const metrics = merged('histogram', [one!, five!, all!, ...sums, ...labelled]);
+    const bounds = (text: string): unknown => text.match(/(?<=^shop_time_bucket\{le=")[^"]+/gm);
+    const twice = (list: string[]): string[] => [...list, ...list];
+    expect(bounds(await metrics.toOpenMetrics())).toEqual(twice(['1.0', '5.0', '+Inf']));
+    expect(bounds(await metrics.toPrometheus())).toEqual(twice(['1', '5', '+Inf']));
+    metrics.close();
+  });
+
   function registry(): Registry {
     const register = new Registry();
     const orders = new Counter({

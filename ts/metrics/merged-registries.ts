@@ -7,6 +7,7 @@ import { wrongType } from '../base/errors.js';
 import { isThenable } from '../base/hooks.js';
 import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
+import { boundOf, isConsistent } from './merged-histograms.js';
 import { isLabelName, isMetricName, namesOf, type Template } from './instrument-registry.js';
 import { type Format, helpText, labelText, seriesLine } from './instrument.js';
 
@@ -187,6 +188,7 @@ class TemplateWriter {
     if (names.some((one) => this.#isTaken(one) || this.#names.has(one))) return 'conflict';
     if (this.#values.length + values.length > end) return 'limit';
     if (names.includes('')) return 'invalid';
+    if (hasBounds(kind) && !isConsistent(kind, name, values)) return 'invalid';
     const base = kind === 'counter' && this.#isOpen ? name.replace(/_total$/, '') : name;
     const word = kind === 'unknown' && !this.#isOpen ? 'untyped' : kind;
     const description = helpText(help.replaceAll('\r', ' '), this.#isOpen);
@@ -207,7 +209,11 @@ class TemplateWriter {
       return false;
     const entries = Object.entries((labels as object | undefined) ?? {});
     if (!entries.every(([label]) => isLabelName(label))) return false;
-    const texts = entries.map(([label, text]) => valueText(label, text, this.#isOpen));
+    const texts = entries.map(([label, text]) =>
+      hasBounds(kind) && (label === 'le' || label === 'quantile')
+        ? boundText(text, this.#isOpen)
+        : labelValue(text),
+    );
     const pairs = entries.map(([label], at) => labelText([label], [texts[at]!]));
     // The same labels in another order are the same series.
     const key = `${name}{${pairs.toSorted().join(',')}}`;
@@ -239,10 +245,15 @@ function hasNegatives(values: readonly unknown[], family: string): boolean {
   );
 }
 
-function valueText(label: string, value: unknown, isOpen: boolean): string {
-  const isBound = label === 'le' || label === 'quantile';
-  if (isBound && isOpen && typeof value === 'number' && Number.isInteger(value))
-    return `${value}.0`;
-  // A lone surrogate has no form in UTF-8.
-  return isBound && value === Infinity ? '+Inf' : String(value).replaceAll(/\p{Cs}/gu, '\u{fffd}');
+const hasBounds = (kind: string): boolean => kind === 'histogram' || kind === 'summary';
+
+// A lone surrogate has no form in UTF-8.
+const labelValue = (value: unknown): string => String(value).replaceAll(/\p{Cs}/gu, '\u{fffd}');
+
+/** Returns the text of a label `le` or `quantile`: OpenMetrics wants a number with a point. */
+function boundText(value: unknown, isOpen: boolean): string {
+  const bound = boundOf(value);
+  if (Number.isNaN(bound)) return labelValue(value);
+  if (bound === Infinity) return '+Inf';
+  return isOpen && /^-?\d+$/.test(String(bound)) ? `${bound}.0` : String(bound);
 }
