@@ -5746,7 +5746,10 @@ interface RemoteJwks {
     readonly maxBytes?: number | undefined;
     /** Most keys of a set, 1 to 1,000: a larger set is refused as a whole. Default 100. */
     readonly maxKeys?: number | undefined;
-    /** Headers of the request. Default: none besides `Accept` and `If-None-Match`. */
+    /**
+     * Headers of the request: strings without line ends, by name. Errors do not show their values. Default: none besides
+     * `Accept` and `If-None-Match`.
+     */
     readonly headers?: Readonly<Record<string, string>> | undefined;
     /** Called for every failed fetch, with `ERR_JWKS`; the message holds nothing of the answer. */
     readonly onError?: ((error: PortcullisError) => void) | undefined;

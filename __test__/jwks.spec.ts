@@ -57,6 +57,34 @@ beforeEach(async () => {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 });
 
+it.each<[object, string, string]>([
+  [{ 'bad name': 'a-secret' }, 'ERR_OUT_OF_RANGE', 'jwks.headers'],
+  [{ authorization: 'a-secret\n' }, 'ERR_OUT_OF_RANGE', 'jwks.headers.authorization'],
+  [{ authorization: 'a-secret\r\nhost: x' }, 'ERR_OUT_OF_RANGE', 'jwks.headers.authorization'],
+  [{ authorization: '\u{100}-secret' }, 'ERR_OUT_OF_RANGE', 'jwks.headers.authorization'],
+  [{ authorization: null }, 'ERR_INVALID_ARG_TYPE', 'jwks.headers.authorization'],
+  [{ authorization: ['a-secret'] }, 'ERR_INVALID_ARG_TYPE', 'jwks.headers.authorization'],
+  [
+    { authorization: { toString: () => 'a-secret' } },
+    'ERR_INVALID_ARG_TYPE',
+    'jwks.headers.authorization',
+  ],
+  [new Map(), 'ERR_INVALID_ARG_TYPE', 'jwks.headers'],
+])('refuses the headers %j in the constructor, without their values', (headers, code, field) => {
+  let error: unknown;
+  try {
+    new TokenVerifier({
+      algorithms: ['ES256'],
+      jwks: { url: 'https://issuer.example/', headers: headers as Record<string, string> },
+    });
+  } catch (thrown) {
+    error = thrown;
+  }
+  expect(error).toMatchObject({ code, field });
+  const { message, value } = error as PortcullisError;
+  expect(`${message} ${value}`).not.toContain('secret');
+});
+
 afterEach(async () => {
   for (const verifier of verifiers.splice(0)) verifier.close();
   timers.cleanup();

@@ -156,6 +156,41 @@ describe('testServer()', () => {
     return undefined;
   };
 
+  it.each<[unknown, unknown, string]>([
+    [null, {}, 'ERR_INVALID_ARG_TYPE request'],
+    [{ url: '/' }, {}, 'ERR_INVALID_ARG_TYPE request'],
+    ['http://[', {}, 'ERR_OUT_OF_RANGE request'],
+    ['/', null, 'ERR_INVALID_ARG_TYPE options'],
+    ['/', { ip: '192.0.2.1' }, 'ERR_UNKNOWN_OPTION ip'],
+    ['/', { address: 5 }, 'ERR_INVALID_ARG_TYPE address'],
+    ['/', { headers: { 'a b': '' } }, 'ERR_OUT_OF_RANGE headers'],
+    ['/', { headers: { a: 5 } }, 'ERR_INVALID_ARG_TYPE headers.a'],
+    ['/', { headers: { a: 'b\n' } }, 'ERR_OUT_OF_RANGE headers.a'],
+    [new Request('http://a/'), { headers: { a: 'b' } }, 'ERR_INVALID_ARG_TYPE headers'],
+  ])('refuses the request %j with %j', async (request, options, refusal) => {
+    using server = testServer({ server: null, handle: () => Promise.resolve(new Response()) });
+    const found = await server
+      .fetch(request as string, options as object)
+      .catch((error: unknown) =>
+        error instanceof PortcullisError ? `${error.code} ${error.field}` : error,
+      );
+    expect(found).toBe(refusal);
+  });
+
+  it.runIf(isBun).each<[unknown, unknown, string]>([
+    [5, {}, 'ERR_INVALID_ARG_TYPE path'],
+    ['/', { address: 5 }, 'ERR_INVALID_ARG_TYPE address'],
+    ['/', { x: 1 }, 'ERR_UNKNOWN_OPTION x'],
+  ])('refuses the handshake at %j with %j, on Bun', async (path, options, refusal) => {
+    using server = testServer(make());
+    const found = await server
+      .upgrade(path as string, options as object)
+      .catch((error: unknown) =>
+        error instanceof PortcullisError ? `${error.code} ${error.field}` : error,
+      );
+    expect(found).toBe(refusal);
+  });
+
   it('refuses wrong arguments, and an app that listens', () => {
     const app = { server: null, handle: () => Promise.resolve(new Response()) };
     expect(wrong(() => testServer({} as never))).toBe('ERR_INVALID_ARG_TYPE app');

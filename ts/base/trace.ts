@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { outOfRange, wrongType } from './errors.js';
+import { HEADER_NAME } from './header-fields.js';
 
 /** The trace of a request, as its client named it. */
 export interface RequestTrace {
@@ -24,7 +25,6 @@ export type PossibleTrace = { readonly [K in keyof RequestTrace]: RequestTrace[K
 
 /** Header with the id of a request, unless the option `requestIdHeader` names another one. */
 const ID_HEADER = 'x-request-id';
-const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]{1,128}$/;
 const ID_MAX = 128;
 const ID = /^[\w.:/+=@~;-]+$/;
 /** Version, trace id, parent id and flags: version ff and ids of zeros are invalid (section 3.2). */

@@ -1,5 +1,6 @@
 /** The client's address: the socket's peer, or the address that a trusted proxy or the application names. */
 import { outOfRange, wrongType } from '../base/errors.js';
+import { HEADER_NAME } from '../base/header-fields.js';
 import { isThenable } from '../base/hooks.js';
 import { TrustedProxies } from '../native/addon.js';
 import type { GuardOptions } from './options.js';
@@ -9,8 +10,6 @@ export const UNIX_PEER = 'unix';
 
 type Headers = (name: string) => string;
 
-/** A token of RFC 9110, section 5.6.2, of a length that no header exceeds. */
-const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]{1,128}$/;
 const LIST = 'x-forwarded-for';
 const ELEMENTS = 'forwarded';
 

@@ -2,6 +2,7 @@
 import { lazily } from '../base/builtin.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
+import { HEADER_NAME, HEADER_VALUE } from '../base/header-fields.js';
 import { optionsObject } from '../base/options.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import { type Answer, answerWith } from './answer.js';
@@ -63,10 +64,6 @@ export interface RefusalOptions<R> {
 export const REFUSAL_OPTIONS = ['onRefused', 'refusalHeaders', 'refusalFormat'] as const;
 
 const HEADERS_MAX = 32;
-/** A token of RFC 9110, section 5.6.2. */
-const NAME = /^[\w!#$%&'*+.^`|~-]{1,128}$/;
-/** A field value of RFC 9110, section 5.5: no line ends, so that no header can begin another one. */
-const VALUE = /^(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?$/;
 /** Headers of the connection and of the length, which the server writes. */
 const OWN: ReadonlySet<string> = new Set([
   'connection',
@@ -91,9 +88,10 @@ function checkedHeaders(field: string, headers: unknown): Record<string, string>
       const lower = name.toLowerCase();
       const at = `${field}.${name.slice(0, 40)}`;
       if (typeof value !== 'string') throw wrongType(at, value, 'a string');
-      if (!NAME.test(name) || OWN.has(lower))
+      if (!HEADER_NAME.test(name) || OWN.has(lower))
         throw outOfRange(at, name, 'the name of a header that the server does not write itself');
-      if (!VALUE.test(value)) throw outOfRange(at, value, 'a value without control characters');
+      if (!HEADER_VALUE.test(value))
+        throw outOfRange(at, value, 'a value without control characters');
       return [lower, value];
     }),
   );

@@ -1,5 +1,6 @@
 /** A stand-in for the server of an Elysia app, for tests of admission without sockets. */
-import { PortcullisError, wrongType } from '../base/errors.js';
+import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { requestHeaders } from '../base/header-fields.js';
 import { knownOptions, optionsObject } from '../base/options.js';
 import { FakeSocket } from './fake-socket.js';
 
@@ -8,6 +9,8 @@ export interface TestableApp {
   server: unknown;
   handle(request: Request): Promise<Response>;
 }
+
+const ORIGIN = 'http://localhost/';
 
 /** Options of a test server. */
 export interface TestServerOptions {
@@ -165,6 +168,32 @@ export interface TestUpgrade {
   readonly socket: TestSocket | undefined;
 }
 
+/** Not `instanceof`: a test runner may have a `Request` of its own. */
+function isRequest(value: unknown): value is Request {
+  const { url, headers } = (value ?? {}) as Partial<Request>;
+  return typeof value === 'object' && typeof url === 'string' && typeof headers?.get === 'function';
+}
+
+/** Returns the URL of a path on the server. @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE */
+function urlOf(field: string, path: unknown, allowed: string): string {
+  if (typeof path !== 'string') throw wrongType(field, path, allowed);
+  if (!URL.canParse(path, ORIGIN)) throw outOfRange(field, path, allowed);
+  return new URL(path, ORIGIN).href;
+}
+
+/** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION */
+function checkedTestRequest(options: TestRequest): {
+  readonly address: string | undefined;
+  readonly headers: Record<string, string>;
+} {
+  optionsObject('options', options);
+  knownOptions('a request of testServer', options, ['address', 'headers']);
+  const { address, headers = {} } = options;
+  if (address !== undefined && typeof address !== 'string')
+    throw wrongType('address', address, 'a string');
+  return { address, headers: requestHeaders('headers', headers) };
+}
+
 /** A stand-in for an app's server; see `testServer()`. */
 export class TestServer {
   readonly #app: TestableApp;
@@ -200,7 +229,7 @@ export class TestServer {
       return this.#sockets.has(request) ? new Response(null, { status: 101 }) : response;
     };
     app.server = {
-      url: new URL('http://localhost/'),
+      url: new URL(ORIGIN),
       pendingRequests: 0,
       pendingWebSockets: 0,
       requestIP: (request: Request) => ({
@@ -233,17 +262,24 @@ export class TestServer {
    * `Content-Length`, which a request made by hand lacks.
    * @param request a request, or its path
    * @param options address and headers; headers for a path only
-   * @returns the answer; 101 for an admitted handshake
+   * @returns the answer; 101 for an admitted handshake. Rejects with ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE and
+   * ERR_UNKNOWN_OPTION
    */
-  fetch(request: Request | string, options: TestRequest = {}): Promise<Response> {
-    const sent =
-      typeof request === 'string'
-        ? new Request(new URL(request, 'http://localhost/').href, {
-            headers: { ...options.headers },
-          })
-        : request;
-    if (options.address !== undefined) this.#addresses.set(sent, options.address);
-    return this.#app.handle(sent);
+  async fetch(request: Request | string, options: TestRequest = {}): Promise<Response> {
+    const { address, headers } = checkedTestRequest(options);
+    if (!isRequest(request))
+      return this.#send(
+        new Request(urlOf('request', request, 'a Request or a path'), { headers }),
+        address,
+      );
+    if (options.headers !== undefined)
+      throw wrongType('headers', options.headers, 'absent: the request has its own');
+    return this.#send(request, address);
+  }
+
+  #send(request: Request, address: string | undefined): Promise<Response> {
+    if (address !== undefined) this.#addresses.set(request, address);
+    return this.#app.handle(request);
   }
 
   /**
@@ -251,7 +287,8 @@ export class TestServer {
    * @param path path of a `.ws()` route
    * @param options address and headers
    * @returns the status, and the socket of an admitted client
-   * @throws ERR_UNSUPPORTED on Node, where Elysia leaves WebSockets to the server of its adapter
+   * @throws ERR_UNSUPPORTED on Node, where Elysia leaves WebSockets to the server of its adapter; ERR_INVALID_ARG_TYPE,
+   * ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
    */
   async upgrade(path: string, options: TestRequest = {}): Promise<TestUpgrade> {
     if (process.versions['bun'] === undefined)
@@ -260,16 +297,17 @@ export class TestServer {
         'upgrade() of a test server needs Bun: on Node Elysia opens WebSockets on the server of its adapter only',
         { field: 'upgrade' },
       );
-    const request = new Request(new URL(path, 'http://localhost/').href, {
+    const { address, headers } = checkedTestRequest(options);
+    const request = new Request(urlOf('path', path, 'a path'), {
       headers: {
         connection: 'Upgrade',
         upgrade: 'websocket',
         'sec-websocket-version': '13',
         'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
-        ...options.headers,
+        ...headers,
       },
     });
-    const response = await this.fetch(request, options);
+    const response = await this.#send(request, address);
     return { status: response.status, response, socket: this.#sockets.get(request) };
   }
 

@@ -1,6 +1,7 @@
 /** Options of a fetched key set, checked. */
 import { outOfRange, type PortcullisError, wrongSecretType, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { requestHeaders } from '../base/header-fields.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
 
 /** A `fetch` of the application's own: with a proxy, a certificate authority or an agent. */
 export type JwksFetch = (
@@ -51,7 +52,10 @@ export interface RemoteJwks {
   readonly maxBytes?: number | undefined;
   /** Most keys of a set, 1 to 1,000: a larger set is refused as a whole. Default 100. */
   readonly maxKeys?: number | undefined;
-  /** Headers of the request. Default: none besides `Accept` and `If-None-Match`. */
+  /**
+   * Headers of the request: strings without line ends, by name. Errors do not show their values. Default: none besides
+   * `Accept` and `If-None-Match`.
+   */
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Called for every failed fetch, with `ERR_JWKS`; the message holds nothing of the answer. */
   readonly onError?: ((error: PortcullisError) => void) | undefined;
@@ -116,7 +120,6 @@ export interface JwksOptions {
 export function checkedJwks(options: RemoteJwks): JwksOptions {
   knownOptions('jwks', options, OPTIONS, 'jwks.');
   const { url, discovery, headers = {}, onError, fetch, allowInsecure } = options;
-  optionsObject('jwks.headers', headers);
   for (const [field, hook] of Object.entries({ onError, fetch })) {
     if (hook !== undefined && typeof hook !== 'function')
       throw wrongType(`jwks.${field}`, hook, 'a function');
@@ -134,7 +137,7 @@ export function checkedJwks(options: RemoteJwks): JwksOptions {
   ): number => wholeNumber(`jwks.${field}`, options[field], min, max, fallback);
   return {
     request: {
-      headers: { ...headers },
+      headers: requestHeaders('jwks.headers', headers),
       timeoutMs: number('timeoutMs', 1, 2 ** 30, 5000),
       maxBytes: number('maxBytes', 64, 2 ** 20, 65_536),
       fetch,
