@@ -2443,7 +2443,8 @@ interface RequestRates<R = unknown> {
      * method and all paths below `/api/`. The first match counts; at most 64. Paths match whatever their
      * case, percent-encoding, dots, slashes and parameters are, so that no spelling escapes: a path that routers
      * read in several ways, such as `/x/../login`, spends the rate of each. A route that no request can reach, such
-     * as one with a parameter (`/users/:id`) or behind a route that covers it, is an error. Default: none.
+     * as one with a parameter (`/users/:id`), with a segment `..`, or behind a route that covers it, is an error.
+     * Default: none.
      */
     readonly perRoute?: Readonly<Record<string, RequestRate | RateLimiter>> | undefined;
     /** Rate of each value that `key` returns; needs `key`. Default: none. */
@@ -4271,8 +4272,8 @@ interface PageStall {
 /** Options of the live page: its path and its access control. */
 interface PageOptions {
     /**
-     * Path of the document, such as `/portcullis`. Its figures are at `/events` and `/snapshot`
-     * below.
+     * Path of the document, such as `/portcullis`: letters, digits and `-._~/`, without the segments `.` and `..`, at
+     * most 200 characters. Its figures are at `/events` and `/snapshot` below.
      */
     readonly path: string;
     /**
@@ -4701,12 +4702,12 @@ declare class GracefulShutdown {
      *
      * @param signal name of the signal, one that the option `signals` takes; default `SIGTERM`
      * @returns a promise of the result
+     * @throws ERR_OUT_OF_RANGE
      */
     simulate(signal?: NodeJS.Signals): Promise<ShutdownResult>;
     /**
      * Removes the signal listeners without shutting down, and closes the manager if it is the
      * shutdown's own. A shutdown under way goes on, and `shutdown()` can still be called. May be
-     * @throws ERR_OUT_OF_RANGE
      * called again.
      */
     close(): void;

@@ -106,6 +106,7 @@ describe('arguments of attach()', () => {
       [[server, webSocketServer, { path: 'ws' }], 'ERR_OUT_OF_RANGE', 'path'],
       [[server, webSocketServer, { path: '/ws?x' }], 'ERR_OUT_OF_RANGE', 'path'],
       [[server, webSocketServer, { path: '/a b' }], 'ERR_OUT_OF_RANGE', 'path'],
+      [[server, webSocketServer, { path: '/a/../ws' }], 'ERR_OUT_OF_RANGE', 'path'],
       [[server, webSocketServer, { path: `/${'x'.repeat(1024)}` }], 'ERR_OUT_OF_RANGE', 'path'],
       [[server, named('own', { path: '/own' }), { path: '/ws' }], 'ERR_OUT_OF_RANGE', 'path'],
     ] as const) {

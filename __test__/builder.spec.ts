@@ -733,7 +733,7 @@ describe('a builder', () => {
   it('refuses a wrong option by the name of its field', () => {
     const out = script(`
       const { TimerManager } = await import('./dist/index.js');
-      const wrong = [{ prot: 1 }, { port: -1 }, { port: '80' }, { hostname: '' }, { websocket: { path: 'ws' } }, { websocket: { onInvalid: 'x' } },
+      const wrong = [{ prot: 1 }, { port: -1 }, { port: '80' }, { hostname: '' }, { websocket: { path: 'ws' } }, { websocket: { path: '/a/../ws' } }, { websocket: { onInvalid: 'x' } },
         { websocket: { handler: { opne() {} } } }, { limits: { requests: { timeoutMs: 0 } } }, { middlewares: {} }, { middlewares: [{ middleware() {} }] },
         { middlewares: [{ name: 'a', middleware: 5 }] }, { auth: {} }, { trustedProxies: ['x'] }, { shutdown: { deadlineMs: 0 } }, { endpoints: { live: 1 } },
         { shutdown: { deadline: 5 } }, { shutdown: { timers: new TimerManager() } }, { shutdown: { signals: ['SIGX'] } }, { shutdown: 5 }, { rates: { messageRate: { limit: 0 } } },
@@ -749,6 +749,7 @@ describe('a builder', () => {
       'ERR_INVALID_ARG_TYPE port',
       'ERR_INVALID_ARG_TYPE hostname',
       'ERR_INVALID_ARG_TYPE websocket.path',
+      'ERR_OUT_OF_RANGE websocket.path',
       'ERR_OUT_OF_RANGE websocket.onInvalid',
       'ERR_UNKNOWN_OPTION websocket.handler.opne',
       'ERR_OUT_OF_RANGE limits.requests.timeoutMs',

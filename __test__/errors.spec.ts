@@ -542,6 +542,8 @@ describe('a route that no request can match', () => {
     ['PSOT /login', 'a method of HTTP'],
     ['GET /q?a', "a path without '?'"],
     ['GET /q#a', "a path without '?'"],
+    ['GET /a/../b', "without the segments '.' and '..'"],
+    ['/a/%2E%2e/*', "without the segments '.' and '..'"],
     ['GET /OK/', "'GET /ok' is earlier"],
     ['HEAD /ok', "'GET /ok' is earlier"],
     ['GET /api/users', "'/api/*' is earlier"],
@@ -566,6 +568,7 @@ describe('a route that no request can match', () => {
       'M-SEARCH /a:b',
       'POST /api/*',
       '/api/*',
+      '/.well-known/a..b',
       '/*',
     ];
     expect(() =>
@@ -574,7 +577,7 @@ describe('a route that no request can match', () => {
   });
 
   it('is refused among exemptPaths and auth.http, too', () => {
-    for (const path of ['/health/*', '/health/:part'])
+    for (const path of ['/health/*', '/health/:part', '/health/../part', '/health/.'])
       expect(errorOf(() => guardOf({ exemptPaths: [path] }))).toMatchObject({
         code: 'ERR_OUT_OF_RANGE',
         field: 'exemptPaths[0]',
@@ -585,6 +588,11 @@ describe('a route that no request can match', () => {
       code: 'ERR_OUT_OF_RANGE',
       field: 'auth.http[0]',
       allowed: expect.stringContaining('a path without parameters'),
+    });
+    expect(errorOf(() => guardOf({ auth: { verifier, http: ['/a/../users'] } }))).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+      field: 'auth.http[0]',
+      allowed: expect.stringContaining("without the segments '.' and '..'"),
     });
   });
 

@@ -760,6 +760,8 @@ describe('options', () => {
       [{ path: 'live' }, 'ERR_OUT_OF_RANGE', 'page.path'],
       [{ path: '/a b' }, 'ERR_OUT_OF_RANGE', 'page.path'],
       [{ path: '/a?b' }, 'ERR_OUT_OF_RANGE', 'page.path'],
+      [{ path: '/a/../b' }, 'ERR_OUT_OF_RANGE', 'page.path'],
+      [{ path: '/a/.' }, 'ERR_OUT_OF_RANGE', 'page.path'],
       [{ path: `/${'a'.repeat(300)}` }, 'ERR_OUT_OF_RANGE', 'page.path'],
       [{ token: '' }, 'ERR_OUT_OF_RANGE', 'page.token'],
       [{ token: 'hunter2' }, 'ERR_OUT_OF_RANGE', 'page.token'],

@@ -3,7 +3,7 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocketServer } from 'ws';
 import { ArgumentRangeError, outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject } from '../base/options.js';
+import { hasDotSegment, knownOptions, optionsObject } from '../base/options.js';
 import { type Answer, answerWith, targetOf } from '../http/answer.js';
 import { isHandshake } from '../http/handshake.js';
 import { upgradeHandlers, watchUpgrades } from '../http/node.js';
@@ -12,9 +12,9 @@ import { checkUnprotected, hasMethods, noteAttachment } from './ws-protection.js
 /** Options of `attach()`. */
 export interface AttachOptions {
   /**
-   * Path of the guard's handshakes, such as `/ws`: 1 to 1024 visible ASCII characters without a
-   * query. A handshake belongs to the guard if its pathname is equal, letter for letter; its query is
-   * ignored. Default: the `path` of the `WebSocketServer`, else every path that no other guard has.
+   * Path of the guard's handshakes, such as `/ws`: 1 to 1024 visible ASCII characters without a query and segments
+   * `.` and `..`. A handshake belongs to the guard if its pathname is equal, letter for letter; its query is ignored.
+   * Default: the `path` of the `WebSocketServer`, else every path that no other guard has.
    */
   readonly path?: string | undefined;
 }
@@ -67,9 +67,9 @@ export function checkedPathOf(
   knownOptions('attach', options, ['path']);
   const { path } = options;
   if (path === undefined) return isPath(own?.path) ? own.path : undefined;
-  const allowed = `a path such as "/ws", of at most ${PATH_MAX} visible ASCII characters, without a query`;
+  const allowed = `a path such as "/ws", of at most ${PATH_MAX} visible ASCII characters, without a query and segments "." and ".."`;
   if (typeof path !== 'string') throw wrongType('path', path, allowed);
-  if (!isPath(path)) throw outOfRange('path', path, allowed);
+  if (!isPath(path) || hasDotSegment(path)) throw outOfRange('path', path, allowed);
   if (typeof own?.path === 'string' && own.path !== path)
     throw outOfRange('path', path, 'the path of the WebSocketServer, which refuses other paths');
   return path;

@@ -171,3 +171,10 @@ function distance(left: string, right: string): number {
   }
   return row[b.length] ?? 0;
 }
+
+/**
+ * True for a path with a segment `.` or `..`, also an encoded one: clients resolve it before they send it, and no
+ * request of theirs has such a path.
+ * @internal
+ */
+export const hasDotSegment = (path: string): boolean => /\/(?:\.|%2e){1,2}(?:\/|$)/i.test(path);

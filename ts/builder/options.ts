@@ -9,7 +9,7 @@ import {
   underPath,
   wrongType,
 } from '../base/errors.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { hasDotSegment, knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { type RequestTrace, Tracer } from '../base/trace.js';
 import type { BanOptions } from '../connections/ban-options.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -42,7 +42,7 @@ import type { RequestContext, ServerMiddleware } from './context.js';
 export interface WebSocketOptions {
   /** Whether there is a WebSocket route. Default `true`. */
   readonly enabled?: boolean | undefined;
-  /** Path of the route. Default `/ws`. */
+  /** Path of the route, without the segments `.` and `..`. Default `/ws`. */
   readonly path?: string | undefined;
   /**
    * Handlers by message type, as `.on(type, handle)` sets them:
@@ -387,8 +387,10 @@ function checkWebSocket(websocket: WebSocketOptions): void {
     addHandlers(new MessageRouter<ServerConnection>(), objectOf('websocket.handlers', handlers));
   if (enabled !== undefined && typeof enabled !== 'boolean')
     throw wrongType('websocket.enabled', enabled, 'true or false');
+  const paths = 'a path such as "/ws", without the segments . and ..';
   if (path !== undefined && (typeof path !== 'string' || !path.startsWith('/')))
-    throw wrongType('websocket.path', path, 'a path such as "/ws"');
+    throw wrongType('websocket.path', path, paths);
+  if (path !== undefined && hasDotSegment(path)) throw outOfRange('websocket.path', path, paths);
   if (onInvalid !== undefined && onInvalid !== 'reply' && onInvalid !== 'close')
     throw outOfRange('websocket.onInvalid', onInvalid, "'reply' or 'close'");
   if (handler === undefined) return;

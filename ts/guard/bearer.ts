@@ -42,14 +42,14 @@ export interface TokenAuth<C extends TokenClaims = TokenClaims> {
    */
   readonly queryParameter?: string | undefined;
   /**
-   * HTTP requests that need a token, too: `true` for all, or paths, of which `/api/*` stands for all
-   * below. A request needs a token if any reading of its path is one of them: whatever its case, encoding,
-   * dots, slashes and parameters are, and as `new URL()` reads it. One that cannot be read needs a token. Preflight
-   * requests (OPTIONS with `Origin` and `Access-Control-Request-Method`, which anybody can send) and
-   * `exemptPaths` need none. A route of Elysia with `requireToken` checks the token
-   * again, which `replay` refuses: name it here or there. The adapters for `node:http` servers need
-   * `guard.request(handler)`; `@socket.io/bun-engine` cannot have it, and neither can a guard of Elysia
-   * with other `scoping` than `global`. Default: none.
+   * HTTP requests that need a token, too: `true` for all, or paths without the segments `.` and `..`, of which
+   * `/api/*` stands for all below. A request needs a token if any reading of its path is one of them: whatever its
+   * case, encoding, dots, slashes and parameters are, and as `new URL()` reads it. One that cannot be read needs a
+   * token. Preflight requests (OPTIONS with `Origin` and `Access-Control-Request-Method`, which anybody can send) and
+   * `exemptPaths` need none. A route of Elysia with `requireToken` checks the token again, which `replay` refuses:
+   * name it here or there. The adapters for `node:http` servers need `guard.request(handler)`;
+   * `@socket.io/bun-engine` cannot have it, and neither can a guard of Elysia with other `scoping` than `global`.
+   * Default: none.
    */
   readonly http?: boolean | readonly string[] | undefined;
   /** Scopes that the token must all have, in `scope` or `scp`; others get 403. Default: none. */

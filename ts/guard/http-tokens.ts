@@ -1,5 +1,6 @@
 /** HTTP requests that need a token, by their paths. */
 import { outOfRange, wrongType } from '../base/errors.js';
+import { hasDotSegment } from '../base/options.js';
 import { pathReadingsOf } from '../http/path-readings.js';
 import { hasParameter } from '../http/rate-options.js';
 
@@ -28,6 +29,8 @@ export class HttpTokens {
       if (typeof path !== 'string') throw wrongType(`auth.http[${at}]`, path, ALLOWED);
       if (!/^\/[!-~]*$/.test(path) || /[?#\\%]|\*./.test(path))
         throw outOfRange(`auth.http[${at}]`, path, ALLOWED);
+      if (hasDotSegment(path))
+        throw outOfRange(`auth.http[${at}]`, path, "a path without the segments '.' and '..'");
       // A request would have to spell the parameter as it stands here: all others would need no token.
       if (hasParameter(path))
         throw outOfRange(

@@ -1,6 +1,6 @@
 /** Options of every guard, checked; the manager that they make. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { optionsObject } from '../base/options.js';
+import { hasDotSegment, optionsObject } from '../base/options.js';
 import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { ConnectionLimits } from '../connections/limits.js';
@@ -106,10 +106,10 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
   /** Limits of HTTP requests, and their rates; missing limits have their defaults. Default: no limits. */
   readonly requests?: RequestLimitsInput<R>;
   /**
-   * Health-check paths: their GET and HEAD requests are never limited, shed or counted, since load must not
-   * decide whether a server is alive. Exact matches that begin with `/`, of visible ASCII, without a query,
-   * a star or a parameter; at most 32. Upgrades are guarded there too. A request with an invalid `Host` is not
-   * exempt. Default: none.
+   * Health-check paths: their GET and HEAD requests are never limited, shed or counted, since load must not decide
+   * whether a server is alive. Exact matches that begin with `/`, of visible ASCII, without a query, a star, a
+   * parameter, and segments `.` and `..`; at most 32. Upgrades are guarded there too. A request with an invalid
+   * `Host` is not exempt. Default: none.
    */
   readonly exemptPaths?: readonly string[] | undefined;
   /** Limits of WebSockets (`WebSocketLimits`); missing ones have their defaults. Default: no limits. */
@@ -225,9 +225,14 @@ export function exemptPathsOf(paths: readonly string[] | undefined): ReadonlySet
     throw outOfRange('exemptPaths', paths.length, `at most ${EXEMPT_PATHS_MAX} paths`);
   for (const [index, path] of paths.entries()) {
     const allowed =
-      "a whole path such as '/healthz' of visible ASCII characters, without a query, a star or a parameter";
+      "a whole path such as '/healthz' of visible ASCII characters, without a query, a star, a parameter, and segments '.' and '..'";
     if (typeof path !== 'string') throw wrongType(`exemptPaths[${index}]`, path, allowed);
-    if (!/^\/[!-~]*$/.test(path) || /[?#\\*]/.test(path) || hasParameter(path))
+    if (
+      !/^\/[!-~]*$/.test(path) ||
+      /[?#\\*]/.test(path) ||
+      hasParameter(path) ||
+      hasDotSegment(path)
+    )
       throw outOfRange(`exemptPaths[${index}]`, path, allowed);
   }
   return new Set(paths);

@@ -2,7 +2,7 @@
 import type { Clock } from '../base/clock.js';
 import { lazily } from '../base/builtin.js';
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { hasDotSegment, knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { RateLimiter } from '../limiter/limiter.js';
 import {
   checkedRateLimit,
@@ -61,7 +61,8 @@ export interface RequestRates<R = unknown> {
    * method and all paths below `/api/`. The first match counts; at most 64. Paths match whatever their
    * case, percent-encoding, dots, slashes and parameters are, so that no spelling escapes: a path that routers
    * read in several ways, such as `/x/../login`, spends the rate of each. A route that no request can reach, such
-   * as one with a parameter (`/users/:id`) or behind a route that covers it, is an error. Default: none.
+   * as one with a parameter (`/users/:id`), with a segment `..`, or behind a route that covers it, is an error.
+   * Default: none.
    */
   readonly perRoute?: Readonly<Record<string, RequestRate | RateLimiter>> | undefined;
   /** Rate of each value that `key` returns; needs `key`. Default: none. */
@@ -185,6 +186,7 @@ function brokenRule(method: string | undefined, path: string): string | undefine
   if (method !== undefined && !http().METHODS.includes(method))
     return "a method of HTTP and a path such as 'POST /login', or a path";
   if (/[?#;]/.test(path)) return "a path without '?', '#' and ';': routes match by the path alone";
+  if (hasDotSegment(path)) return "a path without the segments '.' and '..', which clients resolve";
   if (hasParameter(path))
     return "a path without parameters: '/users/*' stands for all paths below '/users/'";
   return /\*/.test(path.endsWith('/*') ? path.slice(0, -1) : path)

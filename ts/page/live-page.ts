@@ -5,7 +5,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { outOfRange, secretOutOfRange, wrongSecretType, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { hasDotSegment, knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
 import { targetOf } from '../http/answer.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -26,8 +26,8 @@ import { Viewers } from './viewers.js';
 /** Options of the live page: its path and its access control. */
 export interface PageOptions {
   /**
-   * Path of the document, such as `/portcullis`. Its figures are at `/events` and `/snapshot`
-   * below.
+   * Path of the document, such as `/portcullis`: letters, digits and `-._~/`, without the segments `.` and `..`, at
+   * most 200 characters. Its figures are at `/events` and `/snapshot` below.
    */
   readonly path: string;
   /**
@@ -386,9 +386,10 @@ export function checkedPage(options: PageOptions): {
   knownOptions('page', options, OPTIONS, 'page.');
   const { path, token, title = 'Portcullis', monitor, metrics, chain } = options;
   const { access = 'token', showClients = false } = options;
-  const paths = 'a path such as "/portcullis", of letters, digits and -._~/';
+  const paths =
+    'a path such as "/portcullis", of letters, digits and -._~/, without the segments . and ..';
   if (typeof path !== 'string') throw wrongType('page.path', path, paths);
-  if (path.length > 200 || !/^(?:\/[A-Za-z0-9._~-]+)+\/?$/.test(path))
+  if (path.length > 200 || !/^(?:\/[A-Za-z0-9._~-]+)+\/?$/.test(path) || hasDotSegment(path))
     throw outOfRange('page.path', path, paths);
   if (token !== undefined && typeof token !== 'string')
     throw wrongSecretType('page.token', token, 'a string');
