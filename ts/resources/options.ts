@@ -123,7 +123,8 @@ export interface ResourceMonitorOptions {
         /**
          * Checks of the application, by name: `{ queue: () => queue.length < 1000 }`. Newcomers are refused
          * while one of them fails: it returns `false`, throws, or has not settled at the next sample. It is called
-         * with a signal, which aborts after `checkTimeoutMs`. Clients see its name. At most 32, with names of 1 to 64 letters, digits, ".", "_" and "-". Default: none.
+         * with a signal, which aborts after `checkTimeoutMs`. Clients see its name. At most 32, with names of 1 to 64
+         * letters, digits, ".", "_" and "-". Default: none.
          */
         readonly checks?: Readonly<Record<string, PressureCheck>> | undefined;
         /** Interval at which utilization and checks are sampled, ms: 100 to 60000. Default 1000. */
