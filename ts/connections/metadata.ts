@@ -44,12 +44,11 @@ export class Metadata implements ConnectionMetadata {
     connection: { readonly ip: string; readonly userId: string | undefined },
     given: GivenMetadata | undefined,
   ) {
-    const { userAgent, sessionId, customData }: MetadataInput =
-      typeof given === 'string' ? { userAgent: given } : (given ?? {});
     this.#connection = connection;
-    this.userAgent = userAgent ?? '';
-    this.sessionId = sessionId ?? undefined;
-    this.customData = customData ?? {};
+    const rest = typeof given === 'string' ? undefined : given;
+    this.userAgent = (typeof given === 'string' ? given : given?.userAgent) ?? '';
+    this.sessionId = rest?.sessionId ?? undefined;
+    this.customData = rest?.customData ?? {};
   }
   get ip(): string {
     return this.#connection.ip;

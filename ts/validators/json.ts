@@ -175,16 +175,11 @@ export function bytesOf(input: unknown): Uint8Array | undefined {
   }
 }
 
-/** These getters throw for anything else than memory of their kind, of whatever realm. */
-const LENGTHS = [ArrayBuffer, SharedArrayBuffer].map(
-  ({ prototype }) => Object.getOwnPropertyDescriptor(prototype, 'byteLength')!.get!,
-);
-
-/** True for an `ArrayBuffer` or a `SharedArrayBuffer`. */
+/** True for an `ArrayBuffer` or a `SharedArrayBuffer`, of whatever realm: their getters throw for anything else. */
 const isMemory = (input: unknown): input is ArrayBuffer | SharedArrayBuffer =>
-  LENGTHS.some((lengthOf) => {
+  [ArrayBuffer, SharedArrayBuffer].some(({ prototype }) => {
     try {
-      return Reflect.apply(lengthOf, input, []) >= 0;
+      return (Reflect.get(prototype, 'byteLength', input) as number) >= 0;
     } catch {
       return false;
     }
