@@ -1071,12 +1071,13 @@ interface RequestLimits {
     readonly maxConcurrentPerIp: number;
     /**
      * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the
-     * client gets 408 if its body is incomplete, else 503. Default 30000.
+     * client gets 408 if its body is incomplete, else 503. A handler that still reads the body gets an error, as where
+     * its client has left. Default 30000.
      */
     readonly timeoutMs: number;
     /**
      * Bytes of a body, by `Content-Length` or by counting: 0 to 2^40, or `Infinity`; one more gets
-     * 413. Default 1 MiB.
+     * 413, and a handler that reads the body gets an error (`ERR_OUT_OF_RANGE`). Default 1 MiB.
      */
     readonly maxPayloadSize: number;
     /** Bytes of all headers as sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */

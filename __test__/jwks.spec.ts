@@ -105,6 +105,23 @@ function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
 }
 
 describe('a fetched key set', () => {
+  it('outlives strict timers that are closed meanwhile, as at the end of a shutdown', async () => {
+    timers = new TimerManager({ clock, strict: true });
+    let answer = (): void => undefined;
+    handler = (request, response) => (answer = () => json(ONE)(request, response));
+    const verifier = remote({ headers: { authorization: undefined as never } });
+    const [asked, ready] = [verifier.authenticate(signed(first, 'one')), verifier.ready()];
+    await until(() => requests.length === 1);
+    timers.close();
+    answer();
+    expect([codeOf(await asked), await ready]).toEqual(['accepted', true]);
+    expect(requests[0]!.headers.authorization).toBeUndefined();
+    // No fetch without a timer that ends it: the keys stay until they are too old.
+    clock.advance(600_001);
+    expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('accepted');
+    expect([requests.length, errors.length]).toEqual([1, 1]);
+  });
+
   it('a batch verifies the tokens of the call, even if the array changes meanwhile', async () => {
     const verifier = remote();
     const claims = (name: string): string =>

@@ -435,12 +435,80 @@ describe('the fields of rates', () => {
   });
 });
 
+describe('a body that is cut', () => {
+  const chunk = (length: number): string => `${length.toString(16)}\r\n${'x'.repeat(length)}\r\n`;
+  const HEAD = 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n';
+
+  it.each([
+    ['in one packet', [`${HEAD}${chunk(500).repeat(3)}0\r\n\r\n`]],
+    ['with its end behind it', [HEAD + chunk(500), `${chunk(500).repeat(2)}0\r\n\r\n`]],
+    ['before its end', [HEAD + chunk(500), chunk(600)]],
+  ])('fails for its reader, and never looks whole: %s', async (_, packets) => {
+    const read: unknown[] = [];
+    const server = await start(
+      HOSTS['http']!,
+      { maxPayloadSize: 1000 },
+      async (request, response) => {
+        try {
+          for await (const _part of request) read.push('a part');
+          read.push('whole');
+          response.end();
+        } catch (error) {
+          read.push((error as { code?: unknown }).code);
+        }
+      },
+    );
+    const socket = connect(server.port, '127.0.0.1');
+    ends.push(() => socket.destroy());
+    let seen = '';
+    socket.on('data', (data) => (seen += String(data))).on('error', () => undefined);
+    for (const packet of packets) {
+      const parts = read.length;
+      socket.write(packet);
+      await until(() => read.length > parts || seen !== '');
+    }
+    await until(() => read.some((one) => one !== 'a part'));
+    expect(read.filter((one) => one !== 'a part')).toEqual(['ERR_OUT_OF_RANGE']);
+    await until(() => seen !== '');
+    expect(seen).toMatch(/^HTTP\/1\.1 413 /);
+  });
+
+  it('fails for its reader once it has not come in time', async () => {
+    let problem: unknown;
+    let begun = false;
+    const server = await start(HOSTS['http']!, { timeoutMs: 1000 }, async (request) => {
+      try {
+        for await (const _part of request) begun = true;
+      } catch (error) {
+        problem = (error as { code?: unknown }).code;
+      }
+    });
+    const socket = connect(server.port, '127.0.0.1');
+    ends.push(() => socket.destroy());
+    let seen = '';
+    socket.on('data', (data) => (seen += String(data))).on('error', () => undefined);
+    socket.write(HEAD + chunk(5));
+    await until(() => begun);
+    server.clock.advance(1000);
+    await until(() => problem !== undefined && seen !== '');
+    expect(problem).toBe('ERR_TIMEOUT');
+    expect(seen).toMatch(/^HTTP\/1\.1 408 /);
+  });
+});
+
 describe.skipIf(BUN)('a body of HTTP/2', () => {
   const LENGTH: Handler = async (request, response) => {
     let bytes = 0;
-    for await (const chunk of request) bytes += (chunk as Buffer).length;
+    try {
+      for await (const chunk of request) bytes += (chunk as Buffer).length;
+      whole.push(bytes);
+    } catch (error) {
+      return void whole.push((error as { code?: unknown }).code);
+    }
     response.end(String(bytes));
   };
+  /** Lengths of the bodies that looked whole, and codes of errors in the place of the others. */
+  const whole: unknown[] = [];
   const post = (port: number, headers: Record<string, string> = {}) => {
     const seen: Seen = { status: undefined, body: '', isOver: false, isBroken: false };
     const stream = streamTo(port, { ':method': 'POST', ':path': '/', ...headers });
@@ -465,6 +533,8 @@ describe.skipIf(BUN)('a body of HTTP/2', () => {
     ]);
     expect(stream.rstCode).toBe(0);
     expect(server.requests()?.refused).toEqual({ payload_too_large: 1 });
+    await until(() => whole.length > 1);
+    expect(whole).toEqual([1000, 'ERR_OUT_OF_RANGE']);
   });
 
   it('gets 413 by its `content-length` before it arrives', async () => {
@@ -486,5 +556,6 @@ describe.skipIf(BUN)('a body of HTTP/2', () => {
     server.clock.advance(1000);
     await until(() => seen.isOver);
     expect([seen.status, JSON.parse(seen.body)]).toMatchObject([408, { code: 'request_timeout' }]);
+    await until(() => whole.at(-1) === 'ERR_TIMEOUT');
   });
 });

@@ -16,11 +16,11 @@ let timers: TimerManager;
 let verifier: TokenVerifier;
 const guards: Guard<unknown>[] = [];
 
-/** Passes time on both clocks, second by second. */
-function pass(seconds: number): void {
-  for (let at = 0; at < seconds; at++) {
-    vi.setSystemTime(Date.now() + 1000);
-    clock.advance(1000);
+/** Passes time on both clocks, step by step. */
+function pass(steps: number, stepMs = 1000): void {
+  for (let at = 0; at < steps; at++) {
+    vi.setSystemTime(Date.now() + stepMs);
+    clock.advance(stepMs);
   }
 }
 const now = (): number => Date.now() / 1000;
@@ -121,6 +121,31 @@ describe('a socket', () => {
     expect(socket.closed).toEqual([{ code: 1008, reason: 'token_expired' }]);
     expect(guard.manager.total).toBe(0);
   });
+
+  it('ends soon after its expiry where only the wall clock has gone on: the machine slept', () => {
+    const guard = guardOf({ tokenGraceMs: 0 });
+    const { socket } = open(guard, { exp: now() + 3600 });
+    pass(60);
+    vi.setSystemTime(Date.now() + 7_200_000);
+    pass(31);
+    expect(socket.closed).toEqual([{ code: 1008, reason: 'token_expired' }]);
+  });
+
+  it.each([100, 1000])(
+    'has a grace of %i ms, and others of its time another one',
+    (tokenGraceMs) => {
+      const guard = guardOf({ tokenGraceMs });
+      const sockets = Array.from({ length: 64 }, () => open(guard, { exp: now() + 60 }).socket);
+      pass(60);
+      const closed = (): number => sockets.filter((socket) => socket.closed.length > 0).length;
+      const counts = Array.from({ length: 10 }, () => {
+        pass(1, tokenGraceMs / 10);
+        return closed();
+      });
+      expect([counts[3], counts[9]]).toEqual([0, 64]);
+      expect(new Set(counts).size).toBeGreaterThan(3);
+    },
+  );
 
   it('ends at a revocation, without a grace', () => {
     const told: string[] = [];

@@ -114,7 +114,9 @@ const stamp = existsSync(STAMP) ? json(STAMP) : {};
 const hasAddon = filesIn('native').some((path) => path.endsWith('.node'));
 if (isScriptOnly && !hasAddon) fail('native/ holds no addon to build the TypeScript around.');
 
-const built = { rust: fingerprint('rust') };
+// With --typescript the addon may be older than its sources, or built elsewhere: whoever builds everything builds it, too,
+// unless a former build has noted the same sources.
+const built = { rust: isScriptOnly ? stamp.rust : fingerprint('rust') };
 if (args[0] === '--target') {
   buildAddon(args);
   process.exit();

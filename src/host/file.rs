@@ -88,6 +88,12 @@ fn wait_for(file: &File, tries: u32) -> io::Result<()> {
     lock(file, OPENING, 1, true)
 }
 
+/// Removes a file that was begun: the next process must not find half of one, and the system needs the memory.
+fn discard(path: &Path, file: &File) {
+    let _ = file.set_len(0);
+    let _ = std::fs::remove_file(path);
+}
+
 /// Makes the file anew, of zeros that are written: memory that is only promised would end the
 /// process when a full file system has none.
 fn fill(file: &File, layout: Layout) -> io::Result<()> {
@@ -189,15 +195,21 @@ impl HostFile {
         if is_alone {
             check_left(path, &file)?;
             if let Err(error) = fill(&file, layout) {
-                // The next process must not find half a file, and the system needs the memory.
-                let _ = file.set_len(0);
-                let _ = std::fs::remove_file(path);
+                discard(path, &file);
                 return Err(problem(path, error));
             }
         } else {
             check(path, &file, layout)?;
         }
-        let mapping = Mapping::new(&file, layout.bytes()).map_err(|error| problem(path, error))?;
+        let mapping = match Mapping::new(&file, layout.bytes()) {
+            Ok(mapping) => mapping,
+            Err(error) => {
+                if is_alone {
+                    discard(path, &file);
+                }
+                return Err(problem(path, error));
+            }
+        };
         let mut opened = Self {
             mapping,
             file,
@@ -206,7 +218,9 @@ impl HostFile {
             column: COLUMNS_MAX,
         };
         if is_alone {
-            opened.begin(declared)?;
+            opened
+                .begin(declared)
+                .inspect_err(|_| discard(path, &opened.file))?;
         }
         opened.column = opened.take_column(is_alone)?;
         let unlocked = lock(&opened.file, OPENING, 1, false);

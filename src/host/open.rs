@@ -13,7 +13,19 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 /// Where the files are: memory that all processes of the host see, and that a restart empties.
 const FOLDER: &str = "/dev/shm";
 
-static NAMED: LazyLock<Mutex<HashMap<String, Weak<HostSeats>>>> = LazyLock::new(Mutex::default);
+/// The seats of one name, once they are open.
+type Place = Arc<Mutex<Weak<HostSeats>>>;
+static NAMED: LazyLock<Mutex<HashMap<String, Place>>> = LazyLock::new(Mutex::default);
+
+/// Returns the place of a name, and forgets those that nobody uses. A process that is stopped while it has the file of a
+/// name makes others wait for this name only.
+fn place_of(name: &str) -> Place {
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    named.retain(|_, place| {
+        Arc::strong_count(place) > 1 || place.lock().is_ok_and(|seats| seats.strong_count() > 0)
+    });
+    Arc::clone(named.entry(name.to_owned()).or_default())
+}
 
 /// Returns the file of a name. The name may be anything, so the file has its hash.
 fn path_of(folder: &Path, name: &str) -> PathBuf {
@@ -33,12 +45,12 @@ pub fn open(
     limits: Limits,
 ) -> Result<Arc<HostSeats>, HostError> {
     let layout = Layout::new(capacity, processes);
-    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(index) = named.get(name).and_then(Weak::upgrade) {
+    let place = place_of(name);
+    let mut seats = place.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(index) = seats.upgrade() {
         let field = index.difference(layout, &limits);
         return field.map_or(Ok(index), |field| Err(HostError::Conflict { field }));
     }
-    named.retain(|_, index| index.strong_count() > 0);
     let path = path_of(Path::new(FOLDER), name);
     let mut index = HostSeats::open(&path, layout, limits)?;
     index.watch().map_err(|error| HostError::File {
@@ -46,6 +58,6 @@ pub fn open(
         problem: format!("no thread can look after it: {error}"),
     })?;
     let index = Arc::new(index);
-    named.insert(name.to_owned(), Arc::downgrade(&index));
+    *seats = Arc::downgrade(&index);
     Ok(index)
 }

@@ -206,16 +206,24 @@ impl HostTable {
         None
     }
 
-    /// Makes a free row pending, in the bucket that has more of them. Returns the row, which may
-    /// have changed by then; `None` if all rows are held.
+    /// Makes a free row pending, in the bucket with more room. Returns the row, which may have changed by then; `None`
+    /// if all rows are held.
     fn claim(&self, key: Key) -> Option<usize> {
         let [first, second] = key.buckets.map(|from| (self.room(from), from));
         let (room, from) = if second.0 > first.0 { second } else { first };
         if room == 0 {
             return None;
         }
+        let rows = from..from + BUCKET_ROWS;
         let is_free = |row: &usize| self.word(*row).state() == State::Free;
-        let row = (from..from + BUCKET_ROWS).find(is_free).unwrap_or(from);
+        let row = match rows.clone().find(is_free) {
+            Some(row) => row,
+            // All whose seats are gone: the next keys find them free.
+            None => rows
+                .filter(|&row| self.sum(row) == 0 && self.free(row))
+                .next_back()
+                .unwrap_or(from),
+        };
         let word = self.word(row);
         if word.state() == State::Free {
             self.change(row, word, word.with(key.tag, State::Pending));
@@ -223,17 +231,17 @@ impl HostTable {
         Some(row)
     }
 
-    /// Returns the free rows of a bucket. If there are none, frees all whose seats are gone: the
-    /// next keys find them free, and the buckets fill evenly.
+    /// Returns the rows of a bucket that a key may get. Once half of them are used, rows whose seats are gone count,
+    /// too: buckets that were compared by their free rows alone would fill unevenly as keys come and go.
     fn room(&self, from: usize) -> usize {
         let rows = from..from + BUCKET_ROWS;
         let is_free = |row: &usize| self.word(*row).state() == State::Free;
-        match rows.clone().filter(is_free).count() {
-            0 => rows
-                .filter(|&row| self.sum(row) == 0 && self.free(row))
-                .count(),
-            free => free,
+        let free = rows.clone().filter(is_free).count();
+        if free > BUCKET_ROWS / 2 {
+            return free;
         }
+        let has_no_seat = |row: &usize| is_free(row) || self.sum(*row) == 0;
+        rows.filter(has_no_seat).count()
     }
 
     /// Frees a row whose cells are all zero; `false` if they are not, or if it has changed.

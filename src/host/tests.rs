@@ -542,6 +542,28 @@ fn a_table_has_room_for_the_keys_that_it_promises_again_and_again() {
     assert!(refused <= 4, "{refused} of 16384");
 }
 
+#[test]
+fn a_table_has_room_for_the_keys_that_it_promises_as_they_come_and_go_one_by_one() {
+    let folder = Folder::new();
+    let layout = Layout::new(1024, 2);
+    let file = HostFile::open(&folder.file(), layout, &[0; LIMITS]).expect("a file");
+    let table = HostTable::new(file);
+    let keys = keys_of(&table);
+    let (mut live, mut refused, mut state) = (Vec::new(), 0, 1);
+    for number in 0..100_000 {
+        if live.len() == 1024 {
+            let gone = live.swap_remove(below(&mut state, 1024) as usize);
+            table.give(Count::Of(keys.address(address(gone))));
+        }
+        match table.take(&[claim(keys.address(address(number)), 1)]) {
+            Ok(()) => live.push(number),
+            Err(_) => refused += 1,
+        }
+    }
+    // The hashes are random: two full buckets are rare, not impossible.
+    assert!(refused <= 4, "{refused} of 100000");
+}
+
 fn error_of(path: &Path, layout: Layout) -> HostError {
     let opened = HostFile::open(path, layout, &[0; LIMITS]);
     opened.err().expect("it is refused")

@@ -1,6 +1,6 @@
 /** Header fields among options: their grammar is that of RFC 9110, section 5. */
 import { outOfRange, secretOutOfRange, wrongSecretType } from './errors.js';
-import { optionsObject } from './options.js';
+import { givenOptions, optionsObject } from './options.js';
 
 /** A token of RFC 9110, section 5.6.2, of a length that no header exceeds. @internal */
 export const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]{1,128}$/;
@@ -8,13 +8,14 @@ export const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]{1,128}$/;
 export const HEADER_VALUE = /^(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?$/;
 
 /**
- * Returns a copy of the headers of a request that this package sends. Errors do not show a value: it may be a secret.
+ * Returns a copy of the headers of a request that this package sends, without those that are `undefined`. Errors do not
+ * show a value: it may be a secret.
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, naming the header
  * @internal
  */
 export function requestHeaders(field: string, headers: unknown): Record<string, string> {
   optionsObject(field, headers, "an object of headers such as { 'x-client': 'chat' }");
-  const entries = Object.entries(headers as Record<string, unknown>);
+  const entries = Object.entries(givenOptions(headers));
   return Object.fromEntries(
     entries.map(([name, value]) => {
       if (!HEADER_NAME.test(name))

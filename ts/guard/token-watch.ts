@@ -5,7 +5,6 @@
  */
 import { Hooks } from '../base/hooks.js';
 import { wallClockMs } from '../base/clock.js';
-import { TIME_MAX_MS } from '../base/options.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionToken, TokenRefresh } from '../connections/connection-token.js';
 import type { TimerHandle } from '../timers/handle.js';
@@ -24,6 +23,10 @@ export type TokenEnd = 'token_expired' | 'token_revoked';
 const BATCH = 256;
 /** Width of a bucket, ms. */
 const BUCKET_MS = 1000;
+/** Buckets of a grace, at least, so that its tokens do not end at once. */
+const GRACE_BUCKETS = 32;
+/** Longest wait without a look at the wall clock, ms: a machine that slept wakes up with another time. */
+const LOOK_MS = 30_000;
 
 const REVOKED = failure('ERR_TOKEN_REVOKED', { field: 'token' });
 const GONE: TokenRefresh = Object.freeze({
@@ -83,7 +86,7 @@ class WatchedToken implements ConnectionToken, HeldToken {
 }
 
 /**
- * Tokens that end within one second, and their timer. A list by links, in the order of arrival: in a set of all
+ * Tokens that end within one second, or within a part of their grace, and their timer. A list by links, in the order of arrival: in a set of all
  * sockets, each of them would cost several cache misses more.
  */
 class Bucket {
@@ -208,15 +211,15 @@ export class TokenWatch {
   }
 
   /** Puts a token in the bucket of a time, in wall-clock milliseconds. */
-  #schedule(token: WatchedToken, atMs: number): void {
-    const second = Math.ceil(atMs / BUCKET_MS) * BUCKET_MS;
-    this.#move(token, this.#buckets.get(second) ?? this.#bucketOf(second));
+  #schedule(token: WatchedToken, atMs: number, widthMs = BUCKET_MS): void {
+    const endMs = Math.ceil(atMs / widthMs) * widthMs;
+    this.#move(token, this.#buckets.get(endMs) ?? this.#bucketOf(endMs));
   }
 
-  #bucketOf(second: number): Bucket {
-    const bucket = new Bucket(second);
-    bucket.timer = this.#timerFor(second);
-    this.#buckets.set(second, bucket);
+  #bucketOf(endMs: number): Bucket {
+    const bucket = new Bucket(endMs);
+    bucket.timer = this.#timerFor(endMs);
+    this.#buckets.set(endMs, bucket);
     return bucket;
   }
 
@@ -234,9 +237,9 @@ export class TokenWatch {
     this.#buckets.delete(bucket.atMs);
   }
 
-  #timerFor(second: number, leastMs = 1): TimerHandle {
-    const delayMs = Math.min(Math.max(leastMs, second - wallClockMs()), TIME_MAX_MS);
-    return this.#timers.setTimeout(() => this.#due(second), {
+  #timerFor(endMs: number, leastMs = 1): TimerHandle {
+    const delayMs = Math.min(Math.max(leastMs, endMs - wallClockMs()), LOOK_MS);
+    return this.#timers.setTimeout(() => this.#due(endMs), {
       delayMs: Number.isFinite(delayMs) ? delayMs : leastMs,
       name: 'token end',
       ref: false,
@@ -244,17 +247,17 @@ export class TokenWatch {
   }
 
   /** Ends the tokens of a bucket whose time has come. */
-  #due(second: number): void {
-    const bucket = this.#buckets.get(second);
+  #due(endMs: number): void {
+    const bucket = this.#buckets.get(endMs);
     if (bucket === undefined) return;
-    // The wall clock may have been set back, or the time may lie beyond the longest delay.
-    if (wallClockMs() < second) {
-      bucket.timer = this.#timerFor(second);
+    // A look on the way, or the wall clock was set back.
+    if (wallClockMs() < endMs) {
+      bucket.timer = this.#timerFor(endMs);
       return;
     }
     for (let left = BATCH; bucket.first !== undefined; left--) {
       if (left === 0) {
-        bucket.timer = this.#timerFor(second);
+        bucket.timer = this.#timerFor(endMs);
         return;
       }
       const token = bucket.first;
@@ -279,8 +282,9 @@ export class TokenWatch {
   /** Gives a token its grace; `false` if no timer is left. */
   #closesLater(token: WatchedToken): boolean {
     const { tokenGraceMs } = this.#auth;
+    const widthMs = Math.min(Math.max(1, tokenGraceMs / GRACE_BUCKETS), BUCKET_MS);
     try {
-      this.#schedule(token, wallClockMs() + tokenGraceMs * (0.5 + Math.random() / 2));
+      this.#schedule(token, wallClockMs() + tokenGraceMs * (0.5 + Math.random() / 2), widthMs);
       return true;
     } catch {
       return false;

@@ -1,11 +1,11 @@
 /** Limits of requests on hosts with `Request` and `Response`: Bun and Elysia. */
 import { lazily } from '../base/builtin.js';
-import { ArgumentRangeError } from '../base/errors.js';
 import { type FetchedRequest, type FetchMeter, markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
 import { isHandshake, lengthOf, type WaitingClient } from './handshake.js';
 import type { RatedOutcome, RatedRequest } from './request-rates.js';
 import {
+  bodyTooLarge,
   codeOfRefusal,
   InFlightRequest,
   isFailure,
@@ -288,11 +288,7 @@ function noted(
         if (done || value === undefined) return controller.close();
         if (counting?.countBody(value.byteLength) !== false) return controller.enqueue(value);
         await reader?.cancel().catch(() => undefined);
-        controller.error(
-          new ArgumentRangeError('the body is larger than maxPayloadSize', {
-            field: 'body',
-          }),
-        );
+        controller.error(bodyTooLarge());
       },
       cancel: (reason) => (reader ?? source()).cancel(reason),
     },

@@ -1,6 +1,7 @@
 /** Limits of requests on a `node:http` server, and its graceful end. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { PortcullisError } from '../base/errors.js';
 import { isHttp2, onClientGone } from '../base/socket-close.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Drainable } from '../shutdown/drainable.js';
@@ -9,6 +10,7 @@ import { lengthOf } from './handshake.js';
 import { besideOthers } from './rate-headers.js';
 import type { RatedOutcome } from './request-rates.js';
 import {
+  bodyTooLarge,
   codeOfRefusal,
   isFailure,
   type RequestLimiter,
@@ -203,17 +205,42 @@ function answer(
   request: IncomingMessage,
   response: ServerResponse,
 ): void {
+  const code = codeOfRefusal(refusal);
+  const failBody = (): void => breakOff(request, code);
   // A response that has begun cannot be replaced: the client sees it break off.
-  if (response.headersSent) return void request.socket.destroy();
-  if (!isFailure(codeOfRefusal(refusal))) markRefused(response);
-  sendAnswer(limiter.answer(refusal, request), request, response);
+  if (response.headersSent) {
+    if (isHttp2(request)) failBody();
+    return void request.socket.destroy();
+  }
+  if (!isFailure(code)) markRefused(response);
+  sendAnswer(limiter.answer(refusal, request), request, response, failBody);
 }
 
-/** Answers a request in the place of its handler, and ends its connection if it still sends a body. */
+/**
+ * Makes the body of a request that was answered in the place of its handler fail for whoever still reads it: the part
+ * that has come must not look like the whole.
+ */
+function breakOff(request: IncomingMessage, code: string): void {
+  if (request.readableEnded || request.destroyed) return;
+  const problem =
+    code === 'payload_too_large'
+      ? bodyTooLarge()
+      : new PortcullisError('ERR_TIMEOUT', `the request was refused with ${code}`, {
+          field: 'body',
+        });
+  // HTTP/2 would make it an uncaught exception where nobody listens.
+  request.destroy(request.listenerCount('error') > 0 ? problem : undefined);
+}
+
+/**
+ * Answers a request in the place of its handler, and ends its connection if it still sends a body.
+ * @param failBody called once the answer is on its way and nothing more of the body comes
+ */
 function sendAnswer(
   { status, headers, body }: Answer,
   request: IncomingMessage,
   response: ServerResponse,
+  failBody?: () => void,
 ): void {
   for (const name of response.getHeaderNames()) response.removeHeader(name);
   const socket = request.socket;
@@ -224,13 +251,21 @@ function sendAnswer(
     response.writeHead(status, others);
     // The rest of the body is of no use: the client is told to stop (RFC 9113, section 8.1).
     response.end(body, () => {
-      if (!request.complete) streamOf(request)?.close();
+      if (request.complete) return;
+      // First: the end of the stream counts as that of the body.
+      failBody?.();
+      streamOf(request)?.close();
     });
     return silence(response);
   }
   response.writeHead(status, isLast ? { ...headers, connection: 'close' } : headers);
   response.end(body, () => {
-    if (isLast) socket.destroySoon();
+    if (!isLast) return;
+    socket.destroySoon();
+    if (failBody === undefined) return;
+    // Not before the socket has closed: to destroy a request ends its socket, and the answer with it.
+    if (socket.closed) failBody();
+    else socket.once('close', failBody);
   });
   silence(response);
 }
@@ -325,10 +360,12 @@ function countBody(inFlight: InFlightRequest, request: IncomingMessage): void {
   // A handler that has not begun to read the body does not wait for it.
   inFlight.waitsForBody = () => !request.complete && request.readableFlowing !== null;
   const push = request.push.bind(request);
+  let isCut = false;
   request.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-    // Bytes beyond the limit are dropped: keeping them would take the memory that the limit protects.
-    if (chunk !== null && !inFlight.countBody((chunk as Buffer).length)) return true;
-    return push(chunk, encoding);
+    // Bytes beyond the limit are dropped: keeping them would take the memory that the limit protects. So is the end:
+    // the body fails instead (`breakOff`).
+    if (chunk !== null && !isCut) isCut = !inFlight.countBody((chunk as Buffer).length);
+    return isCut || push(chunk, encoding);
   };
 }
 

@@ -5,7 +5,7 @@
 import type { AsyncResource } from 'node:async_hooks';
 import { clientKeyOf } from '../base/address.js';
 import { wholeMs } from '../base/clock.js';
-import { PortcullisError } from '../base/errors.js';
+import { ArgumentRangeError, PortcullisError } from '../base/errors.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { Checked } from '../resources/resource-limits.js';
@@ -47,6 +47,10 @@ export type RequestRefusal =
 /** Returns the code of a refusal. @internal */
 export const codeOfRefusal = (refusal: RequestRefusal): RequestRefusalCode =>
   typeof refusal === 'string' ? refusal : refusal.code;
+
+/** Returns the error of whoever reads a body beyond `maxPayloadSize`. @internal */
+export const bodyTooLarge = (): Error =>
+  new ArgumentRangeError('the body is larger than maxPayloadSize', { field: 'body' });
 
 /** Counts of requests. */
 export interface RequestStats {
@@ -216,7 +220,7 @@ export class InFlightRequest extends RunningRequest {
     return this.#refusal;
   }
 
-  /** Counts bytes of the body; `false` above the limit. */
+  /** Counts bytes of the body; `false` above the limit: the rest of it must fail for its reader. */
   countBody(bytes: number): boolean {
     this.#bytes += bytes;
     if (this.#bytes <= this.#maxBodyBytes) return true;

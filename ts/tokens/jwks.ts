@@ -243,15 +243,21 @@ export class RemoteKeySet {
    */
   #refreshIn(delayMs: number): void {
     this.#refreshTimer?.close();
-    this.#refreshTimer = this.#timers.setTimeout(
-      () => {
-        this.#nextFetchAt = -Infinity;
-        if (this.isUsed) {
-          this.isUsed = false;
-          void this.#refresh();
-        } else this.#isOld = true;
-      },
-      { delayMs: Math.max(1, Math.ceil(delayMs)), name: 'jwks', ref: false },
-    );
+    const options = { delayMs: Math.max(1, Math.ceil(delayMs)), name: 'jwks', ref: false };
+    try {
+      this.#refreshTimer = this.#timers.setTimeout(() => this.#due(), options);
+    } catch {
+      // Strict timers that are closed, or no free timer: the next token asks.
+      this.#refreshTimer = undefined;
+      this.#isOld = true;
+    }
+  }
+
+  #due(): void {
+    this.#nextFetchAt = -Infinity;
+    if (this.isUsed) {
+      this.isUsed = false;
+      void this.#refresh();
+    } else this.#isOld = true;
   }
 }
