@@ -18,8 +18,8 @@ afterEach(cleanUp);
 const BUN = 'node_modules/.bin/bun';
 const run = (options: object = {}): Promise<Server> =>
   start([BUN, '__test__/servers/builder.ts'], options);
-const runAlone = (options: object = {}): Promise<ServerProcess> =>
-  startAlone([BUN, '__test__/servers/builder.ts'], options);
+const runAlone = (options: object = {}, env: Record<string, string> = {}): Promise<ServerProcess> =>
+  startAlone([BUN, '__test__/servers/builder.ts'], options, env);
 
 interface Envelope {
   readonly type: string;
@@ -219,6 +219,22 @@ describe('requests', () => {
     }
     await server.tells(
       'error middleware: a layer gave no response and did not go on: it has to return one, set context.response or a status, or return next()',
+    );
+  });
+
+  it('that get a response which was sent before end in 500, with the mistake reported to onError', async () => {
+    // Bun shows the source to clients while it takes the process for one of a developer.
+    const server = await runAlone({}, { NODE_ENV: '' });
+    for (const path of ['/resent', '/held']) {
+      expect(await (await fetch(url(server, path))).text()).toBe('once');
+      const answer = await fetch(url(server, path));
+      expect([answer.status, await answer.json()]).toEqual([
+        500,
+        { code: 'internal_error', message: 'Internal error' },
+      ]);
+    }
+    await server.tells(
+      'error response: Response body already used. A Response body can only be sent once; create a new Response for each request.',
     );
   });
 

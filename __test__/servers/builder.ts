@@ -63,6 +63,8 @@ if (silent !== true) {
 }
 // One response for all requests.
 const SHARED = new Response(null, { status: 403 });
+const ONCE = new Response('once');
+const HELD = new Response('once');
 const server = await builder
   .middleware({
     name: 'outer',
@@ -92,6 +94,7 @@ const server = await builder
       if (path === '/cookie')
         context.set.headers['set-cookie'] = 'a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT';
       if (path === '/shared') return SHARED;
+      if (path === '/held') return HELD;
       if (path === '/set' || path === '/quiet') return undefined;
       if (path === '/broken') throw new Error('a secret of the layer');
       return next();
@@ -111,6 +114,7 @@ const server = await builder
         return 'cookies';
       })
       .get('/cookie', 'cookie')
+      .get('/resent', () => ONCE)
       .get('/measured', () => {
         const { routes = [], refusals } = metrics?.snapshot() ?? {};
         return [Object.fromEntries(routes.map(({ route, total }) => [route, total])), refusals];

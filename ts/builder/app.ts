@@ -45,6 +45,8 @@ export function baseApp(inner: object, options: ServerOptions) {
       // counts; Bun's limit, which does neither, covers bodies that no handler reads.
       reusePort: false,
       idleTimeout: idle,
+      // Of a response that Bun cannot send, as one that was sent before. Bun's own answer could show the source.
+      error: (error: unknown) => parts.unsent(error),
       ...(requests.maxPayloadSize === Infinity
         ? {}
         : { maxRequestBodySize: requests.maxPayloadSize + BODY_SLACK }),

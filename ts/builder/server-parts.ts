@@ -218,6 +218,12 @@ export class ServerParts {
     this.onError(error, 'route', this.guard.lazyTraceOf(request));
   }
 
+  /** Reports a response that the host could not send, and returns the one in its place. */
+  unsent(error: unknown): Response {
+    this.onError(error, 'response');
+    return internalError();
+  }
+
   /** True without middleware, as on most servers: then a request needs no further promise. */
   get #isBare(): boolean {
     if (this.#version !== this.chain.version) {
