@@ -746,6 +746,31 @@ describe('a builder', () => {
     expect(out.split('\n')).toEqual(['hook', 'ERR_CLOSED', 'null', 'hook', 'ERR_CLOSED null 0']);
   });
 
+  it('does not start without a plugin that could not load, and reports its error', () => {
+    const out = script(`
+      const { Elysia } = await import('elysia');
+      const fails = async () => { throw new Error('not loaded'); };
+      const ways = {
+        promise: (app) => app.use(fails()), function: (app) => app.use(fails), nested: (app) => app.use(new Elysia().use(fails())),
+        guard: (app) => app.guard({}, (inner) => inner.use(fails())),
+        around: (app) => new Elysia().use(app).use(fails()), noPlugin: (app) => app.use(Promise.resolve({ default: 5 })),
+      };
+      console.error = () => undefined;
+      for (const [way, routes] of Object.entries(ways)) {
+        const told = [];
+        const builder = new ElysiaServerBuilder({ port: 0, onError: (error, where) => told.push(where, error.message) }).routes(routes);
+        console.log(way, await builder.start().then(() => 'started', ({ message }) => message), told.join(' '), builder.build().server);
+      }
+      process.exit();
+    `);
+    expect(out.split('\n')).toEqual([
+      ...['promise', 'function', 'nested', 'guard', 'around'].map(
+        (way) => `${way} not loaded plugin not loaded null`,
+      ),
+      expect.stringMatching(/^noPlugin (.+) plugin \1 null$/),
+    ]);
+  });
+
   it('refuses a wrong option by the name of its field', () => {
     const out = script(`
       const { TimerManager } = await import('./dist/index.js');

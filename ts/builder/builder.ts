@@ -59,6 +59,14 @@ export interface RunningServer<App> {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+/** A server that is built. */
+interface Built<App> {
+  readonly app: App;
+  readonly parts: ServerParts;
+  /** Errors of plugins that could not load. */
+  readonly failures: readonly unknown[];
+}
+
 /**
  * Builds a production server on Elysia and Bun: guarded connections, enforced limits, middleware, typed
  * messages, health endpoints and a graceful shutdown.
@@ -77,7 +85,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
   readonly #checks = new MessageRouter<ServerConnection>();
   readonly #routes: ((app: unknown) => unknown)[] = [];
   readonly #hooks: Parameters<GracefulShutdown['onShutdown']>[] = [];
-  #built: { readonly app: App; readonly parts: ServerParts } | undefined;
+  #built: Built<App> | undefined;
   #running: Promise<RunningServer<App>> | undefined;
 
   /** @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
@@ -285,14 +293,16 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return router;
   }
 
-  #build(): { readonly app: App; readonly parts: ServerParts } {
+  #build(): Built<App> {
     if (this.#built !== undefined) return this.#built;
     const parts = new ServerParts(this.#options, this.#router());
+    const failures: unknown[] = [];
     let app: unknown;
     try {
       for (const hook of this.#hooks) parts.shutdown.onShutdown(...hook);
       app = baseApp(parts, this.#options);
-      for (const add of this.#routes) app = add(app);
+      notePlugins(app, parts, failures);
+      for (const add of this.#routes) notePlugins((app = add(app)), parts, failures);
       if (!(app instanceof Elysia))
         throw wrongType('add', app, 'a function that returns an Elysia app');
     } catch (error) {
@@ -311,7 +321,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
       ),
     );
     this.#checks.close();
-    this.#built = { app: app as App, parts };
+    this.#built = { app: app as App, parts, failures };
     return this.#built;
   }
 
@@ -322,8 +332,8 @@ export class ElysiaServerBuilder<App = BaseApp> {
 
   /**
    * Builds the app and listens.
-   * @returns the same promise every time; rejects if the port is taken, and with ERR_CLOSED if the shutdown begins
-   * before the server listens, as by a signal while modules of Elysia load
+   * @returns the same promise every time; rejects if the port is taken, with the error of a plugin that could not load,
+   * and with ERR_CLOSED if the shutdown begins before the server listens, as by a signal while plugins load
    */
   start(): Promise<RunningServer<App>> {
     this.#running ??= this.#listen();
@@ -331,10 +341,11 @@ export class ElysiaServerBuilder<App = BaseApp> {
   }
 
   async #listen(): Promise<RunningServer<App>> {
-    const { app, parts } = this.#build();
+    const { app, parts, failures } = this.#build();
     const elysia = app as unknown as Elysia;
     try {
       await loaded(elysia, parts.shutdown);
+      if (failures.length > 0) throw failures[0];
       elysia.listen({ port: this.#options.port ?? 3000 });
       const { server } = elysia;
       if (server === null || server.port === undefined)
@@ -349,9 +360,18 @@ export class ElysiaServerBuilder<App = BaseApp> {
   }
 }
 
+/** Notes and reports the plugins of an app that cannot load: Elysia only logs their errors. */
+function notePlugins(app: unknown, parts: ServerParts, failures: unknown[]): void {
+  if (!(app instanceof Elysia)) return;
+  app.modules.onError = (error: unknown) => {
+    failures.push(error);
+    parts.onError(error, 'plugin');
+  };
+}
+
 /**
- * Waits for the modules that an app loads.
- * @throws by rejection: ERR_CLOSED if the shutdown begins before they are loaded; their own errors
+ * Waits for the plugins that an app loads, whether they can load or not.
+ * @throws by rejection: ERR_CLOSED if the shutdown begins before that
  */
 async function loaded(app: Elysia, shutdown: GracefulShutdown): Promise<void> {
   const { promise: begun, resolve } = deferred<void>();
