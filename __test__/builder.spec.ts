@@ -487,6 +487,15 @@ describe('a builder', () => {
     ]);
   });
 
+  it('has a method for each option', () => {
+    const out = script(`
+      const { allowed } = (() => { try { new ElysiaServerBuilder({ x: 1 }); } catch (error) { return error; } })();
+      console.log(allowed.split(', ').filter((name) => typeof new ElysiaServerBuilder()[name] !== 'function').join());
+    `);
+    // middleware() adds one.
+    expect(out).toBe('middlewares');
+  });
+
   it('takes a limit by its alias in the place of its name, and the other way round', () => {
     const out = script(`
       const pings = async (...all) => {

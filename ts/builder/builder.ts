@@ -172,6 +172,18 @@ export class ElysiaServerBuilder<App = BaseApp> {
   cluster(cluster: Cluster | 'host', name: string): this {
     return this.#set({ cluster, name });
   }
+  /** Sets the name under which the limits of connections count. */
+  name(name: string): this {
+    return this.#set({ name });
+  }
+  /** Sets the keys that `cluster: 'host'` can count at once. */
+  hostCapacity(hostCapacity: number): this {
+    return this.#set({ hostCapacity });
+  }
+  /** Sets the processes that `cluster: 'host'` can count at once. */
+  hostProcesses(hostProcesses: number): this {
+    return this.#set({ hostProcesses });
+  }
   /** Sets the clients that the limits of an address never refuse. */
   exempt(exempt: NonNullable<ServerOptions['exempt']>): this {
     return this.#set({ exempt });
@@ -203,6 +215,10 @@ export class ElysiaServerBuilder<App = BaseApp> {
   /** Sets the action for messages that the limits of `json` refuse. */
   onInvalidMessage(onInvalidMessage: NonNullable<MessageOptions['onInvalidMessage']>): this {
     return this.#set({ onInvalidMessage });
+  }
+  /** Sets the header with the id of a request; `false` for none. */
+  requestIdHeader(requestIdHeader: string | false): this {
+    return this.#set({ requestIdHeader });
   }
   /** Sets options of the shutdown; missing ones stay as they are. */
   shutdown(shutdown: NonNullable<ServerOptions['shutdown']>): this {
