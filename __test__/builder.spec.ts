@@ -837,6 +837,21 @@ describe('a builder', () => {
     ]);
   });
 
+  it('suggests an option of the shutdown only if the server takes it', () => {
+    const out = script(`
+      for (const shutdown of [{ timeoutMs: 5 }, { hookTimeout: 5 }, { timers: undefined }])
+        try { new ElysiaServerBuilder({ shutdown }); console.log('nothing'); }
+        catch ({ message, field, allowed }) { console.log(message, field, allowed.includes('timers')); }
+    `);
+    expect(out.split('\n')).toEqual([
+      expect.stringMatching(
+        /^shutdown has no option "timeoutMs"(, did you mean (?!timers)\w+\?)? shutdown.timeoutMs false$/,
+      ),
+      'shutdown has no option "hookTimeout", did you mean hookTimeoutMs? shutdown.hookTimeout false',
+      'nothing',
+    ]);
+  });
+
   it('rejects when its port is taken, and leaves nothing behind', () => {
     const out = script(`
       const first = await new ElysiaServerBuilder({ port: 0 }).start();

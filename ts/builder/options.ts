@@ -30,7 +30,7 @@ import { PerformantMiddlewareChain } from '../middleware/chain.js';
 import { checkedPage, type PageOptions } from '../page/live-page.js';
 import { resourceLimits, type ResourceLimitsInput } from '../resources/resource-limits.js';
 import { ResourceMonitor } from '../resources/monitor.js';
-import type { ShutdownOptions } from '../shutdown/options.js';
+import { SHUTDOWN_OPTIONS, type ShutdownOptions } from '../shutdown/options.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
 import { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
@@ -301,12 +301,15 @@ function checkMiddlewares(middlewares: readonly ServerMiddleware[]): void {
 }
 
 function checkShutdown(shutdown: ShutdownOptions): void {
-  if (shutdown.timers !== undefined)
+  const { timers, ...others } = shutdown;
+  if (timers !== undefined)
     throw new ArgumentTypeError(
       'ERR_UNKNOWN_OPTION',
       'shutdown has no option "timers": it is an option of the server',
-      { field: 'shutdown.timers', value: describe(shutdown.timers), allowed: 'the option timers' },
+      { field: 'shutdown.timers', value: describe(timers), allowed: 'the option timers' },
     );
+  const known = SHUTDOWN_OPTIONS.filter((name) => name !== 'timers');
+  knownOptions('shutdown', others, known, 'shutdown.');
   under('shutdown.', () => new GracefulShutdown(new TimerManager(), shutdown).close());
 }
 

@@ -84,7 +84,8 @@ export interface ShutdownOptions {
   readonly onError?: ((error: unknown, name: string) => void) | undefined;
 }
 
-const OPTIONS = [
+/** Names of the options. */
+export const SHUTDOWN_OPTIONS = [
   'timers',
   'deadlineMs',
   'preDrainDelayMs',
@@ -195,7 +196,7 @@ export function planOf(options: ShutdownOptions): Plan {
 }
 
 function checkOptions(options: ShutdownOptions): void {
-  knownOptions('GracefulShutdown', options, OPTIONS);
+  knownOptions('GracefulShutdown', options, SHUTDOWN_OPTIONS);
   const { closeCode, closeReason, signals, exit, startsReady, readyNeedsCluster } = options;
   if (closeCode !== undefined && closeCode !== 1001 && closeCode !== 1012)
     throw outOfRange('closeCode', closeCode, '1001 or 1012');
