@@ -562,11 +562,13 @@ describe('a builder', () => {
       const { data } = await new Promise((resolve) => (client.onmessage = resolve));
       console.log(JSON.parse(data).type, JSON.parse(data).payload);
       await server.stop();
-      console.log(thrown(() => new ElysiaServerBuilder({ websocket }).on('shout', () => undefined).build()));
+      console.log(thrown(() => new ElysiaServerBuilder({ websocket }).on('shout', () => undefined)));
+      console.log(thrown(() => new ElysiaServerBuilder().on('shout', () => undefined).websocket(websocket)));
       console.log(thrown(() => new ElysiaServerBuilder({ websocket: { handlers: { shout: 5 } } })));
     `);
     expect(out.split('\n')).toEqual([
       'shouted A',
+      'ERR_OUT_OF_RANGE type',
       'ERR_OUT_OF_RANGE websocket.handlers',
       'ERR_INVALID_ARG_TYPE websocket.handlers.shout',
     ]);

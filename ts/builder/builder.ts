@@ -8,7 +8,12 @@ import type { ConnectionManager } from '../connections/manager.js';
 import type { BearerVerifier, TokenAuth } from '../guard/bearer.js';
 import type { MessageOptions } from '../guard/json-filter.js';
 import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
-import { type MessageHandler, MessageRouter, type MessageTypeOptions } from '../messages/router.js';
+import {
+  handledAlready,
+  type MessageHandler,
+  MessageRouter,
+  type MessageTypeOptions,
+} from '../messages/router.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { PageOptions } from '../page/live-page.js';
@@ -99,6 +104,10 @@ export class ElysiaServerBuilder<App = BaseApp> {
     this.#checkOpen();
     const options = { ...this.#options, ...givenOptions(changes) };
     checkOptions(options);
+    const twice = Object.keys(options.websocket?.handlers ?? {}).find((type) =>
+      this.#checks.has(type),
+    );
+    if (twice !== undefined) throw handledAlready('websocket.handlers', twice);
     this.#options = options;
     return this;
   }
@@ -262,6 +271,8 @@ export class ElysiaServerBuilder<App = BaseApp> {
     check?: ((payload: unknown) => payload is T) | MessageTypeOptions<T>,
   ): this {
     this.#checkOpen();
+    if (Object.hasOwn(this.#options.websocket?.handlers ?? {}, type))
+      throw handledAlready('type', type);
     this.#checks.on(type, handle, check);
     this.#handlers.push([type, handle as MessageHandler<unknown, ServerConnection>, check]);
     return this;

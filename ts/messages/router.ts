@@ -94,6 +94,15 @@ function checkedType<T>(given: MessageTypeOptions<T>): MessageTypeOptions<T> {
   return { check, rate };
 }
 
+/** Returns the error for a type that has a handler. @internal */
+export function handledAlready(field: string, type: string): PortcullisError {
+  return new ArgumentRangeError(`there is a handler of ${JSON.stringify(type)} already`, {
+    field,
+    value: type,
+    allowed: 'a type without a handler',
+  });
+}
+
 interface Closable {
   close(code: number, reason: string): unknown;
 }
@@ -187,13 +196,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
     const given = typeof check === 'function' ? { check } : checkedType(check ?? {});
     this.#checkOpen();
-    if (this.#routes.has(type)) {
-      throw new ArgumentRangeError(`there is a handler of ${JSON.stringify(type)} already`, {
-        field: 'type',
-        value: type,
-        allowed: 'a type without a handler',
-      });
-    }
+    if (this.#routes.has(type)) throw handledAlready('type', type);
     this.#routes.set(type, {
       handle: handle as MessageHandler<unknown, C>,
       check: given.check,
