@@ -50,6 +50,21 @@ describe.each([
   });
 });
 
+it.each(['loom', 'asan', 'test'])(
+  'scripts/%s.mjs has no options, shows its usage and does nothing',
+  (name) => {
+    const script = `scripts/${name}.mjs`;
+    const { status, stdout, stderr } = run(script, '--help');
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^npm (run )?(loom|asan|test) \[-- --help\]: .+/);
+    for (const argument of ['--hlep', 'timers']) {
+      const refused = run(script, argument);
+      expect([refused.status, refused.stdout]).toEqual([1, '']);
+      expect(refused.stderr).toMatch(new RegExp(`^portcullis: .*${argument}.*\n\nnpm `));
+    }
+  },
+);
+
 it.each([
   ['--host must be node or bun, not "deno"', ['--host', 'deno']],
   ['not "tiemrs"', ['--only', 'timers,tiemrs']],

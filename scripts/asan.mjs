@@ -3,7 +3,14 @@
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { readOptions } from './lib/options.mjs';
 import { build, fail, root, run, tool } from './lib/project.mjs';
+
+readOptions(
+  `npm run asan [-- --help]: builds the addon with AddressSanitizer, and runs the specs of junk, of hostile
+callers and of shared memory, and the soak on Node, with it. Linux on x64 or arm64; some ten minutes.`,
+  {},
+);
 
 const SPECS = ['junk', 'hostile', 'shared-memory'];
 const TRIALS = ['connects', 'garbage', 'handshakes', 'tokens', 'workers', 'model', 'leases'];

@@ -5,6 +5,16 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { readOptions } from './lib/options.mjs';
+
+readOptions(
+  `npm test [-- --help]: runs every test: the core in Rust, the suite on Node, and on Bun the part that is about
+an engine.
+
+PORTCULLIS_LONG=1 runs the long form of every test that has one.
+Some specs only: npx vitest run __test__/NAME.spec.ts`,
+  {},
+);
 
 const SLOWEST = 10;
 const BUN = 'node_modules/.bin/bun';

@@ -26,6 +26,7 @@ function distance(from, to) {
 
 /** Names the option that an unknown one was most likely meant to be, or all of them. */
 function hintFor(unknown, names) {
+  if (names.length === 0) return 'there are no options besides --help.';
   if (names.length === 1) return `the only option is --${names[0]}.`;
   const [nearest] = [...names, 'help'].toSorted(
     (a, b) => distance(unknown, a) - distance(unknown, b),
