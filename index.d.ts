@@ -96,36 +96,36 @@ interface TimerOptions {
      * Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1,
      * as on the host. Anything more, and `Infinity`, is 2^47; on the host it is 1. Default 1.
      */
-    readonly delayMs?: number;
+    readonly delayMs?: number | undefined;
     /** Name that `snapshot()` and `assertNoLeaks()` show. Default: none. */
-    readonly name?: string;
+    readonly name?: string | undefined;
     /** Clears the timer when it aborts. Default: none. */
-    readonly signal?: AbortSignal;
+    readonly signal?: AbortSignal | undefined;
     /** Whether the timer keeps the process alive. Default `true`. */
-    readonly ref?: boolean;
+    readonly ref?: boolean | undefined;
     /**
      * Behaviour of an interval at a tick while the promise of the last tick is pending: `allow` calls
      * the callback again, as the host does, `skip` leaves the tick out, `queue` runs one tick once the
      * promise has settled. Default `allow`.
      */
-    readonly overlap?: 'allow' | 'skip' | 'queue';
+    readonly overlap?: 'allow' | 'skip' | 'queue' | undefined;
 }
 /** Options of a `TimerManager`. */
 interface TimerManagerOptions {
     /** Clock that drives the timers. Default: the host's. */
-    readonly clock?: Clock;
+    readonly clock?: Clock | undefined;
     /**
      * Whether setting a timer after `close()` throws `ERR_CLOSED`; if not, the timer is inert.
      * Default `false`.
      */
-    readonly strict?: boolean;
+    readonly strict?: boolean | undefined;
     /** Owner that `snapshot()` shows. Default `timers`. */
-    readonly name?: string;
+    readonly name?: string | undefined;
     /**
      * `capture` runs callbacks in the AsyncLocalStorage context in which they were set, as the host
      * does; `none` saves the cost. Default `capture`.
      */
-    readonly context?: 'capture' | 'none';
+    readonly context?: 'capture' | 'none' | undefined;
 }
 
 /** Numbers of timers that `close()` has cleared. */
@@ -262,8 +262,8 @@ declare class TimerManager {
      * ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
      */
     sleep(delayMs: number, options?: {
-        readonly signal?: AbortSignal;
-        readonly ref?: boolean;
+        readonly signal?: AbortSignal | undefined;
+        readonly ref?: boolean | undefined;
     }): Promise<void>;
     /**
      * Iterates over the ticks of an interval, until `close()`.
@@ -275,7 +275,7 @@ declare class TimerManager {
      * ERR_UNKNOWN_OPTION for the options
      */
     interval(delayMs: number, options?: {
-        readonly signal?: AbortSignal;
+        readonly signal?: AbortSignal | undefined;
     }): AsyncGenerator<number, void, undefined>;
     /** Returns the pending timers, those of its scopes included. */
     snapshot(): TimerSnapshot;
@@ -1019,6 +1019,11 @@ interface ResourceAges {
     readonly watcherCpuPercent: number | null;
 }
 
+/** Some properties of `T`, as input: `undefined` is the same as absent. */
+type Given<T> = {
+    readonly [K in keyof T]?: T[K] | undefined;
+};
+
 /** Memory of the process, watched by `ResourceMonitor`. */
 interface MemoryLimits {
     /**
@@ -1126,27 +1131,27 @@ interface ResourceLimits {
  * Memory limits as input; absent ones have their defaults. Of a limit and its alias, one may be
  * set.
  */
-interface MemoryLimitsInput extends Partial<MemoryLimits> {
+interface MemoryLimitsInput extends Given<MemoryLimits> {
     /** Alias of `maxHeapSizeMb`. */
-    readonly maxHeapSize?: number;
+    readonly maxHeapSize?: number | undefined;
     /** Alias of `gcIntervalMs`. */
-    readonly gcInterval?: number;
+    readonly gcInterval?: number | undefined;
 }
 /**
  * WebSocket limits as input; absent ones have their defaults. Of a limit and its alias, one may be
  * set.
  */
-interface WebSocketLimitsInput extends Partial<WebSocketLimits> {
+interface WebSocketLimitsInput extends Given<WebSocketLimits> {
     /** Alias of `pingIntervalMs`. */
-    readonly pingInterval?: number;
+    readonly pingInterval?: number | undefined;
     /** Alias of `pongTimeoutMs`. */
-    readonly pongTimeout?: number;
+    readonly pongTimeout?: number | undefined;
 }
 /** Resource limits as input; absent ones have their defaults. */
 interface ResourceLimitsInput {
     readonly memory?: MemoryLimitsInput | undefined;
-    readonly connections?: Partial<ConnectionCaps> | undefined;
-    readonly requests?: Partial<RequestLimits> | undefined;
+    readonly connections?: Given<ConnectionCaps> | undefined;
+    readonly requests?: Given<RequestLimits> | undefined;
     readonly websockets?: WebSocketLimitsInput | undefined;
 }
 /**
@@ -1689,7 +1694,7 @@ declare class Cluster {
      * ERR_CLOSED
      */
     ready(options?: {
-        readonly timeoutMs?: number;
+        readonly timeoutMs?: number | undefined;
     }): Promise<void>;
     /** Returns the figures at this moment. */
     snapshot(): ClusterStats;
@@ -2490,7 +2495,7 @@ interface RequestRates<R = unknown> {
     readonly onRateRefused?: ((refusal: RateRefusal) => void) | undefined;
 }
 /** Limits of HTTP requests as input; absent ones have their defaults. `R` is the request of the adapter. */
-interface RequestLimitsInput<R = unknown> extends Partial<RequestLimits> {
+interface RequestLimitsInput<R = unknown> extends Given<RequestLimits> {
     /** Rates of requests (`RequestRates`). Default: none. */
     readonly rate?: RequestRates<R> | undefined;
 }
@@ -2538,11 +2543,11 @@ type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTI
 /** Fields of a `PortcullisError` besides its code and message. */
 interface ErrorDetails {
     /** Name of the option or argument at fault. */
-    readonly field?: string;
+    readonly field?: string | undefined;
     /** The value at fault, shortened. Never a secret. */
-    readonly value?: string;
+    readonly value?: string | undefined;
     /** Description of the allowed values. */
-    readonly allowed?: string;
+    readonly allowed?: string | undefined;
 }
 /**
  * Reports a mistake of the caller. Outcomes, such as a refused connection, are values and are never
@@ -2637,13 +2642,13 @@ interface TypedWebSocketMessage<T = unknown> {
 /** Handlers of a typed connection's events. */
 interface TypedWebSocketHandler<TMessage = unknown> {
     /** Called when a connection has opened. */
-    open?: (ws: TypedWebSocketConnection) => void | Promise<void>;
+    open?: ((ws: TypedWebSocketConnection) => void | Promise<void>) | undefined;
     /** Called with each message whose type has no handler of its own. */
-    message?: (ws: TypedWebSocketConnection, message: TypedWebSocketMessage<TMessage>) => void | Promise<void>;
+    message?: ((ws: TypedWebSocketConnection, message: TypedWebSocketMessage<TMessage>) => void | Promise<void>) | undefined;
     /** Called when a connection has closed. */
-    close?: (ws: TypedWebSocketConnection, code: number, reason: string) => void | Promise<void>;
+    close?: ((ws: TypedWebSocketConnection, code: number, reason: string) => void | Promise<void>) | undefined;
     /** Called with the error of another handler. */
-    error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
+    error?: ((ws: TypedWebSocketConnection, error: Error) => void | Promise<void>) | undefined;
 }
 
 /** Runs the rest of the chain. A layer may call it once. Resolves to the result of the rest. */
@@ -3414,7 +3419,7 @@ interface ProductionSnapshot extends ProductionReport {
 /** Options of `ProductionMetrics`. */
 interface ProductionMetricsOptions {
     /** Targets of the key figures, some or all. Default: the values in `ProductionTargets`. */
-    readonly targets?: Partial<ProductionTargets> | undefined;
+    readonly targets?: Given<ProductionTargets> | undefined;
     /**
      * Owner of the timer that moves the windows, by its clock; its `close()` closes the metrics.
      * Default: a new one, which the metrics' `close()` closes.
@@ -3444,7 +3449,7 @@ interface ProductionMetricsOptions {
      * errors 0.3, latency 0.25, memory 0.15, cpu 0.1, loop 0.05, utilization 0.05, saturation 0.05,
      * stalls 0.025, stallCount 0.025.
      */
-    readonly weights?: Partial<Record<ScoreWeightName, number>> | undefined;
+    readonly weights?: Given<Record<ScoreWeightName, number>> | undefined;
 }
 
 /** Details of a request that ended. */
@@ -4677,7 +4682,7 @@ declare class GracefulShutdown {
      * shutdown has begun
      */
     onShutdown(name: string, hook: ShutdownHook, options?: {
-        readonly timeoutMs?: number;
+        readonly timeoutMs?: number | undefined;
     }): this;
     /**
      * Keeps the server up until some work has settled, but not beyond the deadline. Work that begins once the drain is

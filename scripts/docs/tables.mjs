@@ -6,7 +6,8 @@ import { problems } from './problems.mjs';
 const RANGE = /\d[\d,.^]*(?: - 1)? to |above|at least|or more|any finite/i;
 
 export const cell = (text) => oneLine(text).replaceAll('|', '\\|');
-const code = (text) => `\`${text.replaceAll('|', '\\|')}\``;
+/** `Given` is a `Partial` whose properties may be undefined, as all options. */
+const code = (text) => `\`${text.replaceAll('|', '\\|').replaceAll(/\bGiven</g, 'Partial<')}\``;
 
 /** Renders a Markdown table. */
 export const table = (heads, rows) =>
@@ -16,8 +17,7 @@ export const table = (heads, rows) =>
 function tableOf(name, where, heads, rowOf) {
   const { fields, bases } = fieldsOf(name, where);
   const prose = find(name, where).map((node) => oneLine(docOf(node).prose));
-  const more =
-    bases.length === 0 ? '' : `\nAnd all of ${bases.map((base) => `\`${base}\``).join(' and ')}.\n`;
+  const more = bases.length === 0 ? '' : `\nAnd all of ${bases.map(code).join(' and ')}.\n`;
   return `#### ${name}\n\n${prose.join(' ')}\n\n${table(heads, fields.map(rowOf))}${more}`;
 }
 

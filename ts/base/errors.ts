@@ -37,11 +37,11 @@ export type ErrorCode =
 /** Fields of a `PortcullisError` besides its code and message. */
 export interface ErrorDetails {
   /** Name of the option or argument at fault. */
-  readonly field?: string;
+  readonly field?: string | undefined;
   /** The value at fault, shortened. Never a secret. */
-  readonly value?: string;
+  readonly value?: string | undefined;
   /** Description of the allowed values. */
-  readonly allowed?: string;
+  readonly allowed?: string | undefined;
 }
 
 /**
@@ -279,11 +279,7 @@ export function renamedField(error: unknown, rename: (field: string) => string):
   const { code, field: was, value, allowed, message } = error;
   const field = rename(was);
   if (field === was) return error;
-  const details: ErrorDetails = {
-    field,
-    ...(value !== undefined && { value }),
-    ...(allowed !== undefined && { allowed }),
-  };
+  const details: ErrorDetails = { field, value, allowed };
   const text = message.startsWith(was) ? field + message.slice(was.length) : `${field}: ${message}`;
   if (code === 'ERR_OUT_OF_RANGE') return new ArgumentRangeError(text, details);
   return code === 'ERR_INVALID_ARG_TYPE' || code === 'ERR_UNKNOWN_OPTION'

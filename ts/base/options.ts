@@ -8,6 +8,9 @@ import {
   wrongType,
 } from './errors.js';
 
+/** Some properties of `T`, as input: `undefined` is the same as absent. */
+export type Given<T> = { readonly [K in keyof T]?: T[K] | undefined };
+
 /** The longest time of a limit or option, ms. @internal */
 export const TIME_MAX_MS = 2 ** 30;
 

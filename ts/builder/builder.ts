@@ -285,7 +285,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
   onShutdown(
     name: string,
     hook: ShutdownHook,
-    options: { readonly timeoutMs?: number } = {},
+    options: { readonly timeoutMs?: number | undefined } = {},
   ): this {
     this.#checkOpen();
     checkedHook(name, hook, options, 1);

@@ -290,7 +290,7 @@ export class Cluster {
    * @throws ERR_TIMEOUT; ERR_CLUSTER_CONFIG and ERR_CLUSTER_INCOMPATIBLE for a server that cannot be used;
    * ERR_CLOSED
    */
-  async ready(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+  async ready(options: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
     optionsObject('options', options);
     knownOptions('ready', options, ['timeoutMs']);
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, 30_000);

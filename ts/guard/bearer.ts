@@ -122,7 +122,7 @@ export function authOf({
   auth,
   identify,
 }: {
-  readonly auth?: TokenVerifier | TokenAuth;
+  readonly auth?: TokenVerifier | TokenAuth | undefined;
   readonly identify?: unknown;
 }): CheckedAuth | undefined {
   if (auth === undefined) return undefined;

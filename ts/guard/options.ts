@@ -25,17 +25,17 @@ import type { MessageOptions } from './json-filter.js';
 export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
   extends ConnectionManagerOptions, MessageOptions, RefusalOptions<R> {
   /** Limits of connections; required without a `manager`. */
-  readonly limits?: ConnectionLimits;
+  readonly limits?: ConnectionLimits | undefined;
   /** Connection manager that other guards may share. Default: a new one, from `limits`. */
-  readonly manager?: ConnectionManager;
+  readonly manager?: ConnectionManager | undefined;
   /** Owner of all timers of the guard. Default: a new one. */
-  readonly timers?: TimerManager;
+  readonly timers?: TimerManager | undefined;
   /**
    * Networks (`10.0.0.0/8`) or addresses of your own proxies; `unix` is the peer of a Unix socket.
    * `X-Forwarded-For` and `Forwarded` are read from these peers only, from the right to the first
    * untrusted address. Default: none, and the socket's address counts.
    */
-  readonly trustedProxies?: readonly string[];
+  readonly trustedProxies?: readonly string[] | undefined;
   /**
    * Source of the client's address in the place of `X-Forwarded-For` and `Forwarded`. The name of a
    * header that holds one address, such as `cf-connecting-ip`, `x-real-ip` or `fly-client-ip`: it is
@@ -60,9 +60,8 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
    * exceeds `identifyTimeoutMs`, the client gets 500 (close 1011) without details; if it throws an
    * `UnauthorizedError`, 401 (close 1008).
    */
-  readonly identify?: (
-    request: R,
-  ) => string | null | undefined | Promise<string | null | undefined>;
+  readonly identify?:
+    ((request: R) => string | null | undefined | Promise<string | null | undefined>) | undefined;
   /** Timeout for `identify`, ms: 1 to 2^30. Later results are ignored. Default 10000. */
   readonly identifyTimeoutMs?: number | undefined;
   /**
@@ -79,7 +78,7 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
    * Admits clients with a valid token only; its `sub` is the user. Excludes `identify`. Other clients get
    * 401 with `WWW-Authenticate` (close 1008), or 503 (close 1013) while the keys are missing.
    */
-  readonly auth?: TokenVerifier<C> | TokenAuth<C>;
+  readonly auth?: TokenVerifier<C> | TokenAuth<C> | undefined;
   /**
    * Called for each open WebSocket of a shutdown, right before its close frame: `connection.socket` can still
    * send a last message. Errors are process warnings. Default: none.
@@ -89,7 +88,8 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
    * Called with each error of `identify`, other than `UnauthorizedError`, and of `clientAddress`, with the address
    * and the trace of the request. Default: a process warning, once for `identify` and once for `clientAddress`.
    */
-  readonly onIdentifyError?: (error: unknown, ip: string, trace: RequestTrace | undefined) => void;
+  readonly onIdentifyError?:
+    ((error: unknown, ip: string, trace: RequestTrace | undefined) => void) | undefined;
   /**
    * Name of the header with the id of a request, in any letter case. Stalls, hooks and connections show this id.
    * Clients choose it unless a proxy sets it; a value that is not 1 to 128 letters, digits and `-_.:/+=@~;` is
@@ -102,9 +102,9 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
    * since browsers cannot read the status of a failed upgrade. A handshake that cannot be completed gets the status
    * all the same. The handler of the application never runs for a refused client. Default `http`.
    */
-  readonly refuseWith?: 'http' | 'close';
+  readonly refuseWith?: 'http' | 'close' | undefined;
   /** Limits of HTTP requests, and their rates; missing limits have their defaults. Default: no limits. */
-  readonly requests?: RequestLimitsInput<R>;
+  readonly requests?: RequestLimitsInput<R> | undefined;
   /**
    * Health-check paths: their GET and HEAD requests are never limited, shed or counted, since load must not decide
    * whether a server is alive. Exact matches that begin with `/`, of visible ASCII, without a query, a star, a
@@ -113,7 +113,7 @@ export interface GuardOptions<R, C extends TokenClaims = TokenClaims>
    */
   readonly exemptPaths?: readonly string[] | undefined;
   /** Limits of WebSockets (`WebSocketLimits`); missing ones have their defaults. Default: no limits. */
-  readonly websockets?: WebSocketLimitsInput;
+  readonly websockets?: WebSocketLimitsInput | undefined;
   /** Counts requests, connections, messages, users and refusals. */
   readonly metrics?: ProductionMetrics | undefined;
   /** Live page. Served before any limit, so that operators can open it on a full server. Default: none. */

@@ -2,7 +2,13 @@
 import type { Clock } from '../base/clock.js';
 import { lazily } from '../base/builtin.js';
 import { outOfRange, wrongType } from '../base/errors.js';
-import { hasDotSegment, knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import {
+  type Given,
+  hasDotSegment,
+  knownOptions,
+  optionsObject,
+  wholeNumber,
+} from '../base/options.js';
 import { RateLimiter } from '../limiter/limiter.js';
 import {
   checkedRateLimit,
@@ -107,7 +113,7 @@ export interface RequestRates<R = unknown> {
 }
 
 /** Limits of HTTP requests as input; absent ones have their defaults. `R` is the request of the adapter. */
-export interface RequestLimitsInput<R = unknown> extends Partial<RequestLimits> {
+export interface RequestLimitsInput<R = unknown> extends Given<RequestLimits> {
   /** Rates of requests (`RequestRates`). Default: none. */
   readonly rate?: RequestRates<R> | undefined;
 }

@@ -45,14 +45,18 @@ export interface TypedWebSocketMessage<T = unknown> {
 /** Handlers of a typed connection's events. */
 export interface TypedWebSocketHandler<TMessage = unknown> {
   /** Called when a connection has opened. */
-  open?: (ws: TypedWebSocketConnection) => void | Promise<void>;
+  open?: ((ws: TypedWebSocketConnection) => void | Promise<void>) | undefined;
   /** Called with each message whose type has no handler of its own. */
-  message?: (
-    ws: TypedWebSocketConnection,
-    message: TypedWebSocketMessage<TMessage>,
-  ) => void | Promise<void>;
+  message?:
+    | ((
+        ws: TypedWebSocketConnection,
+        message: TypedWebSocketMessage<TMessage>,
+      ) => void | Promise<void>)
+    | undefined;
   /** Called when a connection has closed. */
-  close?: (ws: TypedWebSocketConnection, code: number, reason: string) => void | Promise<void>;
+  close?:
+    | ((ws: TypedWebSocketConnection, code: number, reason: string) => void | Promise<void>)
+    | undefined;
   /** Called with the error of another handler. */
-  error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
+  error?: ((ws: TypedWebSocketConnection, error: Error) => void | Promise<void>) | undefined;
 }

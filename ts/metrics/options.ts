@@ -1,6 +1,6 @@
 /** Options of `ProductionMetrics` and their checks. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { type Given, knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
@@ -11,7 +11,7 @@ import type { ProductionTargets, ScoreWeightName, WindowName } from './report.js
 /** Options of `ProductionMetrics`. */
 export interface ProductionMetricsOptions {
   /** Targets of the key figures, some or all. Default: the values in `ProductionTargets`. */
-  readonly targets?: Partial<ProductionTargets> | undefined;
+  readonly targets?: Given<ProductionTargets> | undefined;
   /**
    * Owner of the timer that moves the windows, by its clock; its `close()` closes the metrics.
    * Default: a new one, which the metrics' `close()` closes.
@@ -41,7 +41,7 @@ export interface ProductionMetricsOptions {
    * errors 0.3, latency 0.25, memory 0.15, cpu 0.1, loop 0.05, utilization 0.05, saturation 0.05,
    * stalls 0.025, stallCount 0.025.
    */
-  readonly weights?: Partial<Record<ScoreWeightName, number>> | undefined;
+  readonly weights?: Given<Record<ScoreWeightName, number>> | undefined;
 }
 
 /** Options, checked and complete. @internal */

@@ -4,6 +4,7 @@
  */
 import { ArgumentRangeError, describe, outOfRange, wrongType } from '../base/errors.js';
 import {
+  type Given,
   knownOptions,
   optionsObject,
   givenOptions,
@@ -123,29 +124,29 @@ export interface ResourceLimits {
  * Memory limits as input; absent ones have their defaults. Of a limit and its alias, one may be
  * set.
  */
-export interface MemoryLimitsInput extends Partial<MemoryLimits> {
+export interface MemoryLimitsInput extends Given<MemoryLimits> {
   /** Alias of `maxHeapSizeMb`. */
-  readonly maxHeapSize?: number;
+  readonly maxHeapSize?: number | undefined;
   /** Alias of `gcIntervalMs`. */
-  readonly gcInterval?: number;
+  readonly gcInterval?: number | undefined;
 }
 
 /**
  * WebSocket limits as input; absent ones have their defaults. Of a limit and its alias, one may be
  * set.
  */
-export interface WebSocketLimitsInput extends Partial<WebSocketLimits> {
+export interface WebSocketLimitsInput extends Given<WebSocketLimits> {
   /** Alias of `pingIntervalMs`. */
-  readonly pingInterval?: number;
+  readonly pingInterval?: number | undefined;
   /** Alias of `pongTimeoutMs`. */
-  readonly pongTimeout?: number;
+  readonly pongTimeout?: number | undefined;
 }
 
 /** Resource limits as input; absent ones have their defaults. */
 export interface ResourceLimitsInput {
   readonly memory?: MemoryLimitsInput | undefined;
-  readonly connections?: Partial<ConnectionCaps> | undefined;
-  readonly requests?: Partial<RequestLimits> | undefined;
+  readonly connections?: Given<ConnectionCaps> | undefined;
+  readonly requests?: Given<RequestLimits> | undefined;
   readonly websockets?: WebSocketLimitsInput | undefined;
 }
 

@@ -34,7 +34,7 @@ interface Hook {
 export function checkedHook(
   name: string,
   run: ShutdownHook,
-  options: { readonly timeoutMs?: number },
+  options: { readonly timeoutMs?: number | undefined },
   hookTimeoutMs: number,
 ): Hook {
   if (typeof name !== 'string' || name === '') throw wrongType('name', name, 'a name');

@@ -224,7 +224,7 @@ export class GracefulShutdown {
   onShutdown(
     name: string,
     hook: ShutdownHook,
-    options: { readonly timeoutMs?: number } = {},
+    options: { readonly timeoutMs?: number | undefined } = {},
   ): this {
     const checked = checkedHook(name, hook, options, this.#plan.hookTimeoutMs);
     this.#checkRunning();

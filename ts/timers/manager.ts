@@ -289,7 +289,7 @@ export class TimerManager {
    */
   sleep(
     delayMs: number,
-    options: { readonly signal?: AbortSignal; readonly ref?: boolean } = {},
+    options: { readonly signal?: AbortSignal | undefined; readonly ref?: boolean | undefined } = {},
   ): Promise<void> {
     return new Promise((resolve, reject) => {
       checkOptions('sleep', options, ['signal', 'ref']);
@@ -332,7 +332,7 @@ export class TimerManager {
    */
   async *interval(
     delayMs: number,
-    options: { readonly signal?: AbortSignal } = {},
+    options: { readonly signal?: AbortSignal | undefined } = {},
   ): AsyncGenerator<number, void, undefined> {
     checkOptions('interval', options, ['signal']);
     const { signal } = options;

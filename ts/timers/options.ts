@@ -9,37 +9,37 @@ export interface TimerOptions {
    * Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1,
    * as on the host. Anything more, and `Infinity`, is 2^47; on the host it is 1. Default 1.
    */
-  readonly delayMs?: number;
+  readonly delayMs?: number | undefined;
   /** Name that `snapshot()` and `assertNoLeaks()` show. Default: none. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** Clears the timer when it aborts. Default: none. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Whether the timer keeps the process alive. Default `true`. */
-  readonly ref?: boolean;
+  readonly ref?: boolean | undefined;
   /**
    * Behaviour of an interval at a tick while the promise of the last tick is pending: `allow` calls
    * the callback again, as the host does, `skip` leaves the tick out, `queue` runs one tick once the
    * promise has settled. Default `allow`.
    */
-  readonly overlap?: 'allow' | 'skip' | 'queue';
+  readonly overlap?: 'allow' | 'skip' | 'queue' | undefined;
 }
 
 /** Options of a `TimerManager`. */
 export interface TimerManagerOptions {
   /** Clock that drives the timers. Default: the host's. */
-  readonly clock?: Clock;
+  readonly clock?: Clock | undefined;
   /**
    * Whether setting a timer after `close()` throws `ERR_CLOSED`; if not, the timer is inert.
    * Default `false`.
    */
-  readonly strict?: boolean;
+  readonly strict?: boolean | undefined;
   /** Owner that `snapshot()` shows. Default `timers`. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /**
    * `capture` runs callbacks in the AsyncLocalStorage context in which they were set, as the host
    * does; `none` saves the cost. Default `capture`.
    */
-  readonly context?: 'capture' | 'none';
+  readonly context?: 'capture' | 'none' | undefined;
 }
 
 const DELAY_MAX_MS = 2 ** 47;
@@ -78,7 +78,7 @@ export function checkedManagerOptions(options: TimerManagerOptions) {
 export function checkedTimerOptions(
   kind: 'timeout' | 'interval',
   given: TimerOptions,
-): { [K in keyof TimerOptions]: TimerOptions[K] | undefined } {
+): TimerOptions {
   const options = {
     delayMs: hasOwn(given, 'delayMs') ? given.delayMs : undefined,
     name: hasOwn(given, 'name') ? given.name : undefined,
@@ -99,7 +99,7 @@ export function checkedTimerOptions(
 /** Checks the options of `sleep` and `interval`. */
 export function checkOptions(
   method: string,
-  options: { readonly signal?: AbortSignal; readonly ref?: boolean },
+  options: { readonly signal?: AbortSignal | undefined; readonly ref?: boolean | undefined },
   known: readonly string[],
 ): void {
   optionsObject('options', options);
