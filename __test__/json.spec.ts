@@ -220,7 +220,13 @@ describe('scanJson', () => {
       }
     }
     for (const junk of [
-      ...[undefined, null, 5, {}, [], Symbol('s'), () => 1],
+      undefined,
+      null,
+      5,
+      {},
+      [],
+      Symbol('s'),
+      () => 1,
       // Of the right prototype, and no bytes.
       new Proxy(new Uint8Array(1), {}),
       Object.create(Uint8Array.prototype),

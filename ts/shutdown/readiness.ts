@@ -1,5 +1,5 @@
 /** Whether a server may get new clients: the application's word, its checks, and the shutdown. */
-import { wrongSecretType, wrongType } from '../base/errors.js';
+import { wrongSecretType } from '../base/errors.js';
 import { namedFunctions } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ErrorCollector } from './errors.js';
