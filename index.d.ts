@@ -3805,7 +3805,7 @@ interface WebSocketStats {
     readonly open: number;
     /** Pings sent. */
     readonly pingsSent: number;
-    /** Sockets closed because nothing came back after a ping. */
+    /** Sockets closed because neither a pong nor a message came back after a ping. */
     readonly pongTimeouts: number;
     /** Sockets closed because their client did not read. */
     readonly slowConsumers: number;

@@ -40,7 +40,8 @@ impl TrustedProxies {
         let network = text
             .parse::<IpNet>()
             .ok()
-            .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+            .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+            .filter(|network| !is_cut_short(network));
         if let Some(network) = network {
             self.networks.push(plain(network));
         }
@@ -118,6 +119,12 @@ impl TrustedProxies {
         }
         client
     }
+}
+
+/// True for an IPv4-mapped address with the prefix of the IPv4 network: `::ffff:10.0.0.0/8` is `::/8`, all but what was
+/// meant.
+fn is_cut_short(network: &IpNet) -> bool {
+    matches!(network, IpNet::V6(v6) if v6.prefix_len() < 96 && v6.addr().to_ipv4_mapped().is_some())
 }
 
 /// Converts an IPv4-mapped network to IPv4, the form in which addresses are compared.
@@ -368,7 +375,14 @@ mod tests {
     #[test]
     fn a_network_is_an_address_or_a_cidr() {
         let mut trust = TrustedProxies::default();
-        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "proxy", "10.0.0.1:80"] {
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "proxy",
+            "10.0.0.1:80",
+            "::ffff:10.0.0.0/8",
+        ] {
             assert!(!trust.add(wrong), "{wrong}");
         }
         assert!(trust.add("::ffff:10.0.0.0/104"));

@@ -154,9 +154,10 @@ export interface ServerOptions extends RefusalOptions<Request> {
   /**
    * Called with each error of middleware, routes, message handlers and hooks, of plugins that cannot load, and of
    * responses that Bun cannot send, as one that was sent before; with the place of the error, and the trace of the
-   * request or of the socket's handshake, if there is one. The client gets 500 and `internal_error`, unless an `onError` hook of your routes, or the error's `toResponse`, answers with a text other
-   * than the error's own. What a route throws as its answer is no error: `status()`, a `Response`, and whatever has a
-   * `status` below 500, as Elysia's own errors about a request. Default: `console.error`.
+   * request or of the socket's handshake, if there is one. The client gets 500 and `internal_error`, unless an `onError`
+   * hook of your routes, or the error's `toResponse`, answers with a text other than the error's own. What a route throws
+   * as its answer is no error: `status()`, a `Response`, and whatever has a `status` below 500, as Elysia's own errors
+   * about a request. Default: `console.error`.
    */
   readonly onError?:
     ((error: unknown, where: string, trace: RequestTrace | undefined) => void) | undefined;
