@@ -7,8 +7,13 @@ import {
   createSecureServer,
   createServer as createHttp2,
 } from 'node:http2';
-import { connect } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { connect, createServer as createFront } from 'node:net';
+import type { AddressInfo, NetConnectOpts } from 'node:net';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket, { WebSocketServer } from 'ws';
 import { GracefulShutdown } from '../dist/index.js';
@@ -32,7 +37,7 @@ const HOSTS: Record<string, () => Server> = {
 };
 
 /** A guarded server: `/held` is answered by `release()`, `/events` ends with the drain, everything else at once. */
-async function start(make: () => Server, requests = {}) {
+async function start(make: () => Server, requests = {}, path?: string) {
   const guard = portcullis({ limits: {}, requests });
   const server = make();
   let release: () => void = () => undefined;
@@ -57,7 +62,8 @@ async function start(make: () => Server, requests = {}) {
   );
   const drainable = guard.drainable(server);
   guard.attach(server, new WebSocketServer({ noServer: true }));
-  server.listen(0, '127.0.0.1');
+  if (path === undefined) server.listen(0, '127.0.0.1');
+  else server.listen(path);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   ends.push(() => {
@@ -80,6 +86,9 @@ async function ask(scheme: string, port: number, path: string, agent: Agent | Tl
   for await (const chunk of response) body += chunk;
   return [response.statusCode, body, response.headers.connection];
 }
+
+const connectionsOf = (server: Server): Promise<number> =>
+  new Promise((resolve) => server.getConnections((_error, count) => resolve(count)));
 
 const agentFor = (scheme: string): Agent | TlsAgent => {
   const agent = new (scheme === 'http' ? Agent : TlsAgent)({ keepAlive: true, maxSockets: 1 });
@@ -226,6 +235,81 @@ it.skipIf(BUN).each([
     expect(await result).toMatchObject({ graceful: true, requestsAborted: 0, hookErrors: [] });
   },
 );
+
+describe.skipIf(BUN)('TLS on Node (Bun has no such sockets)', () => {
+  const kept = async (to: NetConnectOpts, protocol: string) => {
+    const socket = connectTls({
+      ...to,
+      ca: TLS.cert,
+      host: 'localhost',
+      ALPNProtocols: [protocol],
+    });
+    ends.push(() => socket.destroy());
+    await once(socket, 'secureConnect');
+    return socket;
+  };
+
+  const paths = process.platform === 'win32' ? [] : ['a Unix socket'];
+  describe.each(['TCP', ...paths])('over %s', (over) => {
+    const startHere = async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'portcullis-'));
+      ends.push(() => rmSync(folder, { recursive: true }));
+      const path = over === 'TCP' ? undefined : join(folder, 'socket');
+      const server = await start(HOSTS['HTTP/2 with allowHTTP1']!, {}, path);
+      const to = path === undefined ? { port: server.port, host: '127.0.0.1' } : { path };
+      return { ...server, to };
+    };
+
+    it('ends every connection that is in its handshake, and none that carries a request', async () => {
+      const { server, drainable, release, isHeld, to } = await startHere();
+      const busy = await kept(to, 'http/1.1');
+      busy.write('GET /held HTTP/1.1\r\nHost: x\r\n\r\n');
+      const silent = [1, 2, 3].map(() => connect(to));
+      await isHeld;
+      await until(() => connectionsOf(server).then((count) => count === 4));
+      const gone = Promise.all(silent.map((socket) => once(socket.resume(), 'close')));
+      const closed = once(server, 'close');
+      const result = new GracefulShutdown().add(drainable).shutdown();
+      await gone;
+      const answer = once(busy, 'data') as Promise<[Buffer]>;
+      release();
+      expect(String((await answer)[0])).toMatch(/^HTTP\/1.1 200 /);
+      expect(await result).toMatchObject({ graceful: true, requestsAborted: 0, hookErrors: [] });
+      await closed;
+    });
+
+    it('ends idle connections of HTTP/1 beside a session of HTTP/2', async () => {
+      const { server, drainable, to } = await startHere();
+      const under = await kept(to, 'h2');
+      const session = connectHttp2('https://localhost', { createConnection: () => under });
+      await once(session, 'remoteSettings');
+      const idle = [await kept(to, 'http/1.1'), await kept(to, 'http/1.1')];
+      const gone = Promise.all(idle.map((socket) => once(socket.resume(), 'close')));
+      const closed = once(server, 'close');
+      const result = new GracefulShutdown().add(drainable).shutdown();
+      await gone;
+      expect(await result).toMatchObject({ graceful: true, requestsAborted: 0, hookErrors: [] });
+      await closed;
+    });
+  });
+
+  it('lets the request finish on a stream that the application has handed over', async () => {
+    const { server, drainable, release, isHeld } = await start(HOSTS['https']!);
+    const front = createFront((socket) => {
+      const through = Duplex.from({ readable: socket, writable: socket });
+      server.emit('connection', through);
+    }).listen(0, '127.0.0.1');
+    ends.push(() => void front.close());
+    await once(front, 'listening');
+    const agent = agentFor('https');
+    const answer = ask('https', (front.address() as AddressInfo).port, '/held', agent);
+    await isHeld;
+    const result = new GracefulShutdown().add(drainable).shutdown();
+    release();
+    expect((await answer).slice(0, 2)).toEqual([200, 'held']);
+    expect(await result).toMatchObject({ graceful: true, requestsAborted: 0 });
+  });
+});
 
 it('draining is one signal for all, which a late reader finds aborted', async () => {
   const read = portcullis({ limits: {} });

@@ -390,16 +390,24 @@ interface Session {
   once(event: 'close', listener: () => void): unknown;
 }
 
+/** Key of the mark on a socket that carries a session of HTTP/2. */
+const CARRIES_SESSION = Symbol('portcullis.carriesSession');
+
+/** A TLS socket of a server. */
+type SecureSocket = Socket & {
+  /** The socket below it; undocumented, but in every version of Node. */
+  readonly _parent?: Socket | null;
+};
+
 /** Tracks the sockets and requests of a server, from before its first one. */
 class HttpDrain {
   readonly #server: Server;
   /** Responses that have not ended, by their socket. */
   readonly #sockets = new Map<Socket, Set<ServerResponse>>();
-  /** Sockets in their TLS handshake, by the address of their peer. */
-  readonly #handshakes = new Map<string, Socket>();
+  /** Sockets in their TLS handshake. By identity: all peers of a Unix socket have the same address, none. */
+  readonly #handshakes = new Set<Socket>();
   /** Sessions of HTTP/2, whose sockets are not among the others. */
   readonly #sessions = new Set<Session>();
-  readonly #sessionPeers = new Set<string>();
   readonly #responses = new Set<ServerResponse>();
   /** Responses that were told to be the last of their connection. */
   readonly #last = new WeakSet<ServerResponse>();
@@ -414,19 +422,16 @@ class HttpDrain {
     // cut the requests off.
     if ('setSecureContext' in server) {
       server.on('connection', (socket: Socket) => this.#shakeHands(socket));
-      server.on('secureConnection', (socket: Socket & { alpnProtocol?: unknown }) => {
-        this.#handshakes.delete(peerOf(socket));
-        if (socket.alpnProtocol !== 'h2') this.#accept(socket);
+      server.on('secureConnection', (socket: SecureSocket) => {
+        this.#shookHands(socket);
+        this.#accept(socket);
       });
     } else server.on('connection', (socket: Socket) => this.#accept(socket));
     server.on('session', (session: Session) => {
-      const peer = peerOf(session.socket);
+      // `socket` is a proxy of the session, which hands the property on.
+      Object.assign(session.socket, { [CARRIES_SESSION]: true });
       this.#sessions.add(session);
-      this.#sessionPeers.add(peer);
-      session.once('close', () => {
-        this.#sessions.delete(session);
-        this.#sessionPeers.delete(peer);
-      });
+      session.once('close', () => this.#sessions.delete(session));
     });
     server.prependListener('request', (request: IncomingMessage, response: ServerResponse) =>
       this.#follow(request, response),
@@ -439,18 +444,22 @@ class HttpDrain {
   }
 
   #accept(socket: Socket): void {
-    // Without TLS, the session of HTTP/2 begins before this.
-    if (this.#sessionPeers.has(peerOf(socket))) return;
+    // The session of HTTP/2 begins before this.
+    if (CARRIES_SESSION in socket) return;
     this.#sockets.set(socket, new Set());
     socket.once('close', () => this.#sockets.delete(socket));
   }
 
   #shakeHands(socket: Socket): void {
+    this.#handshakes.add(socket);
+    socket.once('close', () => this.#handshakes.delete(socket));
+  }
+
+  #shookHands(socket: SecureSocket): void {
+    if (this.#handshakes.delete(socket._parent ?? socket)) return;
+    // The application has emitted `connection` with a stream that is no socket, which Node wraps first.
     const peer = peerOf(socket);
-    this.#handshakes.set(peer, socket);
-    socket.once('close', () => {
-      if (this.#handshakes.get(peer) === socket) this.#handshakes.delete(peer);
-    });
+    for (const raw of this.#handshakes) if (peerOf(raw) === peer) this.#handshakes.delete(raw);
   }
 
   get active(): number {
@@ -528,7 +537,7 @@ class HttpDrain {
     this.notReady();
     // Keep-alive sockets, and sockets that never sent a request: Node's `close()` waits for both.
     for (const [socket, responses] of this.#sockets) if (responses.size === 0) socket.destroySoon();
-    for (const socket of this.#handshakes.values()) socket.destroy();
+    for (const socket of this.#handshakes) socket.destroy();
   }
 
   whenIdle(): Promise<void> {
