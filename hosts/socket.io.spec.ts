@@ -116,6 +116,14 @@ async function session(server: ServerProcess, init: RequestInit = {}): Promise<s
   return (JSON.parse(text.slice(1)) as { sid: string }).sid;
 }
 
+/** Opens a session that polls, and connects it to its namespace: its id. */
+async function connected(server: ServerProcess, fetchesAnswer = true): Promise<string> {
+  const sid = await session(server);
+  await poll(server, `&sid=${sid}`, { method: 'POST', body: '40' });
+  if (fetchesAnswer) expect((await poll(server, `&sid=${sid}`)).text).toMatch(/^40/);
+  return sid;
+}
+
 function webSocket(server: ServerProcess, query: string, headers: object): WebSocket {
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}${ENGINE}websocket${query}`, {
     headers,
@@ -448,8 +456,62 @@ describe('socket.io', () => {
       }
       await open(server, POLLING);
       await open(server, BOTH);
-      expect(await server.total()).toBe(2);
+      // This one has its first packet to fetch.
+      await connected(server, false);
+      expect(await server.total()).toBe(3);
       await Promise.all([server.tells('left 0'), server.get('/close')]);
+    });
+
+    it.each(['fetches its last packets', 'is gone'])(
+      'gives the seat back at once when the application ends the session of a client that %s',
+      async (what) => {
+        const server = await start(command, {
+          limits: { maxConnectionsPerIp: 1 },
+          closeTimeoutMs: what === 'is gone' ? 300 : 60_000,
+        });
+        const sid = await connected(server);
+        await poll(server, `&sid=${sid}`, { method: 'POST', body: '42["end"]' });
+        expect(await server.total()).toBe(0);
+        const closing = async (): Promise<unknown> =>
+          (JSON.parse(await server.get('/stats')) as { closing: unknown }).closing;
+        expect([await closing(), await server.get('/sessions')]).toEqual([1, '1']);
+        if (what !== 'is gone') expect((await poll(server, `&sid=${sid}`)).text).toMatch(/^41/);
+        if (what !== 'is gone' && !isBunEngine)
+          expect((await poll(server, `&sid=${sid}`)).text).toMatch(/1$/);
+        await until(async () => (await closing()) === 0);
+        expect(await server.get('/sessions')).toBe('0');
+      },
+    );
+
+    it('keeps no more ended sessions than maxClosingPerIp', async () => {
+      const server = await start(command, {
+        limits: { maxConnectionsPerIp: 1, maxClosingPerIp: 2 },
+        closeTimeoutMs: 60_000,
+      });
+      for (const kept of ['1', '2', '2', '2']) {
+        const sid = await connected(server);
+        await poll(server, `&sid=${sid}`, { method: 'POST', body: '42["end"]' });
+        expect([await server.total(), await server.get('/sessions')]).toEqual([0, kept]);
+      }
+    });
+
+    it('gives the seat back of a client that reads nothing when the application ends its session', async () => {
+      const server = await start(command, {
+        limits: {},
+        closeTimeoutMs: 300,
+        websockets: { maxBufferedBytes: 2 ** 30 },
+      });
+      const client = await rawClient(server.port, `${ENGINE}websocket`);
+      client.socket.pause();
+      // Its second flood waits in the engine, behind the first one.
+      for (const packet of ['40', '42["flood"]', '42["flood"]', '42["end"]']) {
+        client.socket.write(frame(1, packet));
+        await server.total();
+      }
+      await server.tells('disconnect server namespace disconnect');
+      expect(await server.total()).toBe(0);
+      await until(async () => (await server.get('/sessions')) === '0');
+      client.socket.destroy();
     });
 
     it('keeps a client that only answers pings, and evicts one that does not', async () => {
@@ -780,16 +842,12 @@ describe('socket.io', () => {
       expect([await server.total(), await server.get('/sessions')]).toEqual([0, '0']);
     });
 
-    it('ends a session that waits for a last poll, at its idle timeout', async () => {
-      const server = await start(command, {
-        limits: { connectionTimeoutMs: 300, cleanupIntervalMs: 20 },
-      });
-      const sid = await session(server);
-      await poll(server, `&sid=${sid}`, { method: 'POST', body: '40' });
-      await poll(server, `&sid=${sid}`);
+    it('ends a session that waits for a last poll, after closeTimeoutMs', async () => {
+      const server = await start(command, { limits: {}, closeTimeoutMs: 300 });
+      const sid = await connected(server);
       // The engine would wait for 30 seconds: it closes a transport that does not poll.
       await poll(server, `&sid=${sid}`, { method: 'POST', body: '42["cut"]' });
-      await server.becomes(0);
+      expect(await server.total()).toBe(0);
       await until(async () => (await server.get('/sessions')) === '0');
     });
 

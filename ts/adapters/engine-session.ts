@@ -86,6 +86,8 @@ export class EngineSession implements ManagedSocket {
   unit: PacketUnit | undefined;
   /** True from the upgrade of a second transport until that transport has ended or has taken over. */
   isProbing = false;
+  /** True once the application has ended the session: the engine waits until its last packets are sent. */
+  isEnding = false;
   /** Called once a closed session has left nothing open. */
   onGone: (() => void) | undefined;
   #isGone = false;
@@ -122,13 +124,21 @@ export class EngineSession implements ManagedSocket {
 
   /**
    * Ends the session at once. A WebSocket gets the close code; a request that polls is answered with
-   * a packet that closes, which carries none.
+   * a packet that closes, which carries none. A session that the application has ended ends by itself, once its
+   * client has its last packets.
    */
   close(code?: number, reason?: string): void {
+    if (this.isEnding) return;
     const { socket } = this;
     const { socket: webSocket } = socket.transport;
     webSocket?.close(code, reason);
     this.#end(webSocket === undefined);
+    this.ended();
+  }
+
+  /** Notes that the engine's socket has ended. Its WebSocket may end later. */
+  ended(): void {
+    const { socket: webSocket } = this.socket.transport;
     if (webSocket === undefined) {
       // Later: a manager takes an end from within its close for that of a socket of Bun, whose
       // descriptor stays.
@@ -189,6 +199,7 @@ export const engineSessions: SocketHost = {
 };
 
 type MaybeUpgrade = (this: EngineSocket, transport: EngineTransport) => void;
+type Close = (this: EngineSocket, discard?: boolean) => void;
 type Emit = (this: EngineSocket, event: string, ...args: unknown[]) => boolean;
 
 /**
@@ -199,6 +210,7 @@ type Emit = (this: EngineSocket, event: string, ...args: unknown[]) => boolean;
 export class SessionTraffic {
   readonly #guard: Pick<Guard<never>, 'openSockets' | 'jsonFilter'>;
   readonly #emits = new WeakMap<Emit, Emit>();
+  readonly #closes = new WeakMap<Close, Close>();
   readonly #upgrades = new WeakMap<MaybeUpgrade, MaybeUpgrade>();
   readonly #onPing: (this: TransportSocket, data: unknown) => void;
   readonly #onPong: (this: TransportSocket, data: unknown) => void;
@@ -223,6 +235,7 @@ export class SessionTraffic {
     socket[OPEN_SOCKET] = openSocket;
     if (socket.emitReserved === undefined) socket.emit = this.#over(socket.emit);
     else socket.emitReserved = this.#over(socket.emitReserved);
+    socket.close = this.#overClose(socket.close);
     if (socket._maybeUpgrade !== undefined)
       socket._maybeUpgrade = this.#overUpgrade(socket._maybeUpgrade);
     this.#watch(socket, socket.transport);
@@ -262,6 +275,27 @@ export class SessionTraffic {
       Reflect.apply(upgrade, this, [transport]);
     };
     this.#upgrades.set(upgrade, watched);
+    return watched;
+  }
+
+  /**
+   * Gives the seat back when the application ends a session. The engine reports the end when the client has its last
+   * packets, or at its ping timeout: a client that is gone would keep the seat until then.
+   */
+  #overClose(close: Close): Close {
+    const known = this.#closes.get(close);
+    if (known !== undefined) return known;
+    const watched: Close = function (this: EngineSocket, discard) {
+      Reflect.apply(close, this, [discard]);
+      const session = this[SESSION];
+      const connection = this[CONNECTION];
+      if (this.readyState !== 'closing' || session === undefined || connection?.isAlive !== true)
+        return;
+      session.isEnding = true;
+      // Its manager ends it after `closeTimeoutMs`, or at once if too many are closing.
+      connection.close();
+    };
+    this.#closes.set(close, watched);
     return watched;
   }
 
@@ -320,6 +354,7 @@ export class SessionTraffic {
       case 'close':
         if (isTooLarge(second)) socket[OPEN_SOCKET]?.wasTooLarge();
         connection.ended();
+        if (session.isEnding) session.ended();
         socket[OPEN_SOCKET]?.remove(1006);
         return true;
       default:
