@@ -214,16 +214,13 @@ impl HostTable {
         if room == 0 {
             return None;
         }
-        let rows = from..from + BUCKET_ROWS;
+        let mut rows = from..from + BUCKET_ROWS;
         let is_free = |row: &usize| self.word(*row).state() == State::Free;
-        let row = match rows.clone().find(is_free) {
-            Some(row) => row,
-            // All whose seats are gone: the next keys find them free.
-            None => rows
-                .filter(|&row| self.sum(row) == 0 && self.free(row))
-                .next_back()
-                .unwrap_or(from),
-        };
+        let row = rows
+            .clone()
+            .find(is_free)
+            .or_else(|| rows.find(|&row| self.sum(row) == 0 && self.free(row)))
+            .unwrap_or(from);
         let word = self.word(row);
         if word.state() == State::Free {
             self.change(row, word, word.with(key.tag, State::Pending));

@@ -251,10 +251,10 @@ function sendAnswer(
     response.writeHead(status, others);
     // The rest of the body is of no use: the client is told to stop (RFC 9113, section 8.1).
     response.end(body, () => {
-      if (request.complete) return;
+      const isComplete = request.complete;
       // First: the end of the stream counts as that of the body.
       failBody?.();
-      streamOf(request)?.close();
+      if (!isComplete) streamOf(request)?.close();
     });
     return silence(response);
   }
