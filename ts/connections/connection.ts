@@ -38,12 +38,14 @@ export type HostId<S> = (socket: S) => string | undefined;
 
 /** Part of a millisecond between two openings in it: few enough bits that a time of today keeps them. */
 const BETWEEN_MS = 2 ** -11;
-let latestMs = 0;
+/** In an array: V8 makes a new object for each number that a variable of a module gets. */
+const latestMs = new Float64Array(1);
 
 /** Returns the time of an opening, ms of the wall clock: within one millisecond, the fraction tells which came first. */
 function openingMs(): number {
   const now = wallClockMs();
-  return (latestMs = Math.floor(latestMs) === now ? latestMs + BETWEEN_MS : now);
+  const sinceMs = latestMs[0]! - now;
+  return (latestMs[0] = sinceMs >= 0 && sinceMs < 1 ? latestMs[0]! + BETWEEN_MS : now);
 }
 
 /** Keeps the last figures of a released connection, whose slot belongs to another one by now. */
