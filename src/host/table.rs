@@ -44,6 +44,9 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 /// Steps after which a process stops looking for a row: only other processes can make it begin
 /// again.
 const STEPS: usize = 64;
+/// Free rows of a bucket below which rows without seats are freed. With 1, keys that come and go one by one meet full
+/// buckets in a table that has room.
+const FEW_FREE: usize = 4;
 /// Attempts to take seats that others take at the same moment.
 const ATTEMPTS: u32 = 8;
 
@@ -214,13 +217,8 @@ impl HostTable {
         if room == 0 {
             return None;
         }
-        let mut rows = from..from + BUCKET_ROWS;
         let is_free = |row: &usize| self.word(*row).state() == State::Free;
-        let row = rows
-            .clone()
-            .find(is_free)
-            .or_else(|| rows.find(|&row| self.sum(row) == 0 && self.free(row)))
-            .unwrap_or(from);
+        let row = (from..from + BUCKET_ROWS).find(is_free).unwrap_or(from);
         let word = self.word(row);
         if word.state() == State::Free {
             self.change(row, word, word.with(key.tag, State::Pending));
@@ -228,16 +226,16 @@ impl HostTable {
         Some(row)
     }
 
-    /// Returns the rows of a bucket that a key may get. Once half of them are used, rows whose seats are gone count,
-    /// too: buckets that were compared by their free rows alone would fill unevenly as keys come and go.
+    /// Returns the free rows of a bucket. If few are left, frees all whose seats are gone: the next keys find them free,
+    /// and buckets that are compared by their free rows fill evenly as keys come and go.
     fn room(&self, from: usize) -> usize {
         let rows = from..from + BUCKET_ROWS;
         let is_free = |row: &usize| self.word(*row).state() == State::Free;
         let free = rows.clone().filter(is_free).count();
-        if free > BUCKET_ROWS / 2 {
+        if free >= FEW_FREE {
             return free;
         }
-        let has_no_seat = |row: &usize| is_free(row) || self.sum(*row) == 0;
+        let has_no_seat = |row: &usize| is_free(row) || self.sum(*row) == 0 && self.free(*row);
         rows.filter(has_no_seat).count()
     }
 
