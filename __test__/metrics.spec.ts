@@ -1305,6 +1305,9 @@ describe('rate limiters in the exposition', () => {
     expect(await figuresOf(metrics)).toMatchObject(expected);
     metrics.detachLimiter(b);
     expect(await figuresOf(metrics)).toMatchObject({ ...expected, 'metrics-shared keys': 0 });
+    // Attached again, neither counts the evictions of their table twice.
+    for (const limiter of [a, b]) metrics.attachLimiter(limiter);
+    expect(await figuresOf(metrics)).toMatchObject(expected);
   });
 
   test('beyond 99 labels share one, and a label is needed', async () => {

@@ -20,13 +20,17 @@ export interface LimiterFigures {
 /** Counts that a limiter keeps when it is detached: a counter must not fall. */
 type Totals = { admitted: number; refused: number; blocks: number; evicted: number };
 
+const NONE: Readonly<Totals> = { admitted: 0, refused: 0, blocks: 0, evicted: 0 };
+
 /** @internal */
 export class LimiterSources {
   readonly #limiters = new Map<RateLimiter, string>();
   /** Counts of detached limiters, by label: each label that was ever used has an entry. */
   readonly #detached = new Map<string, Totals>();
-  /** Counts of each limiter that were left behind at its last detachment: attached again, it goes on from there. */
+  /** Counts of each limiter at its last detachment: attached again, it goes on from there. */
   readonly #left = new WeakMap<RateLimiter, Totals>();
+  /** Evictions of the table of each limiter at the last detachment from it. Limiters of one table share the object. */
+  readonly #tables = new WeakMap<RateLimiter, { evicted: number }>();
 
   /**
    * Adds a limiter; repeated calls have no effect.
@@ -42,8 +46,9 @@ export class LimiterSources {
     const shown = nameLabel(name);
     const isKnown = this.#detached.has(shown) || this.#detached.size < LABELS_MAX - 1;
     const at = isKnown ? shown : OTHER;
-    if (!this.#detached.has(at))
-      this.#detached.set(at, { admitted: 0, refused: 0, blocks: 0, evicted: 0 });
+    if (!this.#detached.has(at)) this.#detached.set(at, { ...NONE });
+    const sharer = this.#sharerOf(limiter, at);
+    this.#tables.set(limiter, this.#tables.get(sharer ?? limiter) ?? { evicted: 0 });
     this.#limiters.set(limiter, at);
   }
 
@@ -57,27 +62,31 @@ export class LimiterSources {
     totals.admitted += admitted;
     totals.refused += refused;
     totals.blocks += blocks;
-    // Limiters of one name have one table, whose count goes on with the others.
-    const isLast = ![...this.#limiters].some(
-      ([other, at]) => at === label && limiter.name !== undefined && other.name === limiter.name,
-    );
-    if (isLast) totals.evicted += evicted;
-    const { evicted: left = 0 } = this.#left.get(limiter) ?? {};
     const now = limiter.counts();
-    this.#left.set(limiter, { ...now, evicted: isLast ? now.evicted : left });
+    this.#left.set(limiter, now);
+    // The count of the table goes on with the others.
+    if (this.#sharerOf(limiter, label) !== undefined) return;
+    totals.evicted += evicted;
+    this.#tables.get(limiter)!.evicted = now.evicted;
   }
 
-  /** Returns the counts of a limiter without those that it has left behind. */
+  /** Returns an attached limiter of the same label and table: limiters of one name have one table. */
+  #sharerOf({ name }: RateLimiter, label: string): RateLimiter | undefined {
+    if (name === undefined) return undefined;
+    for (const [other, at] of this.#limiters) if (at === label && other.name === name) return other;
+    return undefined;
+  }
+
+  /** Returns the counts of a limiter without those of its former attachments. */
   #sinceLeft(limiter: RateLimiter): ReturnType<RateLimiter['counts']> {
     const counts = limiter.counts();
-    const left = this.#left.get(limiter);
-    if (left === undefined) return counts;
+    const { admitted, refused, blocks } = this.#left.get(limiter) ?? NONE;
     return {
       ...counts,
-      admitted: counts.admitted - left.admitted,
-      refused: counts.refused - left.refused,
-      blocks: counts.blocks - left.blocks,
-      evicted: counts.evicted - left.evicted,
+      admitted: counts.admitted - admitted,
+      refused: counts.refused - refused,
+      blocks: counts.blocks - blocks,
+      evicted: counts.evicted - this.#tables.get(limiter)!.evicted,
     };
   }
 
