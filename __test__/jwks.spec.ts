@@ -105,22 +105,34 @@ function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
 }
 
 describe('a fetched key set', () => {
-  it('outlives strict timers that are closed meanwhile, as at the end of a shutdown', async () => {
-    timers = new TimerManager({ clock, strict: true });
-    let answer = (): void => undefined;
-    handler = (request, response) => (answer = () => json(ONE)(request, response));
-    const verifier = remote({ headers: { authorization: undefined as never } });
-    const [asked, ready] = [verifier.authenticate(signed(first, 'one')), verifier.ready()];
-    await until(() => requests.length === 1);
-    timers.close();
-    answer();
-    expect([codeOf(await asked), await ready]).toEqual(['accepted', true]);
-    expect(requests[0]!.headers.authorization).toBeUndefined();
-    // No fetch without a timer that ends it: the keys stay until they are too old.
-    clock.advance(600_001);
-    expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('accepted');
-    expect([requests.length, errors.length]).toEqual([1, 1]);
-  });
+  it.each([true, false])(
+    'outlives timers that are closed meanwhile, strict: %s',
+    async (strict) => {
+      timers = new TimerManager({ clock, strict });
+      let answer = (): void => undefined;
+      handler = (request, response) => (answer = () => json(ONE)(request, response));
+      const verifier = remote({ headers: { authorization: undefined as never } });
+      const [asked, ready] = [verifier.authenticate(signed(first, 'one')), verifier.ready()];
+      await until(() => requests.length === 1);
+      timers.close();
+      answer();
+      expect([codeOf(await asked), await ready]).toEqual(['accepted', true]);
+      expect(requests[0]!.headers.authorization).toBeUndefined();
+      handler = json(ONE);
+      // A token before the next fetch is due does not use it up.
+      expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
+      clock.advance(600_000);
+      // Strict timers refuse the timeout of a fetch, and there is none then.
+      expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('accepted');
+      expect([requests.length, errors.length]).toEqual(strict ? [1, 1] : [2, 0]);
+      // The keys are not used when they are too old.
+      handler = (_request, response) => void response.writeHead(500).end();
+      clock.advance(90_000_000);
+      verifier.safeVerify(signed(first, 'one'));
+      await until(() => errors.length > (strict ? 1 : 0));
+      expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+    },
+  );
 
   it('a batch verifies the tokens of the call, even if the array changes meanwhile', async () => {
     const verifier = remote();

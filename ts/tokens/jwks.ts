@@ -55,6 +55,8 @@ export class RemoteKeySet {
   #staleAt = Infinity;
   /** True if the time of the next fetch passed without a token. */
   #isOld = false;
+  /** Time of the next fetch if no timer could be set for it: then each token looks at the clock. */
+  #untimedAt = Infinity;
   #refreshTimer: TimerHandle | undefined;
   /** The address of the set, once it is known. */
   #url: string | undefined;
@@ -84,7 +86,7 @@ export class RemoteKeySet {
 
   /** Notes that a token came, and starts the fetch that was put off while none did. */
   use(): void {
-    this.isUsed = true;
+    this.isUsed = this.#untimedAt === Infinity;
     void this.renew();
   }
 
@@ -93,6 +95,7 @@ export class RemoteKeySet {
    * @returns the fetch under way, of which the next tokens should wait; `undefined` without one
    */
   renew(): Promise<boolean> | undefined {
+    if (this.#untimedAt !== Infinity && this.#clock.now() >= this.#untimedAt) this.#due();
     if (this.#isOld) {
       this.#isOld = false;
       if (this.#clock.now() >= this.#staleAt) this.#drop();
@@ -243,17 +246,21 @@ export class RemoteKeySet {
    */
   #refreshIn(delayMs: number): void {
     this.#refreshTimer?.close();
+    this.#untimedAt = Infinity;
     const options = { delayMs: Math.max(1, Math.ceil(delayMs)), name: 'jwks', ref: false };
     try {
       this.#refreshTimer = this.#timers.setTimeout(() => this.#due(), options);
+      if (this.#timers.isOpen()) return;
     } catch {
-      // Strict timers that are closed, or no free timer: the next token asks.
-      this.#refreshTimer = undefined;
-      this.#isOld = true;
+      // Strict timers that are closed throw, and so does a thread without a free timer.
     }
+    this.#refreshTimer = undefined;
+    this.#untimedAt = this.#clock.now() + delayMs;
+    this.isUsed = false;
   }
 
   #due(): void {
+    this.#untimedAt = Infinity;
     this.#nextFetchAt = -Infinity;
     if (this.isUsed) {
       this.isUsed = false;
