@@ -479,7 +479,7 @@ describe('an object of options', () => {
         [{ then: () => undefined }, 'a promise'],
         [new URLSearchParams('a=1'), 'an iterable'],
         [() => ({}), 'a function'],
-        // Never its characters: it may be a key, a token or a password.
+        // The message does not show its characters: it may be a key, a token or a password.
         ['SECRET', 'a string of 6 characters'],
       ] as const)
         expect(errorOf(() => make(given as never))).toMatchObject({

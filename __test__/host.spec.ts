@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -112,6 +112,32 @@ describe.runIf(isLinux)('one limit over the processes of a host', () => {
     await left[2]!.open();
     expect((await left[0]!.handshake()).status).toBe(429);
   });
+
+  const hasPrlimit = spawnSync('prlimit', ['--version']).status === 0;
+  it.skipIf(!hasPrlimit)(
+    `leaves no file behind that it has no address space for${hasPrlimit ? '' : ' (skipped: no prlimit)'}`,
+    () => {
+      // A file of 51 MB, and address space for 20 MB more.
+      const script = `
+        const { spawnSync } = require('node:child_process');
+        const { readFileSync } = require('node:fs');
+        const { ConnectionManager } = require('./dist/index.cjs');
+        const open = (name) =>
+          new ConnectionManager({}, { name, cluster: 'host', hostCapacity: 2 ** 18 }).close();
+        const usedKb = Number(/VmSize:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
+        spawnSync('prlimit', ['--pid', process.pid, '--as=' + (usedKb + 20_000) * 1024]);
+        try {
+          open('${aName()}');
+        } catch ({ code, message }) {
+          console.log(JSON.stringify({ code, message }));
+        }`;
+      const { stdout } = spawnSync('node', ['-e', script], { encoding: 'utf8' });
+      const { code, message } = JSON.parse(stdout) as Record<'code' | 'message', string>;
+      const [, file, problem] = /(\/dev\/shm\/[^:]+): (.*)/.exec(message) ?? [];
+      expect([code, problem]).toEqual(['ERR_HOST_FILE', 'Cannot allocate memory (os error 12)']);
+      expect(existsSync(file!)).toBe(false);
+    },
+  );
 
   it('refuses the last seat to all but one, whichever process asks', async () => {
     const name = aName();

@@ -227,7 +227,7 @@ describe('scanJson', () => {
       [],
       Symbol('s'),
       () => 1,
-      // Of the right prototype, and no bytes.
+      // These have the prototype of bytes, but no memory.
       new Proxy(new Uint8Array(1), {}),
       Object.create(Uint8Array.prototype),
       Object.create(ArrayBuffer.prototype),

@@ -62,7 +62,7 @@ describe.each(Object.entries(SERVERS))('refusals of the adapter for %s', (_name,
       { Authorization: `Bearer ${mine}` },
     ])
       expect(answered(await server.handshake({ ...offer, ...place }))).toEqual([101, 'chat']);
-    // Completed, to be closed by code.
+    // These handshakes are completed, and then closed by code.
     const limits = { maxTotalConnections: 0 };
     const full = await start(command, { limits, auth, refuseWith: 'close' });
     const foreign = { Cookie: `session=${mine}`, Origin: 'https://elsewhere.example' };

@@ -473,6 +473,29 @@ describe('a body that is cut', () => {
     expect(seen).toMatch(/^HTTP\/1\.1 413 /);
   });
 
+  it('fails for a handler that has begun to answer, and the answer breaks off', async () => {
+    let outcome: unknown;
+    const server = await start(
+      HOSTS['http']!,
+      { maxPayloadSize: 1000 },
+      async (request, response) => {
+        response.write('begun');
+        try {
+          for await (const _part of request);
+          outcome = 'whole';
+        } catch {
+          outcome = 'failed';
+        }
+      },
+    );
+    const socket = connect(server.port, '127.0.0.1');
+    ends.push(() => socket.destroy());
+    socket.on('error', () => undefined).resume();
+    socket.write(`${HEAD}${chunk(500).repeat(3)}0\r\n\r\n`);
+    await until(() => outcome !== undefined && socket.closed);
+    expect(outcome).toBe('failed');
+  });
+
   it('fails for its reader once it has not come in time', async () => {
     let problem: unknown;
     let begun = false;

@@ -33,7 +33,7 @@ describe('a token', () => {
       expect(inProtocols(offered, name), offered).toEqual(expected);
     const both = ['bearer', 'jwt'];
     expect(inProtocols(`app, jwt, ${TOKEN}`, both)).toEqual([TOKEN, 'app']);
-    // Nor is that of another name, wherever it stands.
+    // A token of another name is not answered either, wherever it stands.
     expect(inProtocols(`bearer, ${TOKEN}, jwt, x.y.z`, both)).toEqual([TOKEN, 'bearer']);
     expect(inProtocols(`bearer.${TOKEN}, jwt, x.y.z, app`, both)).toEqual([TOKEN, 'app']);
   });

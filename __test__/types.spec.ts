@@ -16,7 +16,7 @@ it.each([
   expect([stdout, status]).toEqual(['', 0]);
 });
 
-/** Types that callers are given, too, or that are data: their absent properties are absent. */
+/** Types that the library also returns, or that are data: there an absent property is absent. */
 const NO_OPTIONS = ['TokenClaims'];
 const FILES = [
   'index.d.ts',
@@ -27,7 +27,7 @@ const FILES = [
   'dist/testing.d.ts',
 ];
 
-/** Finds the optional properties of what callers give to the functions and classes of a program that refuse `undefined`. */
+/** Finds optional properties that refuse `undefined`, in the parameters of the exported functions and classes. */
 class RefusedUndefined {
   readonly found = new Set<string>();
   readonly #checker: ts.TypeChecker;

@@ -114,8 +114,8 @@ const stamp = existsSync(STAMP) ? json(STAMP) : {};
 const hasAddon = filesIn('native').some((path) => path.endsWith('.node'));
 if (isScriptOnly && !hasAddon) fail('native/ holds no addon to build the TypeScript around.');
 
-// With --typescript the addon may be older than its sources, or built elsewhere: whoever builds everything builds it, too,
-// unless a former build has noted the same sources.
+// A build with --typescript keeps the note on the addon, which may be older than its sources: the next whole build then
+// builds the addon.
 const built = { rust: isScriptOnly ? stamp.rust : fingerprint('rust') };
 if (args[0] === '--target') {
   buildAddon(args);

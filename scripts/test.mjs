@@ -126,7 +126,8 @@ const SERVERS_OVER_FFI = ['limits'];
 
 const CARGO_TEST = ['test', '--locked', '--no-default-features', '--quiet'];
 
-// Both at once: the last minute of an addon's first build runs on one core. Errors of the tests' build come again below.
+// The two builds run side by side, since the end of the addon's build uses one core only. The next step prints errors in
+// the build of the tests again.
 const [isBuilt] = await Promise.all([
   step('build', process.execPath, ['scripts/build.mjs']),
   run('cargo', [...CARGO_TEST, '--no-run']),

@@ -362,7 +362,7 @@ impl Core {
         } else if self.named(now, number, &reply) {
             // It has told what it has to.
         } else {
-            // Before its outcome is told: whoever asked finds it in force.
+            // The drain takes effect before the caller learns of its outcome.
             if self.requests.is_drain(number) {
                 self.drained(now, &reply);
             }

@@ -121,8 +121,8 @@ impl TrustedProxies {
     }
 }
 
-/// True for an IPv4-mapped address with the prefix of the IPv4 network: `::ffff:10.0.0.0/8` is `::/8`, all but what was
-/// meant.
+/// True for an IPv4-mapped address with the prefix of an IPv4 network: as IPv6, `::ffff:10.0.0.0/8` is `::/8`, which does
+/// not hold 10.0.0.1.
 fn is_cut_short(network: &IpNet) -> bool {
     matches!(network, IpNet::V6(v6) if v6.prefix_len() < 96 && v6.addr().to_ipv4_mapped().is_some())
 }

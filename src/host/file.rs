@@ -88,6 +88,14 @@ fn wait_for(file: &File, tries: u32) -> io::Result<()> {
     lock(file, OPENING, 1, true)
 }
 
+/// Opens a file as a process does that is stopped right afterwards, for tests: it is locked until the result is dropped.
+#[cfg(test)]
+pub(super) fn opened_and_locked(path: &Path) -> File {
+    let file = opened(path).expect("a file");
+    lock(&file, OPENING, 1, true).expect("nobody else opens it");
+    file
+}
+
 /// Removes a file that was begun: the next process must not find half of one, and the system needs the memory.
 fn discard(path: &Path, file: &File) {
     let _ = file.set_len(0);

@@ -61,3 +61,35 @@ pub fn open(
     *seats = Arc::downgrade(&index);
     Ok(index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::opened_and_locked;
+    use super::{FOLDER, open, path_of, place_of};
+    use crate::connections::Limits;
+    use std::path::Path;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn a_name_whose_file_is_being_opened_keeps_no_other_name_waiting() {
+        let [stopped, other] = ["stopped", "other"].map(|name| {
+            let process = std::process::id();
+            format!("{name}-{process}")
+        });
+        let file = opened_and_locked(&path_of(Path::new(FOLDER), &stopped));
+        let place = place_of(&stopped);
+        let waiting = thread::spawn(move || open(&stopped, 16, 2, Limits::default()).err());
+        while place.try_lock().is_ok() {
+            thread::yield_now();
+        }
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || tell.send(open(&other, 16, 2, Limits::default()).err()));
+        let answer = told.recv_timeout(Duration::from_secs(20));
+        assert_eq!(answer, Ok(None), "the other name waits, too");
+        assert!(!waiting.is_finished());
+        drop(file);
+        assert_eq!(waiting.join().expect("no panic"), None);
+    }
+}

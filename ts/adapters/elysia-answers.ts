@@ -61,8 +61,8 @@ function replaceHeaders(headers: ContextHeaders, answer: Answer): void {
 }
 
 /**
- * Returns the body of an answer for Elysia, and writes its media type. As bytes, since the adapter for Node sends every
- * string as `text/plain`.
+ * Returns the body of an answer for Elysia, and writes its media type. The body is bytes, since the adapter for Node
+ * sends every string as `text/plain`.
  */
 function bytesOf({ headers, body }: Answer, set: AnswerContext['set']): Uint8Array {
   const type = headers['content-type'];
@@ -275,7 +275,7 @@ export class AppAnswers {
     if (app !== undefined && this.#handlesErrors(app))
       throw errorOf(answer, context, this.#errorWith);
     replaceHeaders(set.headers, answer);
-    // Hooks of `mapResponse` take an object for JSON, and a response has no fields of its own.
+    // Hooks of `mapResponse` may write any object as JSON. Without `toJSON`, a response would be `{}`.
     return Object.assign(responseOf(answer), { toJSON: () => valueOf(answer) });
   }
 }

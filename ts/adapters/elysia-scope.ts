@@ -156,8 +156,8 @@ export class RouteScope {
   }
 
   /**
-   * True if Elysia has taken the WebSocket route of a pattern. For the exact header it prefers that route to any other
-   * of the same pattern, and for all other headers it takes none.
+   * True if Elysia has taken the WebSocket route of a pattern. With `upgrade: websocket`, letter for letter, Elysia prefers
+   * that route to others of the pattern. With any other value it takes no WebSocket route.
    */
   tookSocketRoute({ headers }: Request, path: string): boolean {
     if (headers.get('upgrade') !== 'websocket') return false;
@@ -169,7 +169,7 @@ export class RouteScope {
     return this.#socketPaths.has(path);
   }
 
-  /** Learns the patterns of WebSocket routes. One that another server of the plugin has for requests only is left out. */
+  /** Learns the patterns of WebSocket routes, without those that another server of the plugin has for requests only. */
   #learnSocketPaths(): void {
     const all = this.#roots().map(({ router: { history } }) => {
       const sockets = history.filter(({ method }) => method === 'WS');

@@ -174,7 +174,7 @@ export function describeSecret(value: unknown): string {
   return typeof value === 'object' ? kindOf(value) : `a ${typeof value}`;
 }
 
-/** The user and the password of a URL, with what stands before them. */
+/** Matches the scheme of a URL with its user and password. */
 const CREDENTIALS = /^([a-z][\w+.-]*:\/\/)[^/?#]*@/i;
 
 /**

@@ -3,7 +3,7 @@
  * action, so a hook that fails must not end the server.
  */
 
-/** Hooks of one object that are warned of: their names may come from the application without end. */
+/** Most names that one object warns of: an application may make new names without end. */
 const WARNED_MAX = 100;
 
 /**
@@ -55,7 +55,7 @@ export class Hooks {
     }
   }
 
-  /** Makes the first error of a hook a process warning. For errors that no hook of the application is there for. */
+  /** Makes the first error of that name a process warning. Used where the application has given no hook for errors. */
   warn(name: string, cause: unknown): void {
     if (this.#warned.has(name) || this.#warned.size >= WARNED_MAX) return;
     this.#warned.add(name);

@@ -176,8 +176,8 @@ function distance(left: string, right: string): number {
 }
 
 /**
- * True for a path with a segment `.` or `..`, also an encoded one: clients resolve it before they send it, and no
- * request of theirs has such a path.
+ * True for a path with a segment `.` or `..`, also an encoded one. Clients resolve such segments before they send a
+ * request, so that hardly any request has such a path.
  * @internal
  */
 export const hasDotSegment = (path: string): boolean => /\/(?:\.|%2e){1,2}(?:\/|$)/i.test(path);

@@ -45,7 +45,8 @@ export function baseApp(inner: object, options: ServerOptions) {
       // counts; Bun's limit, which does neither, covers bodies that no handler reads.
       reusePort: false,
       idleTimeout: idle,
-      // Of a response that Bun cannot send, as one that was sent before. Bun's own answer could show the source.
+      // Bun calls this for a response that it cannot send, such as one that was sent before. Its own answer could show
+      // the source.
       error: (error: unknown) => parts.unsent(error),
       ...(requests.maxPayloadSize === Infinity
         ? {}

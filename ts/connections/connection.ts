@@ -36,12 +36,12 @@ export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 /** Reads the id that a host has given to its socket; `undefined` if it has none. @internal */
 export type HostId<S> = (socket: S) => string | undefined;
 
-/** Part of a millisecond between two openings in it: few enough bits that a time of today keeps them. */
+/** Distance of two openings within one millisecond, ms: a time of today has 12 bits for fractions of a millisecond. */
 const BETWEEN_MS = 2 ** -11;
-/** In an array: V8 makes a new object for each number that a variable of a module gets. */
+/** Time of the latest opening. An array, since V8 allocates an object for each number in a variable of a module. */
 const latestMs = new Float64Array(1);
 
-/** Returns the time of an opening, ms of the wall clock: within one millisecond, the fraction tells which came first. */
+/** Returns the time of an opening, ms of the wall clock. Its fraction orders the openings within one millisecond. */
 function openingMs(): number {
   const now = wallClockMs();
   const sinceMs = latestMs[0]! - now;
@@ -295,7 +295,7 @@ export class ManagedConnection<
   get createdAt(): number {
     return Math.floor(this.openedAtMs);
   }
-  /** `createdAt` with a fraction that no other connection has: the order of the openings. @internal */
+  /** `createdAt` with the fraction of `openingMs()`, to sort by. @internal */
   get openedAtMs(): number {
     return this.#home.figure(this.#slot, FIGURES.CREATED);
   }

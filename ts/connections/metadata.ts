@@ -45,10 +45,10 @@ export class Metadata implements ConnectionMetadata {
     given: GivenMetadata | undefined,
   ) {
     this.#connection = connection;
-    const rest = typeof given === 'string' ? undefined : given;
-    this.userAgent = (typeof given === 'string' ? given : given?.userAgent) ?? '';
-    this.sessionId = rest?.sessionId ?? undefined;
-    this.customData = rest?.customData ?? {};
+    const input = typeof given === 'string' ? { userAgent: given } : given;
+    this.userAgent = input?.userAgent ?? '';
+    this.sessionId = input?.sessionId ?? undefined;
+    this.customData = input?.customData ?? {};
   }
   get ip(): string {
     return this.#connection.ip;

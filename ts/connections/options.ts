@@ -54,11 +54,10 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   readonly closeTimeoutMs?: number | undefined;
   /**
    * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` admits the
-   * newcomer and closes the user's oldest connection of this manager with 4001 once the newcomer
-   * opens: the one that has been this user's for the longest time. At most as many leases may wait for that as the
-   * user has connections. With a `cluster` the oldest
-   * connection of all processes is closed while the newcomer waits, at most `admitTimeoutMs`; all processes need the
-   * same value. Default `reject`.
+   * newcomer and closes the user's oldest connection of this manager with 4001 once the newcomer opens: the connection
+   * that has been this user's for the longest time. At most as many leases may wait for that as the user has
+   * connections. With a `cluster` the oldest connection of all processes is closed while the newcomer waits, at most
+   * `admitTimeoutMs`; all processes need the same value. Default `reject`.
    */
   readonly onFull?: 'reject' | 'closeOldest' | undefined;
   /**

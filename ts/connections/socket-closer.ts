@@ -215,7 +215,7 @@ function hasEnded(socket: ManagedSocket): boolean {
   }
 }
 
-/** True unless the socket tells that it has not ended. Of one without `readyState`, the report of its host counts. */
+/** True unless `readyState` says that the socket has not ended. A socket without it has ended once its host says so. */
 function mayHaveEnded(socket: ManagedSocket): boolean {
   try {
     return socket.readyState === undefined || hasEnded(socket);

@@ -1,6 +1,6 @@
 /**
  * The places of a token in a request: `Authorization`, a cookie, a subprotocol, a query parameter.
- * Tokens are taken out of the subprotocols, wherever the one that counts was found: no host answers with one.
+ * Tokens are taken out of the subprotocols, also where another place has the valid one: no host answers with a token.
  */
 
 /** Names of the places, checked. @internal */
@@ -94,8 +94,8 @@ function inSubprotocols(offer: string, names: readonly string[]): string | undef
 }
 
 /**
- * Returns the subprotocol to answer an offer with that announces a token; `undefined` for any other offer. It is the
- * first that neither is a name of `names` nor follows one, whichever of the tokens counts.
+ * Returns the subprotocol for the answer to an offer that announces a token: the first item that neither is nor begins
+ * with one of `names`, nor follows one. Returns `undefined` for any other offer.
  * @param offer the header `Sec-WebSocket-Protocol`
  * @internal
  */
@@ -131,7 +131,7 @@ interface ChangeableRequest {
 }
 
 /**
- * Leaves no token among the subprotocols of a handshake, of which its host answers with one. Does nothing for a
+ * Removes the tokens from the subprotocols of a handshake: its host answers with the first one. Does nothing for a
  * request whose headers cannot be changed.
  * @param header returns a header by its name in lower case, `''` if it is absent
  * @internal

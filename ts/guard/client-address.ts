@@ -38,8 +38,8 @@ export class ClientAddress<R> {
   readonly #name: string | undefined;
   readonly #find: ((request: R, peer: string) => unknown) | undefined;
   /**
-   * Key of the address that the application's function has returned, or of `null` where it has failed: it is asked once
-   * for each request. On the request, since every garbage collection visits the entries of a weak map.
+   * Key under which a request keeps the result of the application's function: the address, or `null` after a failure. The
+   * function is called once for each request. Not in a weak map, since every garbage collection visits its entries.
    */
   readonly #found = Symbol('portcullis.client');
 
@@ -110,7 +110,7 @@ export class ClientAddress<R> {
     const state = request as { [key: symbol]: string | null | undefined } | undefined;
     const known = state?.[this.#found];
     if (known !== undefined) return known ?? undefined;
-    // Holds if the function throws.
+    // This value stays if the function throws.
     if (state !== undefined) state[this.#found] = null;
     const address = request === undefined ? undefined : find(request, peer);
     if (state !== undefined && typeof address === 'string') return (state[this.#found] = address);

@@ -666,7 +666,10 @@ export class Guard<R extends object> {
     );
   }
 
-  /** Takes the tokens out of the subprotocols of a judged handshake: a host may complete a denied one, to close it by code. */
+  /**
+   * Takes the tokens out of the subprotocols of a judged handshake, a denied one included: a host may complete it to
+   * close it by code.
+   */
   #hideTokens(header: (name: string) => string, request: R | undefined): void {
     if (this.#auth !== undefined) hideTokens(this.#auth.places, header, request);
   }

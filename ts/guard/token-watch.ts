@@ -25,7 +25,7 @@ const BATCH = 256;
 const BUCKET_MS = 1000;
 /** Buckets of a grace, at least, so that its tokens do not end at once. */
 const GRACE_BUCKETS = 32;
-/** Longest wait without a look at the wall clock, ms: a machine that slept wakes up with another time. */
+/** Longest delay of a timer, ms. Timers stand still while a machine sleeps, and the wall clock goes on. */
 const LOOK_MS = 30_000;
 
 const REVOKED = failure('ERR_TOKEN_REVOKED', { field: 'token' });
@@ -86,8 +86,8 @@ class WatchedToken implements ConnectionToken, HeldToken {
 }
 
 /**
- * Tokens that end within one second, or within a part of their grace, and their timer. A list by links, in the order of arrival: in a set of all
- * sockets, each of them would cost several cache misses more.
+ * Tokens that end within one second, or within a part of their grace, and their timer. A list by links, in the order of
+ * arrival: in a set of all sockets, each of them would cost several cache misses more.
  */
 class Bucket {
   readonly atMs: number;
@@ -250,7 +250,7 @@ export class TokenWatch {
   #due(endMs: number): void {
     const bucket = this.#buckets.get(endMs);
     if (bucket === undefined) return;
-    // A look on the way, or the wall clock was set back.
+    // The time lies beyond the longest delay, or the wall clock was set back.
     if (wallClockMs() < endMs) {
       bucket.timer = this.#timerFor(endMs);
       return;

@@ -298,8 +298,8 @@ function noted(
 }
 
 /**
- * Returns the host's stream to read a body from: the one that was there first, and once `clone()` has locked it the one in
- * its place. A host that makes its own request only when it is read, of `this.body`, has this stream of ours there.
+ * Returns the host's stream to read a body from: the first one, until `clone()` has locked it and put another in its place.
+ * The first one is kept, since srvx makes a request from `this.body` when it is read: its second stream is ours.
  */
 const freeBody = (
   request: Request,

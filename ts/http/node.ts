@@ -217,8 +217,8 @@ function answer(
 }
 
 /**
- * Makes the body of a request that was answered in the place of its handler fail for whoever still reads it: the part
- * that has come must not look like the whole.
+ * Fails the body of a refused request for a handler that still reads it: the received part must not look like the whole
+ * body.
  */
 function breakOff(request: IncomingMessage, code: string): void {
   if (request.readableEnded || request.destroyed) return;
@@ -228,7 +228,7 @@ function breakOff(request: IncomingMessage, code: string): void {
       : new PortcullisError('ERR_TIMEOUT', `the request was refused with ${code}`, {
           field: 'body',
         });
-  // HTTP/2 would make it an uncaught exception where nobody listens.
+  // With HTTP/2, an error without a listener would be an uncaught exception.
   request.destroy(request.listenerCount('error') > 0 ? problem : undefined);
 }
 
@@ -252,7 +252,7 @@ function sendAnswer(
     // The rest of the body is of no use: the client is told to stop (RFC 9113, section 8.1).
     response.end(body, () => {
       const isComplete = request.complete;
-      // First: the end of the stream counts as that of the body.
+      // Before `close()`: Node then ends the body as if it were whole.
       failBody?.();
       if (!isComplete) streamOf(request)?.close();
     });
@@ -263,7 +263,7 @@ function sendAnswer(
     if (!isLast) return;
     socket.destroySoon();
     if (failBody === undefined) return;
-    // Not before the socket has closed: to destroy a request ends its socket, and the answer with it.
+    // The socket closes first: destroying a request would end its socket, and the answer with it.
     if (socket.closed) failBody();
     else socket.once('close', failBody);
   });
@@ -362,8 +362,8 @@ function countBody(inFlight: InFlightRequest, request: IncomingMessage): void {
   const push = request.push.bind(request);
   let isCut = false;
   request.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-    // Bytes beyond the limit are dropped: keeping them would take the memory that the limit protects. So is the end:
-    // the body fails instead (`breakOff`).
+    // Bytes beyond the limit are dropped: keeping them would take the memory that the limit protects. The end of a cut
+    // body is dropped, too, and the body fails (`breakOff`).
     if (chunk !== null && !isCut) isCut = !inFlight.countBody((chunk as Buffer).length);
     return isCut || push(chunk, encoding);
   };
@@ -404,7 +404,7 @@ class HttpDrain {
   readonly #server: Server;
   /** Responses that have not ended, by their socket. */
   readonly #sockets = new Map<Socket, Set<ServerResponse>>();
-  /** Sockets in their TLS handshake. By identity: all peers of a Unix socket have the same address, none. */
+  /** Sockets in their TLS handshake. Peers of a Unix socket have no address that could tell them apart. */
   readonly #handshakes = new Set<Socket>();
   /** Sessions of HTTP/2, whose sockets are not among the others. */
   readonly #sessions = new Set<Session>();
@@ -428,7 +428,7 @@ class HttpDrain {
       });
     } else server.on('connection', (socket: Socket) => this.#accept(socket));
     server.on('session', (session: Session) => {
-      // `socket` is a proxy of the session, which hands the property on.
+      // `socket` is a proxy, which sets the property on the socket itself.
       Object.assign(session.socket, { [CARRIES_SESSION]: true });
       this.#sessions.add(session);
       session.once('close', () => this.#sessions.delete(session));
@@ -457,7 +457,7 @@ class HttpDrain {
 
   #shookHands(socket: SecureSocket): void {
     if (this.#handshakes.delete(socket._parent ?? socket)) return;
-    // The application has emitted `connection` with a stream that is no socket, which Node wraps first.
+    // The application has emitted `connection` with a stream that is no socket. Node wraps such a stream.
     const peer = peerOf(socket);
     for (const raw of this.#handshakes) if (peerOf(raw) === peer) this.#handshakes.delete(raw);
   }

@@ -48,7 +48,7 @@ export type RequestRefusal =
 export const codeOfRefusal = (refusal: RequestRefusal): RequestRefusalCode =>
   typeof refusal === 'string' ? refusal : refusal.code;
 
-/** Returns the error of whoever reads a body beyond `maxPayloadSize`. @internal */
+/** Returns the error for a reader of a body beyond `maxPayloadSize`. @internal */
 export const bodyTooLarge = (): Error =>
   new ArgumentRangeError('the body is larger than maxPayloadSize', { field: 'body' });
 
@@ -220,7 +220,7 @@ export class InFlightRequest extends RunningRequest {
     return this.#refusal;
   }
 
-  /** Counts bytes of the body; `false` above the limit: the rest of it must fail for its reader. */
+  /** Counts bytes of the body. Returns `false` above the limit: the caller then fails the body. */
   countBody(bytes: number): boolean {
     this.#bytes += bytes;
     if (this.#bytes <= this.#maxBodyBytes) return true;

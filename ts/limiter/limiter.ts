@@ -176,7 +176,7 @@ export class RateLimiter {
     return this.peekAt(key, cost, this.now());
   }
 
-  /** As `peek()`, at a time. @internal */
+  /** Does what `peek()` does, at a given time. @internal */
   peekAt(key: string, cost: number, now: number): RateLimitResult {
     const text = this.#encoded(key);
     const success = this.#native.peek(text, checkedCost('cost', cost), now) === 1;

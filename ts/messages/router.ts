@@ -341,7 +341,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   #tell(error: unknown, type: string, connection: C): void {
     const onError = this.#onError;
     if (onError !== undefined) this.#hooks.run('onError', () => onError(error, type, connection));
-    // Other types are the client's words.
+    // Clients choose the other types.
     else this.#hooks.warn(`message ${this.#routes.has(type) ? type : 'of another type'}`, error);
   }
 

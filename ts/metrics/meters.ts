@@ -31,8 +31,8 @@ export function sentStatus(response: Response): number {
 }
 
 /**
- * True if the body of a response was read. A response of `srvx` is not asked: to tell, it would become one of the engine
- * with a stream as its body, which is sent without `Content-Length`.
+ * True if the body of a response was read. A response of `srvx` counts as unread: reading `bodyUsed` would turn it into
+ * a response of the engine, which is sent without `Content-Length`.
  */
 const isRead = (response: Response): boolean =>
   Object.getPrototypeOf(response) === Response.prototype && response.bodyUsed;

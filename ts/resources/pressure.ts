@@ -157,7 +157,7 @@ interface PendingRun {
 /** One check of the application, with its last outcome. */
 class Check {
   isFailing = false;
-  /** The run that is waited for. One that was given up may settle later, and nobody asks for it. */
+  /** The run under way. The result of a run that was given up is ignored. */
   #pending: PendingRun | undefined;
   readonly cause: PressureCause;
   readonly #hook: string;
@@ -174,7 +174,7 @@ class Check {
   }
 
   /**
-   * Runs it, unless it has not ended: then it fails, and is begun again once its time is over.
+   * Runs the check. While its last run is under way it counts as failed; after the timeout it runs again.
    * @param done called when a promise has settled
    */
   sample(nowMs: number, done: () => void): void {
@@ -208,7 +208,7 @@ class Check {
     );
   }
 
-  /** Ends the wait for a run: its promise may be lost, and the check would fail for the life of the process. */
+  /** Gives up a run that has exceeded its timeout: a promise that never settles would fail the check for ever. */
   #giveUp({ controller }: PendingRun): void {
     this.#pending = undefined;
     const problem = `${this.#hook} took more than ${this.#timeoutMs} ms`;

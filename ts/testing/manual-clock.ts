@@ -91,7 +91,7 @@ export class ManualClock implements Clock {
 
   #runUntil(untilMs: number): void {
     let failed: { readonly error: unknown } | undefined;
-    // Within a callback the timers have no alarm: the others of that time run first, and arm it.
+    // Within a callback no alarm is set. To ring at once runs the other due timers, and sets it.
     this.#alarm ??= { wake: driverOf(this).run, at: this.#nowMs };
     while (this.#alarm !== undefined && this.#alarm.at <= untilMs) {
       try {

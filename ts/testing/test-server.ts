@@ -168,7 +168,7 @@ export interface TestUpgrade {
   readonly socket: TestSocket | undefined;
 }
 
-/** Not `instanceof`: a test runner may have a `Request` of its own. */
+/** True for a request, also for one of another class: a test runner may have a `Request` of its own. */
 function isRequest(value: unknown): value is Request {
   const { url, headers } = (value ?? {}) as Partial<Request>;
   return typeof value === 'object' && typeof url === 'string' && typeof headers?.get === 'function';

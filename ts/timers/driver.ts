@@ -328,7 +328,7 @@ export class Driver {
   /** Runs one batch. If timers are left, it asks for the next turn, unless the clock is faked. */
   #runBatch(isFaked: boolean): void {
     this.#disarm();
-    // Entered again by a callback: the rest of its batch comes in the order of the deadlines, too.
+    // A callback has entered again. The rest of its batch goes back into the wheel, so that all due timers run in order.
     if (this.#depth > 0) this.#armRest(this.#batches[this.#depth - 1]!);
     const batch = (this.#batches[this.#depth] ??= new Batch());
     this.#depth++;

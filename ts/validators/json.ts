@@ -159,7 +159,7 @@ function decode(bytes: Uint8Array, isAscii: boolean): string {
  */
 export function bytesOf(input: unknown): Uint8Array | undefined {
   try {
-    // By what they are, not by their prototype: a proxy has that of its target, and another realm one of its own.
+    // `isView`, since prototypes mislead: a proxy has that of its target, and memory of another realm has another one.
     if (ArrayBuffer.isView(input)) {
       const { buffer, byteOffset, byteLength } = input;
       const view =
@@ -175,7 +175,7 @@ export function bytesOf(input: unknown): Uint8Array | undefined {
   }
 }
 
-/** True for an `ArrayBuffer` or a `SharedArrayBuffer`, of whatever realm: their getters throw for anything else. */
+/** True for an `ArrayBuffer` or a `SharedArrayBuffer` of any realm. Their getters throw for any other value. */
 const isMemory = (input: unknown): input is ArrayBuffer | SharedArrayBuffer =>
   [ArrayBuffer, SharedArrayBuffer].some(({ prototype }) => {
     try {
