@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { Tracer } from '../dist/base/trace.js';
+import { type PossibleTrace, Tracer } from '../dist/base/trace.js';
 import { InFlightRequest, RequestLimiter } from '../dist/http/request-limiter.js';
 import {
   ProductionMetrics,
@@ -17,6 +17,7 @@ import {
   TimerManager,
 } from '../dist/index.js';
 import { RunningRequest, RunningRequests, StalledRequests } from '../dist/resources/running.js';
+import { FakeSocket } from '../dist/testing.js';
 import { connectionOf, portcullis, type WsGuardOptions } from '../dist/ws.js';
 import { until } from './fixtures/until.js';
 
@@ -44,6 +45,11 @@ function dice(seed = 7): (most: number) => number {
 const traceOf = (headers: Record<string, unknown>, option?: unknown): RequestTrace =>
   new Tracer(option).of({ headers: headers as never });
 
+const values = ({ requestId, traceparent }: PossibleTrace): object => ({
+  requestId,
+  traceparent,
+});
+
 describe('the trace of a request', () => {
   it('is its header and its traceparent, by the name of the option', () => {
     const headers = { 'x-request-id': 'a', 'x-amzn-trace-id': 'Root=1-2;Self=3' };
@@ -69,6 +75,35 @@ describe('the trace of a request', () => {
     ]);
     expect(tracer.of({ headers: {} }).requestId).not.toBe(requestId);
   });
+
+  it.each(['request', 'connection'])(
+    'is one for both of a handshake, the %s asked first',
+    (first) => {
+      const guard = portcullis({ limits: {} });
+      opened.push(guard);
+      const tracer = new Tracer();
+      for (const named of [{}, { requestId: 'a' }, { traceparent: TRACEPARENT }]) {
+        const result = guard.manager.addConnection('a', new FakeSocket(), '127.0.0.1');
+        if (!result.success) throw new Error(result.reason);
+        const { connection } = result;
+        const request = {
+          headers: { 'x-request-id': named.requestId, traceparent: named.traceparent },
+        };
+        connection.hasTrace(tracer.keptBy(connection, request));
+        const ofBoth = [() => values(tracer.of(request)), () => values(connection)];
+        const [one, other] = (first === 'request' ? ofBoth : ofBoth.toReversed()).map((read) =>
+          read(),
+        );
+        expect([one, values(tracer.of(request))]).toEqual([other, one]);
+        expect(values(connection)).toEqual({
+          requestId: expect.any(String) as string,
+          traceparent: undefined,
+          ...named,
+        });
+        connection.ended();
+      }
+    },
+  );
 
   it('takes ids of 1 to 128 characters of its set only', () => {
     for (const id of ['a', 'x'.repeat(128), '01ARZ3NDEKTSV4RRFFQ69G5FAV', 'a_b.c:d/e+f=g@h~i;j-k'])
@@ -378,10 +413,6 @@ describe('a stall', () => {
 describe('hooks', () => {
   const headers = { 'x-request-id': 'hooked', traceparent: TRACEPARENT };
   const both = { requestId: 'hooked', traceparent: TRACEPARENT };
-  const values = ({ requestId, traceparent }: Partial<RequestTrace>): object => ({
-    requestId,
-    traceparent,
-  });
   const refused = async (port: number): Promise<void> => {
     const client = new WebSocket(`ws://127.0.0.1:${port}`, { headers });
     const [error] = (await once(client, 'error')) as [Error];

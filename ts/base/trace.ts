@@ -66,8 +66,20 @@ class Trace implements RequestTrace {
   }
 }
 
-/** Key of a request's trace: on the request, since a garbage collection visits the entries of a weak map. */
+/** Returns the trace of a request whose client has named none. @internal */
+export const unnamedTrace = (): RequestTrace => new Trace('', '');
+
+/** Makes the trace of its handshake when it is first read: a connection, of which hardly any is asked. @internal */
+export interface TraceHolder {
+  readonly trace: RequestTrace | undefined;
+}
+
+/**
+ * Key of a request's trace, or of the connection that has it: on the request, since a garbage collection visits the
+ * entries of a weak map.
+ */
 const TRACE = Symbol('portcullis.trace');
+type Held = Traced & { [TRACE]?: RequestTrace | TraceHolder };
 
 /** Reads the traces of one guard's requests. @internal */
 export class Tracer {
@@ -89,11 +101,29 @@ export class Tracer {
 
   /** Returns the trace of a request; the same one at each call. */
   of(request: object): RequestTrace {
-    const held = request as Traced & { [TRACE]?: RequestTrace };
-    return (held[TRACE] ??= new Trace(
-      this.#header === '' ? '' : headerOf(held, this.#header),
-      headerOf(held, 'traceparent'),
-    ));
+    const held = request as Held;
+    const known = held[TRACE];
+    if (known instanceof Trace) return known;
+    const trace = (known as TraceHolder | undefined)?.trace;
+    return (held[TRACE] = trace ?? new Trace(this.#idOf(held), headerOf(held, 'traceparent')));
+  }
+
+  /**
+   * Returns the trace of a request for a connection to keep; `undefined` if its client has named none and it was not read
+   * yet. Then the connection makes it, and the request refers to the connection.
+   */
+  keptBy(holder: TraceHolder, request: object): RequestTrace | undefined {
+    const held = request as Held;
+    if (held[TRACE] !== undefined) return this.of(request);
+    const id = this.#idOf(held);
+    const traceparent = headerOf(held, 'traceparent');
+    if (id !== '' || traceparent !== '') return (held[TRACE] = new Trace(id, traceparent));
+    held[TRACE] = holder;
+    return undefined;
+  }
+
+  #idOf(request: Traced): string {
+    return this.#header === '' ? '' : headerOf(request, this.#header);
   }
 }
 
@@ -107,16 +137,16 @@ export class LazyTrace implements RequestTrace {
     this.#request = request;
   }
 
-  /** The values, which do not keep the request. */
-  get values(): RequestTrace {
-    return this.#tracer.of(this.#request);
+  /** Returns what `holder` keeps of it, which does not keep the request; see `Tracer.keptBy`. */
+  keptBy(holder: TraceHolder): RequestTrace | undefined {
+    return this.#tracer.keptBy(holder, this.#request);
   }
 
   get requestId(): string {
-    return this.values.requestId;
+    return this.#tracer.of(this.#request).requestId;
   }
 
   get traceparent(): string | undefined {
-    return this.values.traceparent;
+    return this.#tracer.of(this.#request).traceparent;
   }
 }

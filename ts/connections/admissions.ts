@@ -216,8 +216,8 @@ export class Admissions<S extends ManagedSocket> {
     const isOver = seat === 'over' && !lease.isUnconfirmed && !this.#isExact;
     const slot = slotOf(handle);
     const result = this.#openOrUndo(slot, isOver, id, socket, ip, v4, userId, metadata, trace);
-    // The values: a connection must not keep the request of its handshake.
-    if (trace !== undefined) result.connection?.hasTrace(trace.values);
+    const { connection } = result;
+    if (trace !== undefined) connection?.hasTrace(trace.keptBy(connection));
     return result;
   }
 

@@ -2,7 +2,7 @@
 import { wallClockMs } from '../base/clock.js';
 import { PortcullisError, wrongType } from '../base/errors.js';
 import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
-import type { RequestTrace } from '../base/trace.js';
+import { type RequestTrace, unnamedTrace } from '../base/trace.js';
 import { formatIpv4 } from '../native/strings.js';
 import { checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
@@ -88,7 +88,8 @@ export class ManagedConnection<
   /** As it was given, until it is first read. */
   #metadata: ConnectionMetadata | GivenMetadata | undefined;
   #token: ConnectionToken | undefined;
-  #trace: RequestTrace | undefined;
+  /** `null` where the client has named none, until it is first read; `undefined` without a guard. */
+  #trace: RequestTrace | null | undefined;
 
   /** @internal */
   constructor(
@@ -335,7 +336,7 @@ export class ManagedConnection<
    * without a guard.
    */
   get requestId(): string | undefined {
-    return this.#trace?.requestId;
+    return this.trace?.requestId;
   }
 
   /** `traceparent` of the handshake (W3C Trace Context), if it has a valid one. */
@@ -370,13 +371,14 @@ export class ManagedConnection<
     this.#token = token;
   }
 
-  /** Notes the trace of the handshake. @internal */
-  hasTrace(trace: RequestTrace): void {
-    this.#trace = trace;
+  /** Notes the trace of the handshake; `undefined` if its client has named none. @internal */
+  hasTrace(trace: RequestTrace | undefined): void {
+    this.#trace = trace ?? null;
   }
 
   /** The trace of the handshake, if there was one. @internal */
   get trace(): RequestTrace | undefined {
+    if (this.#trace === null) this.#trace = unnamedTrace();
     return this.#trace;
   }
 
