@@ -4279,7 +4279,8 @@ interface PageStall {
 interface PageOptions {
     /**
      * Path of the document, such as `/portcullis`: letters, digits and `-._~/`, without the segments `.` and `..`, at
-     * most 200 characters. Its figures are at `/events` and `/snapshot` below.
+     * most 200 characters. Its figures are at `/events` and `/snapshot` below, and the page answers every path below: a
+     * path at or above one of `exemptPaths` is an error.
      */
     readonly path: string;
     /**

@@ -487,6 +487,80 @@ describe('a builder', () => {
     ]);
   });
 
+  it('takes options from the getters of a class, sections included, and keeps methods with their object', () => {
+    const out = script(`
+      const verifier = { safeVerify: () => ({ success: false, error: { code: 'ERR_TOKEN_REQUIRED', message: 'no' } }) };
+      const ofClass = (options) => Object.create(Object.create(null, Object.fromEntries(Object.entries(options).map(([name, value]) => [name, { get: () => value }]))));
+      class Handler { #greeting = 'hi'; open(connection) { connection.send({ type: 'hello', payload: this.#greeting }); } }
+      const upgrade = { headers: { upgrade: 'websocket', connection: 'Upgrade', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==', 'sec-websocket-version': '13' } };
+      const options = ofClass({ port: 0, auth: verifier, limits: ofClass({ connections: ofClass({ maxPerIp: 2 }) }), rates: ofClass({ messageRate: ofClass({ limit: 3, windowMs: 1000 }) }), endpoints: ofClass({ stats: false }) });
+      const one = await new ElysiaServerBuilder(options).start();
+      const { maxConnectionsPerIp, messageRate } = one.manager.snapshot().limits;
+      console.log(maxConnectionsPerIp, messageRate.limit, (await fetch(new URL('/ws', one.url), upgrade)).status, (await fetch(new URL('/stats', one.url))).status);
+      const two = await new ElysiaServerBuilder({ port: 0 }).limits(ofClass({ connections: ofClass({ maxPerIp: 4 }) })).rates(ofClass({ byteRate: { limit: 5, windowMs: 1000 } }))
+        .endpoints(ofClass({ ready: false })).websocket(ofClass({ path: '/mine', handler: new Handler() })).shutdown(ofClass({ closeCode: 1012 })).page(ofClass({ path: '/p', token: 'x'.repeat(16) })).start();
+      const client = new WebSocket(new URL('/mine', two.url.href.replace('http', 'ws')));
+      const greeting = await new Promise((resolve) => (client.onmessage = ({ data }) => resolve(JSON.parse(data).payload)));
+      const limits = two.manager.snapshot().limits;
+      console.log(limits.maxConnectionsPerIp, limits.byteRate.limit, greeting, (await fetch(new URL('/health/ready', two.url))).status, (await fetch(new URL('/p', two.url))).status);
+      const closed = new Promise((resolve) => (client.onclose = ({ code }) => resolve(code)));
+      await Promise.all([one.stop(), two.stop()]);
+      console.log(await closed);
+    `);
+    expect(out.split('\n')).toEqual(['2 3 401 404', '4 5 hi 404 401', '1012']);
+  });
+
+  it('takes its options in any order, and refuses a combination when it is built', () => {
+    const out = script(`
+      const of = () => new ElysiaServerBuilder({ port: 0 });
+      const built = (builder) => thrown(() => builder().build());
+      let names = 0;
+      const name = () => \`order-\${names++}-\${process.pid}\`;
+      for (const builder of [
+        () => of().hostCapacity(2048).cluster('host', name()),
+        () => of().hostProcesses(4).name(name()).cluster('host'),
+        () => new ElysiaServerBuilder({ hostCapacity: 2048 }).cluster('host', name()),
+        () => of().clientAddress('cf-connecting-ip').trustedProxies(['10.0.0.0/8']),
+        () => of().shutdown({ preDrainDelayMs: 30_000 }).shutdown({ deadlineMs: 60_000 }),
+        () => of().hostCapacity(2048),
+        () => of().cluster('host'),
+        () => of().clientAddress('cf-connecting-ip'),
+        () => of().shutdown({ preDrainDelayMs: 30_000 }),
+        () => of().shutdown({ readyNeedsCluster: true }),
+        () => of().hostCapacity(5),
+        () => of().shutdown({ deadlineMs: 0 }),
+      ]) console.log(built(builder));
+    `);
+    expect(out.split('\n')).toEqual([
+      ...Array.from({ length: 5 }, () => 'nothing'),
+      'ERR_OUT_OF_RANGE hostCapacity',
+      'ERR_INVALID_ARG_TYPE name',
+      'ERR_INVALID_ARG_TYPE trustedProxies',
+      'ERR_OUT_OF_RANGE shutdown.deadlineMs',
+      'ERR_INVALID_ARG_TYPE shutdown.cluster',
+      'ERR_OUT_OF_RANGE hostCapacity',
+      'ERR_OUT_OF_RANGE shutdown.deadlineMs',
+    ]);
+  });
+
+  it('refuses a page in the place of its own endpoints and its WebSockets, and paths that no request has', () => {
+    const out = script(`
+      const page = (path, more = {}) => thrown(() => new ElysiaServerBuilder({ page: { path, token: 'x'.repeat(16) }, ...more }).build());
+      console.log(['/health', '/health/live', '/stats', '/ws', '/portcullis', '/healthy', '/ws2'].map((path) => page(path)).join());
+      console.log(page('/health', { endpoints: { live: false, ready: false, startup: false } }), page('/ws', { websocket: { enabled: false } }), page('/chat', { websocket: { path: '/chat/rooms' } }));
+      for (const path of ['/ws?x', '/ws#x', '/a b', '/\\ud800', '/\\n', '/a\\\\b', '/rooms/:id', '/ch\u00e4t'])
+        console.log(thrown(() => new ElysiaServerBuilder({ websocket: { path } }).build()));
+    `);
+    const refused = 'ERR_OUT_OF_RANGE page.path';
+    expect(out.split('\n')).toEqual([
+      [refused, refused, refused, refused, 'nothing', 'nothing', 'nothing'].join(),
+      `nothing nothing ${refused}`,
+      ...Array.from({ length: 6 }, () => 'ERR_OUT_OF_RANGE websocket.path'),
+      'nothing',
+      'nothing',
+    ]);
+  });
+
   it('has a method for each option', () => {
     const out = script(`
       const { allowed } = (() => { try { new ElysiaServerBuilder({ x: 1 }); } catch (error) { return error; } })();

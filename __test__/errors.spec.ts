@@ -576,6 +576,19 @@ describe('a route that no request can match', () => {
     ).not.toThrow();
   });
 
+  it('is refused for a page at or above one of exemptPaths, whose requests it would answer', () => {
+    const page = { token: 'x'.repeat(16) };
+    const made = (exempt: string, path: string) => (): unknown =>
+      guardOf({ exemptPaths: [exempt], page: { ...page, path } });
+    for (const path of ['/p', '/p/health'])
+      expect(errorOf(made('/p/health', path))).toMatchObject({
+        code: 'ERR_OUT_OF_RANGE',
+        field: 'page.path',
+        value: `"${path}"`,
+      });
+    expect(made('/pp', '/p')).not.toThrow();
+  });
+
   it('is refused among exemptPaths and auth.http, too', () => {
     for (const path of ['/health/*', '/health/:part', '/health/../part', '/health/.'])
       expect(errorOf(() => guardOf({ exemptPaths: [path] }))).toMatchObject({

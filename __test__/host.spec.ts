@@ -117,15 +117,15 @@ describe.runIf(isLinux)('one limit over the processes of a host', () => {
   it.skipIf(!hasPrlimit)(
     `leaves no file behind that it has no address space for${hasPrlimit ? '' : ' (skipped: no prlimit)'}`,
     () => {
-      // A file of 51 MB, and address space for 20 MB more.
+      // A file of 205 MB, and address space for 150 MB more.
       const script = `
         const { spawnSync } = require('node:child_process');
         const { readFileSync } = require('node:fs');
         const { ConnectionManager } = require('./dist/index.cjs');
         const open = (name) =>
-          new ConnectionManager({}, { name, cluster: 'host', hostCapacity: 2 ** 18 }).close();
+          new ConnectionManager({}, { name, cluster: 'host', hostCapacity: 2 ** 20 }).close();
         const usedKb = Number(/VmSize:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
-        spawnSync('prlimit', ['--pid', process.pid, '--as=' + (usedKb + 20_000) * 1024]);
+        spawnSync('prlimit', ['--pid', process.pid, '--as=' + (usedKb + 150_000) * 1024]);
         try {
           open('${aName()}');
         } catch ({ code, message }) {

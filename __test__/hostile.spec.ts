@@ -2,14 +2,22 @@ import { spawnSync } from 'node:child_process';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import {
-  ConnectionManager,
   type ConnectionLimits,
+  ConnectionManager,
   type ConnectionManagerOptions,
+  GracefulShutdown,
+  InputValidator,
   type Lease,
   type ManagedConnection,
+  MessageRouter,
+  RateLimiter,
+  ResourceMonitor,
+  safeParseJson,
   TimerManager,
+  TokenVerifier,
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { portcullis } from '../dist/ws.js';
 
 // Callers whose objects change while they are read, and processes whose globals were replaced.
 
@@ -66,6 +74,161 @@ describe('options that change while they are read', () => {
       { limit: 5, windowMs: 1000 },
     ]);
   });
+
+  it.each<[string, object, (options: never) => unknown]>([
+    [
+      'limits',
+      { maxTotalConnections: 1, mode: 'observe' },
+      (limits) => new ConnectionManager(limits, timersOf()).snapshot().limits,
+    ],
+    [
+      'changes of limits',
+      { maxTotalConnections: 1, maxConnectionsPerIp: undefined },
+      (changes) => {
+        const manager = new ConnectionManager(
+          { maxTotalConnections: 9, maxConnectionsPerIp: 9 },
+          timersOf(),
+        );
+        manager.updateLimits(changes);
+        return manager.snapshot().limits;
+      },
+    ],
+    [
+      'a rate',
+      { limit: 5, windowMs: 1000, burst: 6 },
+      (connectRatePerIp) =>
+        new ConnectionManager({ connectRatePerIp }, timersOf()).snapshot().limits,
+    ],
+    [
+      'a message rate',
+      { limit: 5, windowMs: 1000, action: 'drop' },
+      (messageRate) => new ConnectionManager({ messageRate }, timersOf()).snapshot().limits,
+    ],
+    [
+      'bans',
+      { failures: 1, banMs: 5000 },
+      (banAfter) => {
+        const manager = new ConnectionManager({}, { timers: timersOf(), banAfter });
+        manager.failed('192.0.2.1');
+        return manager.bans().map(({ remainingMs }) => remainingMs);
+      },
+    ],
+    [
+      'limits of a guard',
+      { maxConnectionsPerIp: 2 },
+      (limits) => {
+        const guard = portcullis({
+          timers: timersOf(),
+          limits,
+          websockets: { maxConnections: 50 },
+        });
+        return guard.manager.snapshot().limits;
+      },
+    ],
+    [
+      'WebSockets of a guard',
+      { maxConnections: 50, maxMessageSize: 7 },
+      (websockets) =>
+        portcullis({ timers: timersOf(), limits: {}, websockets }).manager.snapshot().limits,
+    ],
+    [
+      'rates of requests',
+      { perKey: { limit: 1, windowMs: 60_000 }, key: () => 'k', headers: [] },
+      (rate) =>
+        portcullis({ timers: timersOf(), limits: {}, requests: { rate } }).explainRates({
+          key: 'k',
+        }).length,
+    ],
+    [
+      'a rate of requests',
+      { limit: 3, windowMs: 60_000, name: undefined },
+      (perIp) =>
+        portcullis({ timers: timersOf(), limits: {}, requests: { rate: { perIp } } })
+          .explainRates({ ip: '192.0.2.1' })
+          .map(({ result }) => result.limit),
+    ],
+    [
+      'a guard',
+      {
+        limits: { maxTotalConnections: 3 },
+        refuseWith: 'close',
+        requestIdHeader: false,
+        timers: timersOf(),
+      },
+      (options) => portcullis(options).manager.snapshot().limits,
+    ],
+    [
+      'a page',
+      { path: '/p', token: 'x'.repeat(16), title: 'T', maxViewers: 2 },
+      (page) => portcullis({ timers: timersOf(), limits: {}, page }).page?.snapshot().title,
+    ],
+    [
+      'a shutdown',
+      { deadlineMs: 7000, signals: ['SIGUSR2'], closeCode: 1012, startsReady: false },
+      (options) => {
+        const shutdown = new GracefulShutdown(options);
+        const listening = process.listenerCount('SIGUSR2');
+        shutdown.close();
+        return listening;
+      },
+    ],
+    [
+      'a verifier',
+      { algorithms: ['HS256'], keys: { secret: 'x'.repeat(32) }, issuer: 'i', maxTokenBytes: 64 },
+      (options) => new TokenVerifier(options).safeVerify('x'.repeat(65)).error?.code,
+    ],
+    [
+      'an issuer',
+      { keys: { secret: 'x'.repeat(32) }, issuer: 'i', algorithms: ['HS256'] },
+      (one) => new TokenVerifier({ issuers: [one] }).safeVerify('x').error?.code,
+    ],
+    [
+      'limits of JSON',
+      { maxDepth: 1, nul: 'allow' },
+      (limits) => safeParseJson('[[1]]', limits).error?.code,
+    ],
+    [
+      'a URL',
+      { mode: 'redirect', allowedOrigins: ['https://a.example'] },
+      (options) => InputValidator.safeValidateUrl('https://b.example/', options).error?.code,
+    ],
+    [
+      'a limiter',
+      { limit: 4, windowMs: 1000, algorithm: 'gcra', burst: 5, showKeys: true },
+      (options) => new RateLimiter(options).take('k').limit,
+    ],
+    [
+      'the rate of a type',
+      { limit: 2, windowMs: 1000, by: 'connection', action: 'report' },
+      (rate) => new MessageRouter().on('a', () => undefined, { rate }).has('a'),
+    ],
+    [
+      'a monitor',
+      { name: 'm', shedding: true, stalls: false, log: false },
+      (options) => {
+        const monitor = new ResourceMonitor({}, options);
+        monitor.close();
+        return monitor.pressure().limits.length;
+      },
+    ],
+  ])(
+    '%s: the getters of a class count like properties, and each is read once',
+    (_what, options, made) => {
+      const reads: Record<string, number> = {};
+      const getters = Object.entries(options).map(([name, value]: [string, unknown]) => [
+        name,
+        {
+          get: () => {
+            reads[name] = (reads[name] ?? 0) + 1;
+            return value;
+          },
+        },
+      ]);
+      const ofClass = Object.create(Object.create(null, Object.fromEntries(getters))) as never;
+      expect(made(ofClass)).toEqual(made(options as never));
+      expect(reads).toEqual(Object.fromEntries(Object.keys(options).map((name) => [name, 1])));
+    },
+  );
 
   it('limits from the getters of a class count like others', () => {
     class Ours {

@@ -656,8 +656,8 @@ describe('several issuers', () => {
       expect((named as Error).message).toContain(`issuers[1].${field}`);
       const kind = { ERR_OUT_OF_RANGE: RangeError, ERR_INVALID_KEY: Error }[code] ?? TypeError;
       expect(named).toBeInstanceOf(kind);
-      // The verifier of the first issuer was made before.
-      expect(closed).toHaveBeenCalledTimes(1);
+      // The verifier of the first issuer was made before, unless the name of an option is wrong.
+      expect(closed).toHaveBeenCalledTimes('algorithm' in options ? 0 : 1);
       if ('keys' in options || 'jwks' in options || 'issuer' in options) continue;
       // The same option beside the issuers is named by itself.
       const shared = { issuer: 'https://a/', keys: ec.publicKey };

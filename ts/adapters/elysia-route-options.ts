@@ -1,8 +1,8 @@
 /** Options of single routes of Elysia, on top of the guard's: the macro `portcullis`. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { optionsObject, readOptions, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
-import { checkedConnectRate, type ConnectRate } from '../connections/connect-rates.js';
+import { checkedConnectRate, type ConnectRate, frozenRate } from '../connections/connect-rates.js';
 import { checkedRateLimit } from '../limiter/options.js';
 import type { Admission } from '../guard/admission.js';
 import { lackOf, rightsOf, type TokenRights } from '../guard/bearer.js';
@@ -141,13 +141,14 @@ export class RouteGuard {
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field */
   constructor(guard: Guard<Request>, options: RouteGuardOptions) {
     optionsObject(NAME, options, 'an object { maxConnections, connectRate, requireToken, rate }');
-    knownOptions(`${NAME} of a route`, options, OPTIONS, `${NAME}.`);
-    const { maxConnections, connectRate, rate } = options;
+    const given = readOptions(`${NAME} of a route`, options, OPTIONS, `${NAME}.`);
+    const { maxConnections, rate } = given;
+    const connectRate = frozenRate(`${NAME}.connectRate`, given.connectRate, 'connects');
     const most = wholeNumber(`${NAME}.maxConnections`, maxConnections, 0, SEATS_MAX, Infinity);
     checkedConnectRate(`${NAME}.connectRate`, connectRate);
     this.#guard = guard;
-    this.requiresToken = requiresToken(guard, options);
-    this.rights = rightsOfRoute(options, this.requiresToken);
+    this.requiresToken = requiresToken(guard, given);
+    this.rights = rightsOfRoute(given, this.requiresToken);
     if (rate !== undefined) {
       this.ratesUsers = ratesUsers(rate, this.requiresToken);
       this.#rates = ratesOf(guard, rate, this.ratesUsers);
@@ -155,7 +156,7 @@ export class RouteGuard {
     if (most === Infinity && connectRate === undefined) return;
     this.#manager = guard.routeManager({
       ...(most === Infinity ? {} : { maxTotalConnections: most }),
-      ...(connectRate === undefined ? {} : { connectRatePerIp: { ...connectRate } }),
+      ...(connectRate === undefined ? {} : { connectRatePerIp: connectRate }),
     });
   }
 

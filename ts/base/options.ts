@@ -143,6 +143,30 @@ export function knownOptions(
 }
 
 /**
+ * Returns a plain copy of the given options. Each is read once, so that the checked value is the used one even if a getter
+ * or a Proxy returns another one later; and by name, since the getters of a class are no properties of its objects.
+ * `undefined` is the same as absent.
+ *
+ * @param given an object of any class
+ * @throws ERR_UNKNOWN_OPTION as `knownOptions`
+ * @internal
+ */
+export function readOptions<T extends object>(
+  owner: string,
+  given: T,
+  known: readonly string[],
+  path = '',
+): T {
+  knownOptions(owner, given, known, path);
+  const options: Record<string, unknown> = {};
+  for (const name of known) {
+    const value = (given as Readonly<Record<string, unknown>>)[name];
+    if (value !== undefined) options[name] = value;
+  }
+  return options as T;
+}
+
+/**
  * Returns the end of a message that suggests the most similar of `known`, or '' if none is similar.
  * @internal
  */

@@ -9,7 +9,14 @@ import { responseOf } from '../http/fetch.js';
 import type { MessageReply } from '../messages/router.js';
 import { type Connection, sendText } from './connection.js';
 import type { ElysiaAnswer, RequestContext } from './context.js';
-import { LIVE_PATH, READY_PATH, STARTUP_PATH, type ServerOptions, STATS_PATH } from './options.js';
+import {
+  LIVE_PATH,
+  READY_PATH,
+  type ServerOptions,
+  STARTUP_PATH,
+  STATS_PATH,
+  WEBSOCKET_PATH,
+} from './options.js';
 import type { ServerParts } from './server-parts.js';
 
 /** Bytes that Bun accepts above the guard's own limit of bodies. */
@@ -125,7 +132,7 @@ export function baseApp(inner: object, options: ServerOptions) {
       connection.close(1007, answer.problem.message);
     }
   };
-  return healthy.ws((socket.path ?? '/ws') as '/ws', {
+  return healthy.ws((socket.path ?? WEBSOCKET_PATH) as typeof WEBSOCKET_PATH, {
     open: (ws) => safely(ws, (connection) => handler.open?.(connection)),
     message: (ws, raw) =>
       safely(ws, (connection, managed) => {

@@ -2,7 +2,7 @@
 import { Elysia } from 'elysia';
 import { bunDrainable, type BunServer, requireBun } from '../adapters/bun-server.js';
 import { PortcullisError, wrongType } from '../base/errors.js';
-import { givenOptions } from '../base/options.js';
+import { optionsObject } from '../base/options.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { BearerVerifier, TokenAuth } from '../guard/bearer.js';
@@ -33,8 +33,8 @@ import {
   addHandlers,
   checkOptions,
   type Endpoints,
-  objectOf,
   type ServerOptions,
+  serverOptions,
   type WebSocketOptions,
 } from './options.js';
 import { ServerParts, type ServerStats } from './server-parts.js';
@@ -96,14 +96,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
   /** @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
   constructor(options: ServerOptions = {}) {
     requireBun('ElysiaServerBuilder');
-    checkOptions(options);
-    this.#options = { ...options };
+    this.#options = serverOptions(options);
+    checkOptions(this.#options, false);
   }
 
   #set(changes: ServerOptions): this {
     this.#checkOpen();
-    const options = { ...this.#options, ...givenOptions(changes) };
-    checkOptions(options);
+    const options = { ...this.#options, ...serverOptions(changes) };
+    checkOptions(options, false);
     const twice = Object.keys(options.websocket?.handlers ?? {}).find((type) =>
       this.#checks.has(type),
     );
@@ -117,9 +117,9 @@ export class ElysiaServerBuilder<App = BaseApp> {
     section: K,
     given: NonNullable<ServerOptions[K]>,
   ): this {
-    return this.#set({
-      [section]: { ...this.#options[section], ...givenOptions(objectOf(section, given)) },
-    });
+    optionsObject(section, given);
+    const { [section]: changes } = serverOptions({ [section]: given });
+    return this.#set({ [section]: { ...this.#options[section], ...changes } });
   }
 
   #checkOpen(): void {
@@ -177,8 +177,9 @@ export class ElysiaServerBuilder<App = BaseApp> {
   /**
    * Sets the cluster whose processes count connections together, and the name that they share.
    * @param cluster `'host'` for all processes of this Linux host, without a server
+   * @param name as that of `name()`, which may set it instead
    */
-  cluster(cluster: Cluster | 'host', name: string): this {
+  cluster(cluster: Cluster | 'host', name?: string): this {
     return this.#set({ cluster, name });
   }
   /** Sets the name under which the limits of connections count. */
@@ -322,6 +323,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
 
   #build(): Built<App> {
     if (this.#built !== undefined) return this.#built;
+    checkOptions(this.#options, true);
     const parts = new ServerParts(this.#options, this.#router());
     const failures: unknown[] = [];
     let app: unknown;

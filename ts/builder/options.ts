@@ -1,4 +1,5 @@
 /** Options of a whole server, and their checks. */
+import { frozenRate } from '../connections/connect-rates.js';
 import { hostClock } from '../base/clock.js';
 import {
   ArgumentTypeError,
@@ -9,7 +10,14 @@ import {
   underPath,
   wrongType,
 } from '../base/errors.js';
-import { hasDotSegment, knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import {
+  hasDotSegment,
+  knownOptions,
+  optionsObject,
+  readOptions,
+  TIME_MAX_MS,
+  wholeNumber,
+} from '../base/options.js';
 import { type RequestTrace, Tracer } from '../base/trace.js';
 import type { BanOptions } from '../connections/ban-options.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -20,15 +28,19 @@ import { authOptions, type BearerVerifier, type TokenAuth } from '../guard/beare
 import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js';
 import { ClientAddress } from '../guard/client-address.js';
 import { Origins } from '../guard/origins.js';
-import { checkedRates, type RequestRates } from '../http/rate-options.js';
+import { checkedRates, rateOptions, type RequestRates } from '../http/rate-options.js';
 import { REFUSAL_OPTIONS, type RefusalOptions, RefusalShape } from '../http/refusal-shape.js';
 import { NAME_MAX } from '../messages/envelope.js';
 import { type ExceededTypeRate, type MessageHandler, MessageRouter } from '../messages/router.js';
 import type { TypedWebSocketHandler } from '../messages/types.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
-import { checkedPage, type PageOptions } from '../page/live-page.js';
-import { resourceLimits, type ResourceLimitsInput } from '../resources/resource-limits.js';
+import { checkedPage, checkPagePath, type PageOptions, pageOptions } from '../page/live-page.js';
+import {
+  mergedLimits,
+  resourceLimits,
+  type ResourceLimitsInput,
+} from '../resources/resource-limits.js';
 import { ResourceMonitor } from '../resources/monitor.js';
 import { SHUTDOWN_OPTIONS, type ShutdownOptions } from '../shutdown/options.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
@@ -224,6 +236,7 @@ export function serverLimits(given: ResourceLimitsInput = {}): ReturnType<typeof
   });
 }
 
+export const WEBSOCKET_PATH = '/ws';
 export const LIVE_PATH = '/health/live';
 export const READY_PATH = '/health/ready';
 export const STARTUP_PATH = '/health/startup';
@@ -235,14 +248,108 @@ export const HEALTH_ENDPOINTS = [
   ['startup', STARTUP_PATH],
 ] as const;
 
-export function objectOf<T extends object>(field: string, value: T): T {
+const ENDPOINTS = [...HEALTH_ENDPOINTS.map(([name]) => name), 'stats'] as const;
+/** Functions of `websocket.handler`. */
+const HOOKS = ['open', 'message', 'close', 'error'] as const;
+
+function objectOf<T extends object>(field: string, value: T): T {
   optionsObject(field, value);
   return value;
 }
 
-export function checkOptions(options: ServerOptions): void {
-  optionsObject('options', options);
-  knownOptions('ElysiaServerBuilder', options, OPTIONS);
+/**
+ * Returns a plain copy of the given options, sections included; see `readOptions`.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; the values are not checked yet
+ */
+export function serverOptions(given: ServerOptions): ServerOptions {
+  optionsObject('options', given);
+  const options = readOptions('ElysiaServerBuilder', given, OPTIONS);
+  const { limits, page, requests, rates, endpoints, shutdown, websocket } = options;
+  return {
+    ...options,
+    ...(limits !== undefined && { limits: mergedLimits({}, limits) }),
+    ...(page !== undefined && { page: pageOptions(page) }),
+    ...(requests !== undefined && { requests: requestOptions(requests) }),
+    ...(rates !== undefined && { rates: rateLimits(rates) }),
+    ...(endpoints !== undefined && {
+      endpoints: readOptions(
+        'endpoints',
+        objectOf('endpoints', endpoints),
+        ENDPOINTS,
+        'endpoints.',
+      ),
+    }),
+    ...(shutdown !== undefined && { shutdown: shutdownSection(shutdown) }),
+    ...(websocket !== undefined && { websocket: webSocketSection(websocket) }),
+  };
+}
+
+function requestOptions(
+  given: NonNullable<ServerOptions['requests']>,
+): NonNullable<ServerOptions['requests']> {
+  // Limits that the option `requests` of a guard has.
+  const limit = Object.keys(objectOf('requests', given)).find((name) => name in LIMITS.requests);
+  if (limit !== undefined)
+    throw new ArgumentTypeError(
+      'ERR_UNKNOWN_OPTION',
+      `requests has no option ${describe(limit)}: it is an option of limits.requests`,
+      {
+        field: `requests.${limit}`,
+        value: describeSecret((given as Readonly<Record<string, unknown>>)[limit]),
+        allowed: 'rate',
+      },
+    );
+  const { rate } = readOptions('requests', given, ['rate'], 'requests.');
+  return rate === undefined ? {} : { rate: rateOptions(rate) };
+}
+
+function rateLimits(given: ServerRates): ServerRates {
+  const rates: Record<string, unknown> = {
+    ...readOptions('rates', objectOf('rates', given), RATES, 'rates.'),
+  };
+  for (const [name, rate] of Object.entries(rates))
+    rates[name] = frozenRate(
+      `rates.${name}`,
+      rate,
+      name.startsWith('connect') ? 'connects' : 'messages',
+    );
+  return rates;
+}
+
+function shutdownSection(
+  given: NonNullable<ServerOptions['shutdown']>,
+): NonNullable<ServerOptions['shutdown']> {
+  const { timers, ...others } = objectOf('shutdown', given as ShutdownOptions);
+  if (timers !== undefined)
+    throw new ArgumentTypeError(
+      'ERR_UNKNOWN_OPTION',
+      'shutdown has no option "timers": it is an option of the server',
+      { field: 'shutdown.timers', value: describe(timers), allowed: 'the option timers' },
+    );
+  const known = SHUTDOWN_OPTIONS.filter((name) => name !== 'timers');
+  const options = Object.hasOwn(given, 'timers') ? others : given;
+  return readOptions('shutdown', options, known, 'shutdown.');
+}
+
+function webSocketSection(given: WebSocketOptions): WebSocketOptions {
+  const options = readOptions(
+    'websocket',
+    objectOf('websocket', given),
+    ['enabled', 'path', 'handlers', 'handler', 'onInvalid', 'onRateExceeded'],
+    'websocket.',
+  );
+  const { handler } = options;
+  const field = 'websocket.handler';
+  // Not copied: its methods may belong to an object of a class.
+  if (handler !== undefined) knownOptions(field, objectOf(field, handler), HOOKS, `${field}.`);
+  return options;
+}
+
+/**
+ * Checks options made by `serverOptions`.
+ * @param isWhole whether no more options come; without it, options that a later one may complete pass
+ */
+export function checkOptions(options: ServerOptions, isWhole: boolean): void {
   const { hostname, websocket, shutdown, timers, onError, middlewares, monitor, metrics } = options;
   wholeNumber('port', options.port, 0, 65_535, 3000);
   if (hostname !== undefined && (typeof hostname !== 'string' || hostname === ''))
@@ -257,25 +364,45 @@ export function checkOptions(options: ServerOptions): void {
     throw wrongType('onError', onError, 'a function');
   // Checks nested options now, so that errors show here and not when the server is built.
   if (middlewares !== undefined) checkMiddlewares(middlewares);
-  if (shutdown !== undefined) checkShutdown(objectOf('shutdown', shutdown));
-  const { name, cluster, hostCapacity, hostProcesses, exempt, banAfter, onDrain } = options;
+  if (shutdown !== undefined) checkShutdown(shutdown, isWhole);
+  const { hostCapacity, hostProcesses, exempt, banAfter, onDrain } = options;
   if (onDrain !== undefined && typeof onDrain !== 'function')
     throw wrongType('onDrain', onDrain, 'a function');
+  const shared = isWhole ? options : completed(options);
+  const { name, cluster } = shared;
   checkedArguments({ name, cluster, hostCapacity, hostProcesses, exempt, banAfter });
   RefusalShape.of(options);
   void new Tracer(options.requestIdHeader);
-  const { proxies } = new ClientAddress(options.clientAddress, options.trustedProxies);
+  const { proxies } = new ClientAddress(options.clientAddress, shared.trustedProxies);
   void new Origins(options.allowedOrigins, proxies);
   void new JsonMessageFilter(options);
   authOptions(options.auth);
-  checkedEndpoints(options.endpoints);
-  if (options.page !== undefined) checkedPage(options.page);
-  if (options.limits !== undefined) {
-    const limits = objectOf('limits', options.limits);
-    under('limits.', () => resourceLimits(limits));
-  }
+  const endpoints = checkedEndpoints(options.endpoints);
+  const page = options.page && checkedPage(options.page);
+  under('limits.', () => resourceLimits(options.limits));
   checkRates(options);
-  if (websocket !== undefined) checkWebSocket(objectOf('websocket', websocket));
+  if (websocket !== undefined) checkWebSocket(websocket);
+  if (isWhole && page !== undefined) checkPagePath(page.path, pathsOf(endpoints, websocket));
+}
+
+/** Returns options in which later ones that they need stand, too. */
+function completed(options: ServerOptions): ServerOptions {
+  const { hostCapacity, hostProcesses, trustedProxies = ['unix'] } = options;
+  const isHost = hostCapacity !== undefined || hostProcesses !== undefined;
+  const { cluster = isHost ? 'host' : undefined } = options;
+  const { name = cluster === undefined ? undefined : 'to come' } = options;
+  return { ...options, cluster, name, trustedProxies };
+}
+
+/** Returns the paths of a server's own, each with what it is. */
+function pathsOf(
+  endpoints: Required<Endpoints>,
+  { enabled: isOn = true, path = WEBSOCKET_PATH }: WebSocketOptions = {},
+): [path: string, what: string][] {
+  const paths = [...HEALTH_ENDPOINTS, ['stats', STATS_PATH] as const]
+    .filter(([name]) => endpoints[name])
+    .map(([name, at]): [string, string] => [at, `the endpoint ${name}`]);
+  return isOn ? [...paths, [path, 'websocket.path']] : paths;
 }
 
 /** Runs a check whose errors name their options without the path. */
@@ -301,53 +428,28 @@ function checkMiddlewares(middlewares: readonly ServerMiddleware[]): void {
   }
 }
 
-function checkShutdown(shutdown: ShutdownOptions): void {
-  const { timers, ...others } = shutdown;
-  if (timers !== undefined)
-    throw new ArgumentTypeError(
-      'ERR_UNKNOWN_OPTION',
-      'shutdown has no option "timers": it is an option of the server',
-      { field: 'shutdown.timers', value: describe(timers), allowed: 'the option timers' },
-    );
-  const known = SHUTDOWN_OPTIONS.filter((name) => name !== 'timers');
-  knownOptions('shutdown', others, known, 'shutdown.');
-  under('shutdown.', () => new GracefulShutdown(new TimerManager(), shutdown).close());
+function checkShutdown(shutdown: ShutdownOptions, isWhole: boolean): void {
+  const { deadlineMs, cluster, readyNeedsCluster } = shutdown;
+  wholeNumber('shutdown.deadlineMs', deadlineMs, 1, TIME_MAX_MS, 1);
+  const toCome: ShutdownOptions = {
+    deadlineMs: TIME_MAX_MS,
+    ...(readyNeedsCluster === true && cluster === undefined && { readyNeedsCluster: false }),
+  };
+  const tried = isWhole ? shutdown : { ...shutdown, ...toCome };
+  under('shutdown.', () => new GracefulShutdown(new TimerManager(), tried).close());
 }
 
 /** The limits of a server that has none of its own. */
 const LIMITS = resourceLimits();
 
 function checkRates({ requests, rates }: ServerOptions): void {
-  if (requests !== undefined) {
-    // Limits that the option `requests` of a guard has.
-    const limit = Object.keys(objectOf('requests', requests)).find(
-      (name) => name in LIMITS.requests,
-    );
-    if (limit !== undefined)
-      throw new ArgumentTypeError(
-        'ERR_UNKNOWN_OPTION',
-        `requests has no option ${describe(limit)}: it is an option of limits.requests`,
-        {
-          field: `requests.${limit}`,
-          value: describeSecret((requests as Readonly<Record<string, unknown>>)[limit]),
-          allowed: 'rate',
-        },
-      );
-    knownOptions('requests', objectOf('requests', requests), ['rate'], 'requests.');
-    if (requests.rate !== undefined) checkedRates(requests.rate as RequestRates<never>, hostClock);
-  }
-  if (rates !== undefined) {
-    knownOptions('rates', objectOf('rates', rates), RATES, 'rates.');
-    under('rates.', () => checkedLimits(rates));
-  }
+  if (requests?.rate !== undefined) checkedRates(requests.rate as RequestRates<never>, hostClock);
+  if (rates !== undefined) under('rates.', () => checkedLimits(rates));
 }
 
 export function checkedEndpoints(given: Endpoints | undefined): Required<Endpoints> {
-  if (given !== undefined) optionsObject('endpoints', given);
   const endpoints: Endpoints = given ?? {};
-  const names = [...HEALTH_ENDPOINTS.map(([name]) => name), 'stats'] as const;
-  knownOptions('endpoints', endpoints, names, 'endpoints.');
-  for (const name of names) {
+  for (const name of ENDPOINTS) {
     if (endpoints[name] !== undefined && typeof endpoints[name] !== 'boolean')
       throw wrongType(`endpoints.${name}`, endpoints[name], 'true or false');
   }
@@ -377,13 +479,10 @@ export function addHandlers(
   }
 }
 
+/** Characters of a path that a request can have, encoded or not. */
+const ROUTE = /^\/[^\s\p{Cc}?#\\]*$/u;
+
 function checkWebSocket(websocket: WebSocketOptions): void {
-  knownOptions(
-    'websocket',
-    websocket,
-    ['enabled', 'path', 'handlers', 'handler', 'onInvalid', 'onRateExceeded'],
-    'websocket.',
-  );
   const { enabled, path, handlers, handler, onInvalid, onRateExceeded } = websocket;
   if (onRateExceeded !== undefined && typeof onRateExceeded !== 'function')
     throw wrongType('websocket.onRateExceeded', onRateExceeded, 'a function');
@@ -391,20 +490,15 @@ function checkWebSocket(websocket: WebSocketOptions): void {
     addHandlers(new MessageRouter<ServerConnection>(), objectOf('websocket.handlers', handlers));
   if (enabled !== undefined && typeof enabled !== 'boolean')
     throw wrongType('websocket.enabled', enabled, 'true or false');
-  const paths = 'a path such as "/ws", without the segments . and ..';
+  const paths = 'a path such as "/ws", without spaces, a query and the segments . and ..';
   if (path !== undefined && (typeof path !== 'string' || !path.startsWith('/')))
     throw wrongType('websocket.path', path, paths);
-  if (path !== undefined && hasDotSegment(path)) throw outOfRange('websocket.path', path, paths);
+  if (path !== undefined && (!ROUTE.test(path) || !path.isWellFormed() || hasDotSegment(path)))
+    throw outOfRange('websocket.path', path, paths);
   if (onInvalid !== undefined && onInvalid !== 'reply' && onInvalid !== 'close')
     throw outOfRange('websocket.onInvalid', onInvalid, "'reply' or 'close'");
   if (handler === undefined) return;
-  knownOptions(
-    'websocket.handler',
-    objectOf('websocket.handler', handler),
-    ['open', 'message', 'close', 'error'],
-    'websocket.handler.',
-  );
-  for (const name of ['open', 'message', 'close', 'error'] as const) {
+  for (const name of HOOKS) {
     if (handler[name] !== undefined && typeof handler[name] !== 'function')
       throw wrongType(`websocket.handler.${name}`, handler[name], 'a function');
   }

@@ -1,7 +1,7 @@
 /** Options of a cluster, checked. */
 import { hostname } from 'node:os';
 import { outOfRange, PortcullisError, wrongSecretType, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { knownOptions, optionsObject, readOptions, wholeNumber } from '../base/options.js';
 
 /** TLS to the servers of a cluster. Texts are PEM. */
 export interface ClusterTlsOptions {
@@ -299,9 +299,9 @@ function checkedTls(
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_CLUSTER_CONFIG, naming the field
  * @internal
  */
-export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
-  optionsObject('options', options);
-  knownOptions('Cluster', options, OPTIONS);
+export function checkedCluster(given: ClusterOptions): CheckedClusterOptions {
+  optionsObject('options', given);
+  const options = readOptions('Cluster', given, OPTIONS);
   const { prefix = 'pc', onUnreachable = 'share', allowEviction = false, strict = false } = options;
   const { urls, isTls } = checkedUrls(options);
   if (typeof prefix !== 'string') throw wrongType('prefix', prefix, 'a string');

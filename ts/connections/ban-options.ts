@@ -1,6 +1,6 @@
 /** Options of bans, and their checks. */
 import { wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { optionsObject, readOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 
 /** When an address is banned, and for how long. */
 export interface BanOptions {
@@ -71,9 +71,7 @@ export function checkedBans(given: BanOptions | number | undefined): CheckedBans
     failures === undefined ? 10 : wholeNumber(field, failures, 1, FAILURES_MAX, Infinity);
   if (typeof given === 'number') return withDefaults(failuresOf('banAfter', given), {});
   optionsObject('banAfter', given, 'an object { failures, windowMs, banMs }, or a number');
-  knownOptions('banAfter', given, OPTIONS, 'banAfter.');
-  // Each is read once, so that the checked value is the one in use.
-  const options = Object.fromEntries(OPTIONS.map((name) => [name, given[name]])) as BanOptions;
+  const options = readOptions('banAfter', given, OPTIONS, 'banAfter.');
   return withDefaults(failuresOf('banAfter.failures', options.failures), options);
 }
 

@@ -4,6 +4,7 @@ import {
   isOptions,
   knownOptions,
   optionsObject,
+  readOptions,
   TIME_MAX_MS,
   wholeNumber,
 } from '../base/options.js';
@@ -53,6 +54,22 @@ export interface Rate {
 const CONNECTS_MAX = 1e6;
 const BYTES_MAX = 2 ** 30;
 
+const RATE_OPTIONS = ['limit', 'windowMs', 'burst'];
+const MESSAGE_RATE_OPTIONS = [...RATE_OPTIONS, 'action'];
+
+/**
+ * Returns a plain, frozen copy of a rate, see `readOptions`; anything that cannot hold options as it is, for the check to
+ * refuse.
+ * @param kind what it counts: rates of connects have no `action`
+ * @throws ERR_UNKNOWN_OPTION
+ * @internal
+ */
+export function frozenRate<T>(field: string, rate: T, kind: 'connects' | 'messages'): T {
+  if (!isOptions(rate)) return rate;
+  const known = kind === 'connects' ? RATE_OPTIONS : MESSAGE_RATE_OPTIONS;
+  return Object.freeze(readOptions(field, rate, known, `${field}.`));
+}
+
 /** Returns milliseconds for each event and events at once, or zeros for no rate. */
 function checkedRate(
   field: string,
@@ -78,7 +95,7 @@ export function checkedConnectRate(
   field: string,
   rate: ConnectRate | undefined,
 ): [intervalMs: number, burst: number] {
-  if (isOptions(rate)) knownOptions(field, rate, ['limit', 'windowMs', 'burst'], `${field}.`);
+  if (isOptions(rate)) knownOptions(field, rate, RATE_OPTIONS, `${field}.`);
   return checkedRate(field, rate, CONNECTS_MAX);
 }
 
@@ -90,7 +107,7 @@ export function checkedConnectRate(
 export function checkedMessageRate(field: string, rate: MessageRate | undefined): Rate | undefined {
   if (rate === undefined) return undefined;
   const [intervalMs, burst] = checkedRate(field, rate, BYTES_MAX);
-  knownOptions(field, rate, ['limit', 'windowMs', 'burst', 'action'], `${field}.`);
+  knownOptions(field, rate, MESSAGE_RATE_OPTIONS, `${field}.`);
   const action = rate.action ?? 'close';
   if (action !== 'drop' && action !== 'close' && action !== 'report')
     throw outOfRange(`${field}.action`, action, "'drop', 'close' or 'report'");

@@ -1,17 +1,12 @@
 /** Limits of a connection manager, and their checks. */
 import { outOfRange } from '../base/errors.js';
-import {
-  isOptions,
-  knownOptions,
-  optionsObject,
-  TIME_MAX_MS,
-  wholeNumber,
-} from '../base/options.js';
+import { optionsObject, readOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import {
   checkedConnectRate,
   checkedControlRate,
   checkedMessageRate,
   type ConnectRate,
+  frozenRate,
   type MessageRate,
 } from './connect-rates.js';
 
@@ -125,9 +120,8 @@ const LIMIT_NAMES = [
   'cleanupIntervalMs',
 ] as const;
 
-const RATE_NAMES: readonly string[] = [
-  'connectRatePerIp',
-  'connectRatePerUser',
+const CONNECT_RATES: readonly string[] = ['connectRatePerIp', 'connectRatePerUser'];
+const MESSAGE_RATES: readonly string[] = [
   'messageRate',
   'messageRatePerUser',
   'messageRatePerIp',
@@ -136,23 +130,37 @@ const RATE_NAMES: readonly string[] = [
 ];
 
 /**
- * Returns a frozen copy, rates included, which neither the caller nor a reader of `snapshot()` can
- * change. Each limit is read once, so that the checked value is the one in force even if a getter or
- * a Proxy returns another one later.
+ * Returns a plain copy of the given limits; see `readOptions`.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; the values are not checked yet
+ * @internal
+ */
+export function readLimits(limits: ConnectionLimits): ConnectionLimits {
+  optionsObject('limits', limits);
+  return readOptions('ConnectionLimits', limits, LIMIT_NAMES);
+}
+
+/**
+ * Returns a plain copy of changes. Those that are `undefined` lift a limit, and stay.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; the values are not checked yet
+ * @internal
+ */
+export function readChanges(changes: ConnectionLimits): ConnectionLimits {
+  const lifted = LIMIT_NAMES.filter((name) => name in changes).map((name) => [name, undefined]);
+  return { ...Object.fromEntries(lifted), ...readLimits(changes) } as ConnectionLimits;
+}
+
+/**
+ * Returns a frozen copy, rates included, which neither the caller nor a reader of `snapshot()` can change.
  * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; the values are not checked yet
  * @internal
  */
 export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimits> {
-  optionsObject('limits', limits);
-  knownOptions('ConnectionLimits', limits, LIMIT_NAMES);
-  const copy: Record<string, unknown> = {};
-  for (const name of LIMIT_NAMES) {
-    const limit: unknown = limits[name];
-    if (limit === undefined) continue;
-    copy[name] =
-      RATE_NAMES.includes(name) && isOptions(limit) ? Object.freeze({ ...limit }) : limit;
+  const copy = readLimits(limits) as Record<string, unknown>;
+  for (const name of Object.keys(copy)) {
+    if (CONNECT_RATES.includes(name)) copy[name] = frozenRate(name, copy[name], 'connects');
+    if (MESSAGE_RATES.includes(name)) copy[name] = frozenRate(name, copy[name], 'messages');
   }
-  return Object.freeze(copy);
+  return Object.freeze(copy as ConnectionLimits);
 }
 
 /** Returns a message rate as the core takes it, or zeros for no rate. */

@@ -27,6 +27,7 @@ import {
   CLEANUP_INTERVAL_MS,
   type ConnectionLimits,
   frozenLimits,
+  readChanges,
 } from './limits.js';
 import { checkHostLimits } from './host-limits.js';
 import { changedPlaces, withMessageRates, withNumbers } from './in-force.js';
@@ -781,8 +782,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   updateLimits(changes: ConnectionLimits): void {
     optionsObject('limits', changes);
-    // A getter or a Proxy might return another value later.
-    const given = { ...changes };
+    const given = readChanges(changes);
     const base = this.#sharesLimits
       ? withNumbers(this.#limits, this.#seats.limits())
       : this.#limits;
@@ -862,9 +862,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     checkedUser(userId);
     optionsObject('options', options);
     knownOptions('closeUser', options, ['code', 'reason']);
-    const code = options.code ?? CLOSE_USER_CODE;
+    const { code = CLOSE_USER_CODE, reason: given = '' } = options;
     checkCloseCode(code);
-    const reason = cutReason(options.reason ?? '');
+    const reason = cutReason(given);
     return {
       connections:
         this.#shared === undefined

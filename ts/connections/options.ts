@@ -1,6 +1,6 @@
 /** Options of a connection manager, and their checks. */
 import { outOfRange, wrongSecretType, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { optionsObject, readOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import { Cluster } from '../cluster/cluster.js';
 import { TimerManager } from '../timers/manager.js';
@@ -168,10 +168,7 @@ function checkedOptions<S extends ManagedSocket>(
   timerManager: TimerManager | undefined,
 ): CheckedOptions<S> {
   optionsObject('options', options);
-  knownOptions('ConnectionManager', options, OPTIONS);
-  const given = Object.fromEntries(
-    OPTIONS.map((option) => [option, options[option]]),
-  ) as ConnectionManagerOptions<S>;
+  const given = readOptions('ConnectionManager', options, OPTIONS);
   const { name, cluster, timers, onFull = 'reject', onDuplicateId = 'reject', monitor } = given;
   if (timers !== undefined && timerManager !== undefined)
     throw wrongType('timers', timers, 'absent when a timerManager is given');

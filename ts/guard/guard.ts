@@ -5,13 +5,7 @@
  */
 import { outOfRange, PortcullisError, UnauthorizedError, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
-import {
-  isOptions,
-  knownOptions,
-  optionsObject,
-  TIME_MAX_MS,
-  wholeNumber,
-} from '../base/options.js';
+import { optionsObject, readOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { LazyTrace, type RequestTrace, Tracer } from '../base/trace.js';
 import type { ConnectionLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
@@ -30,10 +24,10 @@ import {
   RequestRateLimiter,
   type RequestRateStats,
 } from '../http/request-rates.js';
-import type { RequestRates } from '../http/rate-options.js';
+import { rateOptions, type RequestRates } from '../http/rate-options.js';
 import { REFUSAL_OPTIONS, RefusalShape } from '../http/refusal-shape.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
-import { checkedPage, LivePage } from '../page/live-page.js';
+import { checkedPage, checkPagePath, LivePage, pageOptions } from '../page/live-page.js';
 import { checkedSection } from '../resources/resource-limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
@@ -180,14 +174,9 @@ export class Guard<R extends object> {
   readonly #forRoutes: Pick<ConnectionManagerOptions, 'exempt' | 'onRefuse' | 'onObserve'>;
 
   /** @param own names of the adapter's own options, which it checks */
-  constructor(
-    what: string,
-    options: GuardOptions<R>,
-    host: SocketHost,
-    own: readonly string[] = [],
-  ) {
-    optionsObject('options', options);
-    knownOptions(what, options, [
+  constructor(what: string, given: GuardOptions<R>, host: SocketHost, own: readonly string[] = []) {
+    optionsObject('options', given);
+    const options = readOptions(what, given, [
       ...GUARD_OPTIONS,
       ...MESSAGE_OPTIONS,
       ...MANAGER_OPTIONS,
@@ -203,9 +192,10 @@ export class Guard<R extends object> {
     this.#forRoutes = { exempt, onRefuse, onObserve };
     this.#identify = identify;
     this.#onIdentifyError = onIdentifyError;
-    // Copied and checked first: a page that fails later would leave the manager's name and timers taken.
-    const page = isOptions(options.page) ? { ...options.page } : options.page;
-    this.showsClients = page !== undefined && checkedPage(page).showClients;
+    // Checked first: a page that fails later would leave the manager's name and timers taken.
+    const page = options.page === undefined ? undefined : pageOptions(options.page);
+    const shown = page && checkedPage(page);
+    this.showsClients = shown?.showClients === true;
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close')
       throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
@@ -218,6 +208,10 @@ export class Guard<R extends object> {
     );
     const maxPending = pendingLimitsOf(options);
     this.#exempt = exemptPathsOf(options.exemptPaths);
+    if (shown !== undefined) {
+      const exempt = [...this.#exempt].map((path) => [path, 'exemptPaths'] as const);
+      checkPagePath(shown.path, exempt);
+    }
     this.#clientAddress = new ClientAddress(options.clientAddress, options.trustedProxies);
     this.#origins = new Origins(options.allowedOrigins, this.#clientAddress.proxies);
     this.#auth = authOf(options);
@@ -225,7 +219,8 @@ export class Guard<R extends object> {
     this.tracer = new Tracer(options.requestIdHeader);
     this.shape = RefusalShape.of(options, this.tracer);
     this.limitsRequests = options.requests !== undefined;
-    const rate = options.requests?.rate;
+    const givenRate = options.requests?.rate;
+    const rate = givenRate === undefined ? undefined : rateOptions(givenRate);
     const requests =
       options.requests === undefined
         ? undefined

@@ -3,7 +3,7 @@ import { outOfRange, wrongType } from '../base/errors.js';
 import { hasDotSegment, optionsObject } from '../base/options.js';
 import type { RequestTrace } from '../base/trace.js';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
-import type { ConnectionLimits } from '../connections/limits.js';
+import { type ConnectionLimits, readLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
@@ -183,20 +183,21 @@ export function managerOf<R>(
   if (!(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
   if (manager === undefined) {
     optionsObject('limits', limits, 'an object, unless a manager is given');
+    const own = readLimits(limits);
     const given = Object.fromEntries(
       MANAGER_OPTIONS.filter((name) => options[name] !== undefined).map((name) => [
         name,
         options[name],
       ]),
     );
-    const total = limits.maxTotalConnections;
+    const total = own.maxTotalConnections;
     // A NaN or a string in `limits` stays, for the manager to refuse.
     const least =
       typeof total === 'number' || total === undefined
         ? Math.min(total ?? Infinity, maxConnections)
         : total;
     return new ConnectionManager(
-      maxConnections === Infinity ? limits : { ...limits, maxTotalConnections: least },
+      maxConnections === Infinity ? own : { ...own, maxTotalConnections: least },
       timers,
       given,
     );

@@ -5,8 +5,8 @@ import { outOfRange, wrongType } from '../base/errors.js';
 import {
   type Given,
   hasDotSegment,
-  knownOptions,
   optionsObject,
+  readOptions,
   wholeNumber,
 } from '../base/options.js';
 import { RateLimiter } from '../limiter/limiter.js';
@@ -271,10 +271,10 @@ function limiterOf(
   const allowed = 'an object { limit, windowMs } or a RateLimiter';
   optionsObject(field, rate, allowed);
   refuseLimiter(field, rate, `${allowed}, which answers at once`);
-  knownOptions(field, rate, [...RATE_LIMIT_OPTIONS, 'maxKeys', 'name'], `${field}.`);
+  const options = readOptions(field, rate, [...RATE_LIMIT_OPTIONS, 'maxKeys', 'name'], `${field}.`);
   // Names the field by its whole path; the limiter would name it alone.
-  checkedRateLimit(field, rate);
-  return new RateLimiter({ ...rate, clock, showKeys });
+  checkedRateLimit(field, options);
+  return new RateLimiter({ ...options, clock, showKeys });
 }
 
 function routesOf(rates: RequestRates<never>['perRoute'], made: Made): RouteRate[] {
@@ -320,8 +320,15 @@ function checkFunctions(given: RequestRates<never>): void {
       throw wrongType(`${FIELD}.${name}`, given[name], 'true or false');
 }
 
+/** Returns a plain copy of the rates of requests. @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION @internal */
+export function rateOptions<T extends RequestRates<never>>(given: T): T {
+  optionsObject(FIELD, given, 'an object such as { perIp: { limit, windowMs } }');
+  return readOptions(FIELD, given, NAMES, `${FIELD}.`);
+}
+
 /**
  * Checks the rates of requests, and makes their limiters.
+ * @param given made by `rateOptions`
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field;
  *   ERR_LIMITS_CONFLICT as `RateLimiter`
  * @internal
@@ -331,8 +338,6 @@ export function checkedRates(
   clock: Clock,
   showKeys = false,
 ): CheckedRates {
-  optionsObject(FIELD, given, 'an object such as { perIp: { limit, windowMs } }');
-  knownOptions(FIELD, given, NAMES, `${FIELD}.`);
   checkFunctions(given);
   const { mode = 'enforce', headers = ['ratelimit'] } = given;
   if (mode !== 'enforce' && mode !== 'observe')
@@ -352,7 +357,7 @@ export function checkedRates(
     perRoute: routesOf(given.perRoute, made),
     perKey: limiterOf(`${FIELD}.perKey`, given.perKey, made),
     perUser: limiterOf(`${FIELD}.perUser`, given.perUser, made),
-    options: { ...given },
+    options: given,
     ipv6PrefixBits,
     headers: new Set(headers),
     isObserving: mode === 'observe',

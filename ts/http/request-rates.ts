@@ -19,6 +19,7 @@ import {
   isOfMethod,
   matchesRoute,
   type RateKey,
+  rateOptions,
   type RateRefusal,
   type RateScope,
   type RequestRates,
@@ -282,7 +283,7 @@ export class RequestRateLimiter {
    */
   constructor(given: RequestRates<never>, clock: Clock, tracer?: Tracer, showKeys = false) {
     this.#tracer = tracer;
-    const rates = checkedRates(given, clock, showKeys);
+    const rates = checkedRates(rateOptions(given), clock, showKeys);
     const limitOf = (scope: RateScope, limiter: RateLimiter | undefined) =>
       limiter && new RequestLimit(scope, limiter);
     this.#rates = rates;

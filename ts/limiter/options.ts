@@ -1,7 +1,7 @@
 /** Options of rate limiters, and their checks: those of one process and those of a cluster. */
 import { type Clock, hostClock } from '../base/clock.js';
 import { outOfRange, typeError, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { optionsObject, readOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { RateLimitResult } from './result.js';
 
 /** Algorithm of a rate limiter. */
@@ -92,14 +92,14 @@ export function checkedRateLimit(field: string, given: RateLimit): CheckedRateLi
   const at = (name: string): string => (field === '' ? name : `${field}.${name}`);
   optionsObject(field === '' ? 'options' : field, given, 'an object { limit, windowMs }');
   refuseLimiter(field === '' ? 'options' : field, given, 'an object { limit, windowMs }');
+  const { algorithm = 'gcra', burst: ownBurst } = given;
   const limit = wholeNumber(at('limit'), given.limit, 1, COST_MAX);
   const windowMs = wholeNumber(at('windowMs'), given.windowMs, 1, TIME_MAX_MS);
-  const { algorithm = 'gcra' } = given;
   if (!ALGORITHMS.includes(algorithm))
     throw outOfRange(at('algorithm'), algorithm, "'gcra', 'sliding-window' or 'fixed-window'");
-  if (given.burst !== undefined && algorithm !== 'gcra')
-    throw outOfRange(at('burst'), given.burst, "absent without algorithm 'gcra'");
-  const burst = wholeNumber(at('burst'), given.burst, 1, COST_MAX, limit);
+  if (ownBurst !== undefined && algorithm !== 'gcra')
+    throw outOfRange(at('burst'), ownBurst, "absent without algorithm 'gcra'");
+  const burst = wholeNumber(at('burst'), ownBurst, 1, COST_MAX, limit);
   return { limit, windowMs, burst, algorithm };
 }
 
@@ -108,9 +108,10 @@ export function checkedRateLimit(field: string, given: RateLimit): CheckedRateLi
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  * @internal
  */
-export function checkedLimiter(given: RateLimiterOptions): CheckedLimiter {
-  const limit = checkedRateLimit('', given);
-  knownOptions('RateLimiter', given, [
+export function checkedLimiter(options: RateLimiterOptions): CheckedLimiter {
+  optionsObject('options', options, 'an object { limit, windowMs }');
+  refuseLimiter('options', options, 'an object { limit, windowMs }');
+  const given = readOptions('RateLimiter', options, [
     ...RATE_LIMIT_OPTIONS,
     'maxKeys',
     'name',
@@ -118,6 +119,7 @@ export function checkedLimiter(given: RateLimiterOptions): CheckedLimiter {
     'onRefuse',
     'showKeys',
   ]);
+  const limit = checkedRateLimit('', given);
   const { name, clock = hostClock, onRefuse, showKeys = false } = given;
   if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
   if (name !== undefined && (name.length === 0 || name.length > NAME_MAX))

@@ -2,7 +2,7 @@
 import { clientKeyOf } from '../base/address.js';
 import type { Clock } from '../base/clock.js';
 import { outOfRange, underPath, wrongType } from '../base/errors.js';
-import { knownOptions } from '../base/options.js';
+import { optionsObject, readOptions } from '../base/options.js';
 import type { RateAction } from '../connections/connect-rates.js';
 import { RateLimiter } from '../limiter/limiter.js';
 import {
@@ -10,6 +10,7 @@ import {
   keyOfId,
   RATE_LIMIT_OPTIONS,
   type RateLimit,
+  refuseLimiter,
 } from '../limiter/options.js';
 import type { MessageSender } from './envelope.js';
 
@@ -57,10 +58,15 @@ export class TypeRateLimiter {
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_LIMITS_CONFLICT */
   constructor(given: MessageTypeRate) {
-    checkedRateLimit(FIELD, given);
     const own = [...RATE_LIMIT_OPTIONS, 'maxKeys', 'name', 'clock', 'by', 'action'];
-    knownOptions(FIELD, given, own, `${FIELD}.`);
-    const { by = 'connection', action = 'close', ...limit } = given;
+    optionsObject(FIELD, given, 'an object { limit, windowMs }');
+    refuseLimiter(FIELD, given, 'an object { limit, windowMs }');
+    const {
+      by = 'connection',
+      action = 'close',
+      ...limit
+    } = readOptions(FIELD, given, own, `${FIELD}.`);
+    checkedRateLimit(FIELD, limit);
     if (by !== 'connection' && by !== 'user' && by !== 'ip')
       throw outOfRange(`${FIELD}.by`, by, "'connection', 'user' or 'ip'");
     if (action !== 'drop' && action !== 'close' && action !== 'report')

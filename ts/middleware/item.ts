@@ -77,7 +77,7 @@ export function isHashable(
 export function itemOf(given: unknown, place: string): Item {
   optionsObject(place, given, 'an object { name, middleware }');
   const source = given as ItemSource;
-  const { name, middleware, priority, enabled } = source;
+  const { name, middleware, priority, enabled, timeoutMs } = source;
   if (typeof name !== 'string' || name === '')
     throw wrongType(`${place}.name`, name, 'a non-empty string');
   const label = labelOf({ name });
@@ -92,9 +92,9 @@ export function itemOf(given: unknown, place: string): Item {
     priority: priorityOf(priority ?? 0, `${label}.priority`),
     isEnabled: enabled ?? true,
     timeoutMs:
-      source.timeoutMs === undefined
+      timeoutMs === undefined
         ? undefined
-        : wholeNumber(`${label}.timeoutMs`, source.timeoutMs, 1, DELAY_MAX_MS),
+        : wholeNumber(`${label}.timeoutMs`, timeoutMs, 1, DELAY_MAX_MS),
     breaker: breakerOf(source, label),
     figures: new Figures(),
     made: undefined,

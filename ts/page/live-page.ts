@@ -5,7 +5,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { outOfRange, secretOutOfRange, wrongSecretType, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
-import { hasDotSegment, knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { hasDotSegment, optionsObject, readOptions, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
 import { targetOf } from '../http/answer.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -27,7 +27,8 @@ import { Viewers } from './viewers.js';
 export interface PageOptions {
   /**
    * Path of the document, such as `/portcullis`: letters, digits and `-._~/`, without the segments `.` and `..`, at
-   * most 200 characters. Its figures are at `/events` and `/snapshot` below.
+   * most 200 characters. Its figures are at `/events` and `/snapshot` below, and the page answers every path below: a
+   * path at or above one of `exemptPaths` is an error.
    */
   readonly path: string;
   /**
@@ -136,7 +137,8 @@ export class LivePage {
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
    */
   constructor(options: PageOptions, sources: PageSources) {
-    const { path, title, maxViewers, isLocal, showClients } = checkedPage(options);
+    const given = pageOptions(options);
+    const { path, title, maxViewers, isLocal, showClients } = checkedPage(given);
     optionsObject('sources', sources);
     const { connections, timers, stats, limiters } = sources;
     if (!(connections instanceof ConnectionManager))
@@ -144,16 +146,16 @@ export class LivePage {
     if (!(timers instanceof TimerManager))
       throw wrongType('sources.timers', timers, 'a TimerManager');
     this.path = path;
-    if (!isLocal && options.token === undefined) {
+    if (!isLocal && given.token === undefined) {
       if (isProduction()) warnOff(path);
       else this.#unprinted = madeToken(path);
     }
-    const token = options.token ?? this.#unprinted;
+    const token = given.token ?? this.#unprinted;
     if (isLocal) this.#access = new LocalAccess();
     else if (token !== undefined) this.#access = new TokenAccess(token, path);
     this.#viewers = new Viewers(maxViewers);
     this.#maxViewers = maxViewers;
-    const { monitor, metrics, chain } = options;
+    const { monitor, metrics, chain } = given;
     this.#recorder = new Recorder(
       { connections, timers, stats, limiters, monitor, metrics, chain },
       title,
@@ -374,7 +376,32 @@ export class LivePage {
   }
 }
 
-/** Checks the options of a page, and fills in the defaults. @internal */
+/** Returns a plain copy of the options of a page. @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION @internal */
+export function pageOptions(given: PageOptions): PageOptions {
+  optionsObject('page', given);
+  return readOptions('page', given, OPTIONS, 'page.');
+}
+
+/**
+ * Refuses a page at the path of something else, or above it: the page would answer.
+ * @param others paths, each with what it is
+ * @throws ERR_OUT_OF_RANGE
+ * @internal
+ */
+export function checkPagePath(
+  path: string,
+  others: Iterable<readonly [path: string, what: string]>,
+): void {
+  for (const [other, what] of others)
+    if (other === path || other.startsWith(`${path}/`))
+      throw outOfRange(
+        'page.path',
+        path,
+        `a path that is not that of ${what}, ${other}, nor above it`,
+      );
+}
+
+/** Checks the options of a page, made by `pageOptions`, and fills in the defaults. @internal */
 export function checkedPage(options: PageOptions): {
   readonly path: string;
   readonly title: string;
@@ -382,8 +409,6 @@ export function checkedPage(options: PageOptions): {
   readonly isLocal: boolean;
   readonly showClients: boolean;
 } {
-  optionsObject('page', options);
-  knownOptions('page', options, OPTIONS, 'page.');
   const { path, token, title = 'Portcullis', monitor, metrics, chain } = options;
   const { access = 'token', showClients = false } = options;
   const paths =

@@ -5,6 +5,7 @@ import {
   knownOptions,
   namedFunctions,
   optionsObject,
+  readOptions,
   TIME_MAX_MS,
   wholeNumber,
 } from '../base/options.js';
@@ -204,10 +205,7 @@ export function checkArguments(
  */
 export function checkOptions(options: ResourceMonitorOptions): CheckedOptions {
   optionsObject('options', options);
-  knownOptions('ResourceMonitor', options, OPTIONS);
-  const given = Object.fromEntries(
-    OPTIONS.map((option) => [option, options[option]]),
-  ) as ResourceMonitorOptions;
+  const given = readOptions('ResourceMonitor', options, OPTIONS);
   const { timers, name = defaultName(), log, root } = given;
   if (timers !== undefined && !(timers instanceof TimerManager))
     throw wrongType('timers', timers, 'a TimerManager');
@@ -263,9 +261,10 @@ function checkStalls(
   const allowed = "'stderr' or { file }";
   optionsObject('stalls.log', log, allowed);
   knownOptions('stalls.log', log, ['file'], 'stalls.log.');
-  if (typeof log.file !== 'string' || log.file === '' || log.file.includes('\0'))
-    throw wrongType('stalls.log.file', log.file, 'a path');
-  return { stallMs, stallLog: log.file };
+  const { file } = log;
+  if (typeof file !== 'string' || file === '' || file.includes('\0'))
+    throw wrongType('stalls.log.file', file, 'a path');
+  return { stallMs, stallLog: file };
 }
 
 function checkGc(gc: ResourceMonitorOptions['gc']): number {
@@ -282,13 +281,13 @@ function checkGc(gc: ResourceMonitorOptions['gc']): number {
 type CheckedShedding = Pick<CheckedOptions, 'retryAfterMs' | 'pressure'>;
 
 function checkShedding(
-  shedding: ResourceMonitorOptions['shedding'],
+  given: ResourceMonitorOptions['shedding'],
   stalls: ResourceMonitorOptions['stalls'],
 ): CheckedShedding {
-  if (shedding === undefined || shedding === false) return { retryAfterMs: 0, pressure: undefined };
-  if (shedding === true) return { retryAfterMs: 5000, pressure: undefined };
-  optionsObject('shedding', shedding, 'a boolean or an object');
-  knownOptions('shedding', shedding, SHEDDING_OPTIONS, 'shedding.');
+  if (given === undefined || given === false) return { retryAfterMs: 0, pressure: undefined };
+  if (given === true) return { retryAfterMs: 5000, pressure: undefined };
+  optionsObject('shedding', given, 'a boolean or an object');
+  const shedding = readOptions('shedding', given, SHEDDING_OPTIONS, 'shedding.');
   type TimeOption = (typeof SHEDDING_OPTIONS)[number] & `${string}Ms`;
   const time = (name: TimeOption, min: number, max: number, fallback: number): number =>
     wholeNumber(`shedding.${name}`, shedding[name], min, max, fallback);

@@ -7,7 +7,7 @@ import {
   type Given,
   knownOptions,
   optionsObject,
-  givenOptions,
+  readOptions,
   TIME_MAX_MS,
   wholeNumber,
 } from '../base/options.js';
@@ -307,8 +307,13 @@ export function mergedLimits(
     const given: unknown = changes[section];
     if (given === undefined) continue;
     optionsObject(`limits.${section}`, given);
-    const fields: Readonly<Record<string, unknown>> = givenOptions(
-      given as Record<string, unknown>,
+    const names = Object.keys(DEFAULTS[section]);
+    const aliases = names.flatMap((name) => ALIASES[`${section}.${name}`] ?? []);
+    const fields: object = readOptions(
+      section,
+      given,
+      [...names, ...aliases],
+      `limits.${section}.`,
     );
     const replaced = Object.entries(ALIASES)
       .filter(([field]) => field.startsWith(`${section}.`))

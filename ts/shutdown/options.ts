@@ -1,6 +1,6 @@
 /** Options of a shutdown, and the checks of them. */
 import { outOfRange, wrongSecretType, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { readOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
 import {
   checkedChecks,
@@ -139,7 +139,14 @@ export interface Plan {
   readonly readiness: ReadinessSettings;
 }
 
-/** Returns the plan for some options. Throws for wrong ones. */
+/** Returns a plain copy of the options, signals included. Throws for unknown ones. */
+export function shutdownOptions(given: ShutdownOptions): ShutdownOptions {
+  const options = readOptions('GracefulShutdown', given, SHUTDOWN_OPTIONS);
+  const { signals } = options;
+  return Array.isArray(signals) ? { ...options, signals: [...signals] } : options;
+}
+
+/** Returns the plan for some options, made by `shutdownOptions`. Throws for wrong ones. */
 export function planOf(options: ShutdownOptions): Plan {
   checkOptions(options);
   const time = (
@@ -196,7 +203,6 @@ export function planOf(options: ShutdownOptions): Plan {
 }
 
 function checkOptions(options: ShutdownOptions): void {
-  knownOptions('GracefulShutdown', options, SHUTDOWN_OPTIONS);
   const { closeCode, closeReason, signals, exit, startsReady, readyNeedsCluster } = options;
   if (closeCode !== undefined && closeCode !== 1001 && closeCode !== 1012)
     throw outOfRange('closeCode', closeCode, '1001 or 1012');

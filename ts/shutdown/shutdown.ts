@@ -13,7 +13,14 @@ import type { Drainable, ShutdownSocket } from './drainable.js';
 import { ErrorCollector } from './errors.js';
 import { type HealthAnswer, healthy } from './health.js';
 import { checkedHook, HookRunner, type ShutdownHook } from './hooks.js';
-import { checkSignal, type Plan, planOf, type ShutdownOptions, SIGNAL_NUMBERS } from './options.js';
+import {
+  checkSignal,
+  type Plan,
+  planOf,
+  shutdownOptions,
+  type ShutdownOptions,
+  SIGNAL_NUMBERS,
+} from './options.js';
 import { Readiness } from './readiness.js';
 import type { ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.js';
 
@@ -99,7 +106,9 @@ export class GracefulShutdown {
     timersOrOptions?: TimerManager | ShutdownOptions,
     positionalOptions?: ShutdownOptions,
   ) {
-    const { timers, isOwn, options } = resolveTimers(timersOrOptions, positionalOptions, 'server');
+    const owned = resolveTimers(timersOrOptions, positionalOptions, 'server');
+    const { timers, isOwn } = owned;
+    const options = shutdownOptions(owned.options);
     this.#plan = planOf(options);
     const { onPhase, onError, exit = true, signals = [] } = options;
     this.#onPhase = onPhase;

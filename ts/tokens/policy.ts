@@ -1,6 +1,6 @@
 /** Options of a verifier, checked and converted to the core's policy. */
-import { outOfRange, wrongSecretType, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { outOfRange, underPath, wrongSecretType, wrongType } from '../base/errors.js';
+import { optionsObject, readOptions, wholeNumber } from '../base/options.js';
 import { Cluster } from '../cluster/cluster.js';
 import { tokenAlgorithms, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
@@ -201,13 +201,30 @@ interface Matchers {
 export const CLOCK_TOLERANCE_SECONDS = 5;
 
 /**
+ * Returns a plain copy of the options of a verifier; see `readOptions`.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
+ * @internal
+ */
+export function verifierOptions(given: TokenVerifierOptions): TokenVerifierOptions {
+  optionsObject('options', given);
+  return readOptions('TokenVerifier', given, OPTIONS);
+}
+
+function issuerOptions(given: TokenVerifierOptions, at: number): TokenVerifierOptions {
+  try {
+    return verifierOptions(given);
+  } catch (error) {
+    throw underPath(`issuers[${at}].`, error);
+  }
+}
+
+/**
  * Checks all options but the keys.
+ * @param options made by `verifierOptions`
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  * @internal
  */
 export function checkedOptions(options: TokenVerifierOptions): CheckedOptions {
-  optionsObject('options', options);
-  knownOptions('TokenVerifier', options, OPTIONS);
   const { timers } = options;
   if (timers !== undefined && !(timers instanceof TimerManager))
     throw wrongType('timers', timers, 'a TimerManager');
@@ -258,7 +275,7 @@ export function checkedIssuers({
     throw outOfRange('issuers', issuers.length, `1 to ${ISSUERS_MAX} issuers`);
   return issuers.map((one: unknown, at) => {
     optionsObject(`issuers[${at}]`, one, 'an object with the options of an issuer');
-    const options: TokenVerifierOptions = { ...shared, ...one };
+    const options = { ...shared, ...issuerOptions(one, at) };
     if (options.issuer === undefined)
       throw wrongType(
         `issuers[${at}].issuer`,

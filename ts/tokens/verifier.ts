@@ -41,6 +41,7 @@ import {
   seconds,
   text,
   type TokenVerifierOptions,
+  verifierOptions,
 } from './policy.js';
 import type { ReplayList } from './replay.js';
 import { type SharedRevocation, SharedRevocations } from './shared-revocations.js';
@@ -140,10 +141,11 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
 
   /** @param options the keys and the policy */
   constructor(options: TokenVerifierOptions) {
-    const issuers = issuersOf(options);
+    const given = verifierOptions(options);
+    const issuers = issuersOf(given);
     // First, so that each option is checked where it stands.
-    this.#issuers = issuers === undefined ? undefined : listOf(issuers, options.issuers ?? []);
-    const checked = checkedOptions(issuers === undefined ? options : sharedOptions(issuers));
+    this.#issuers = issuers === undefined ? undefined : listOf(issuers, given.issuers ?? []);
+    const checked = checkedOptions(issuers === undefined ? given : sharedOptions(issuers));
     const { policy, algorithms, claimNames, cacheSize, rules, replay } = checked;
     this.#rules = rules;
     this.#replay = replay;
@@ -159,15 +161,15 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     this.#check = bound.check;
     bound.share(this.#verified, this.#subject);
     this.#cache = cacheSize === 0 ? undefined : new ResultCache(cacheSize);
-    this.#remote = issuers === undefined ? this.#loadKeys(options) : undefined;
+    this.#remote = issuers === undefined ? this.#loadKeys(given) : undefined;
     try {
       this.#shared =
-        options.cluster === undefined
+        given.cluster === undefined
           ? undefined
           : new SharedRevocations(
-              options.cluster,
+              given.cluster,
               policy.maxRevocations,
-              Math.max(...(issuers ?? [options]).map(toleranceOf)),
+              Math.max(...(issuers ?? [given]).map(toleranceOf)),
               wallClockMs,
               (revocation) => void this.#hold(revocation),
             );

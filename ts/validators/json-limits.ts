@@ -1,6 +1,6 @@
 /** Limits of JSON, checked and laid out for the native scanner. */
 import { outOfRange } from '../base/errors.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { optionsObject, readOptions, wholeNumber } from '../base/options.js';
 
 /** Whether input that breaks a rule passes. */
 export type JsonLeniency = 'allow' | 'refuse';
@@ -105,16 +105,15 @@ export function checkedJsonLimits(
   defaults?: { readonly maxDepth: number },
 ): CheckedJsonLimits {
   if (limits !== undefined) optionsObject(field, limits);
-  const given: JsonLimits = limits ?? {};
-  knownOptions(field, given, NAMES, `${field}.`);
+  const given: JsonLimits = readOptions(field, limits ?? {}, NAMES, `${field}.`);
   const counts = COUNTS.map(([name, min, max, fallback]) => {
     const preset = (name === 'maxDepth' ? defaults?.maxDepth : undefined) ?? fallback;
-    const value = given[name] === undefined ? preset : given[name];
+    const { [name]: value = preset } = given;
     const unlimited = max === UNLIMITED ? Infinity : undefined;
     return Math.min(wholeNumber(`${field}.${name}`, value, min, max, unlimited), max);
   });
   const rules = RULES.map(([name, fallback]) => {
-    const rule = given[name] === undefined ? fallback : given[name];
+    const { [name]: rule = fallback } = given;
     if (rule !== 'allow' && rule !== 'refuse')
       throw outOfRange(`${field}.${name}`, rule, "'allow' or 'refuse'");
     return rule === 'refuse' ? 1 : 0;
@@ -155,8 +154,10 @@ export function cachedJsonLimits(limits: JsonLimits | undefined): CheckedJsonLim
     limits.byteOrderMark === lastCopy.byteOrderMark
   )
     return lastChecked;
-  lastChecked = checkedJsonLimits('limits', limits);
+  optionsObject('limits', limits);
+  const copy = readOptions('limits', limits, NAMES, 'limits.');
+  lastChecked = checkedJsonLimits('limits', copy);
   lastGiven = limits;
-  lastCopy = { ...limits };
+  lastCopy = copy;
   return lastChecked;
 }

@@ -1,6 +1,6 @@
 /** Options of `validateUrl`. */
 import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
+import { optionsObject, readOptions, wholeNumber } from '../base/options.js';
 import { bareHost } from './host.js';
 
 /**
@@ -94,10 +94,10 @@ const DEFAULTS: UrlRules = {
  * Checks options.
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  */
-export function checkedUrlOptions(options: UrlOptions | undefined): UrlRules {
-  if (options === undefined) return DEFAULTS;
-  optionsObject('options', options);
-  knownOptions('UrlOptions', options, OPTIONS);
+export function checkedUrlOptions(given: UrlOptions | undefined): UrlRules {
+  if (given === undefined) return DEFAULTS;
+  optionsObject('options', given);
+  const options = readOptions('UrlOptions', given, OPTIONS);
   const { mode, suspicious = 'refuse' } = options;
   if (mode !== undefined && !MODES.includes(mode)) throw outOfRange('mode', mode, MODES.join(', '));
   if (suspicious !== 'refuse' && suspicious !== 'flag')
