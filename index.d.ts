@@ -701,7 +701,7 @@ interface ConnectionLimits {
      */
     readonly controlRate?: MessageRate | number | undefined;
     /**
-     * Idle timeout of a connection: 1 to 2^30 ms. Only received data counts as activity; behind an
+     * Idle timeout of a connection: 1 to 2^30 ms, or `Infinity` for none. Only received data counts as activity; behind an
      * adapter this includes pings and pongs. A client is not idle while the server has paused its
      * socket, nor, with `ws` on Node, while one long message arrives.
      */
@@ -1056,8 +1056,8 @@ interface ConnectionCaps {
     /** Open connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
     readonly maxPerUser: number;
     /**
-     * Idle timeout after which a connection is closed, ms: 1 to 2^30. Pongs count as activity.
-     * Default 120000.
+     * Idle timeout after which a connection is closed, ms: 1 to 2^30, or `Infinity`: none is closed for idleness. Pongs
+     * count as activity. Default 120000.
      */
     readonly timeoutMs: number;
 }
@@ -1075,9 +1075,9 @@ interface RequestLimits {
      */
     readonly maxConcurrentPerIp: number;
     /**
-     * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the
-     * client gets 408 if its body is incomplete, else 503. A handler that still reads the body gets an error, as where
-     * its client has left. Default 30000.
+     * Timeout until the response begins, ms: 1 to 2^30, or `Infinity`: there is no timeout. After it the request's signal
+     * aborts, and the client gets 408 if its body is incomplete, else 503. A handler that still reads the body gets an
+     * error, as where its client has left. Default 30000.
      */
     readonly timeoutMs: number;
     /**
@@ -1809,9 +1809,9 @@ interface BanOptions {
      */
     readonly countRateRefusals?: boolean | undefined;
     /**
-     * Most addresses that are remembered: 1 to 2^20, at some 200 bytes each. A full table forgets the
-     * address whose latest failure is the oldest, and an active ban only if all are banned: the one that ends first.
-     * Default 100000.
+     * Most addresses that are remembered: 1 to 2^20, at some 200 bytes each. To make room, a full table forgets the
+     * address whose last failure is longest ago. It forgets an active ban only if all addresses are banned, and then the
+     * one that ends first. Default 100000.
      */
     readonly maxAddresses?: number | undefined;
 }

@@ -1,5 +1,5 @@
-// npm run pack:local: packs portcullis and its addon for this machine, and prints the command that
-// installs both into a project.
+// npm run pack:local: packs portcullis and its addon for this machine, and prints the commands, for npm
+// and for Bun, that install both into a project.
 import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -27,4 +27,9 @@ const packed = [platform.tarballs.addon, platform.tarballs.main].map((file) => {
   cpSync(join(work, file), join(folder, file));
   return join(folder, file);
 });
-console.log(`\nIn your project:\n\n  npm install ${packed.join(' ')}\n`);
+const files = packed.join(' ');
+console.log(`\nIn your project, without portcullis in its package.json:
+
+  npm install ${files}
+  bun add ${files}
+`);

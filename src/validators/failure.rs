@@ -59,7 +59,7 @@ failures! {
     TokenHeaderDuplicate = "ERR_TOKEN_HEADER_DUPLICATE", 401, "Token header repeats a member", "Issue tokens whose header has each member once.";
     TokenAlgorithm = "ERR_TOKEN_ALGORITHM", 401, "Token algorithm is not allowed", "Sign with an algorithm of the verifier's `algorithms` that belongs to the key.";
     TokenTyp = "ERR_TOKEN_TYP", 401, "Token has another type", "Issue tokens with the `typ` that the verifier expects.";
-    TokenCritical = "ERR_TOKEN_CRITICAL", 401, "Token requires an unknown extension", "Issue tokens without `crit`, or allow the extension in the policy.";
+    TokenCritical = "ERR_TOKEN_CRITICAL", 401, "Token requires an unknown extension", "Issue tokens without `crit`, or name the extension in `allowedCritical`.";
     TokenUnencoded = "ERR_TOKEN_UNENCODED", 401, "Token payload is declared unencoded", "Issue tokens without `b64: false`.";
     TokenCompressed = "ERR_TOKEN_COMPRESSED", 401, "Token payload is declared compressed", "Issue tokens without `zip`.";
     TokenEmbeddedKey = "ERR_TOKEN_EMBEDDED_KEY", 401, "Token contains its own key", "Issue tokens without `jwk`, `jku`, `x5u` and `x5c`: keys are configured in the verifier.";

@@ -64,11 +64,11 @@ export interface ElysiaGuardOptions<C extends TokenClaims = TokenClaims> extends
   C
 > {
   /**
-   * Routes that the plugin guards, as `as` of Elysia's hooks. `global`: every route of the server that is
-   * registered after it. `scoped`: the routes of the instance that uses the plugin, not those of its parent and its
-   * siblings. `local`: only routes of the plugin itself, `portcullis(options).ws(...)`. Other than `global` excludes
-   * `requests` and `auth.http`, which hold for a whole server: `requireToken` of a route asks its requests for a
-   * token. Default `global`.
+   * Routes that the plugin guards, as `as` of Elysia's hooks. `global`: every route of the server; clients of a
+   * WebSocket route that is registered before the plugin are judged only when they upgrade. `scoped`: the routes of
+   * the instance that uses the plugin, not those of its parent and its siblings. `local`: only routes of the plugin
+   * itself, `portcullis(options).ws(...)`. Other than `global` excludes `requests` and `auth.http`, which hold for a
+   * whole server: `requireToken` of a route asks its requests for a token. Default `global`.
    */
   readonly scoping?: GuardScoping | undefined;
 }

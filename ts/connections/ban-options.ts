@@ -28,9 +28,9 @@ export interface BanOptions {
    */
   readonly countRateRefusals?: boolean | undefined;
   /**
-   * Most addresses that are remembered: 1 to 2^20, at some 200 bytes each. A full table forgets the
-   * address whose latest failure is the oldest, and an active ban only if all are banned: the one that ends first.
-   * Default 100000.
+   * Most addresses that are remembered: 1 to 2^20, at some 200 bytes each. To make room, a full table forgets the
+   * address whose last failure is longest ago. It forgets an active ban only if all addresses are banned, and then the
+   * one that ends first. Default 100000.
    */
   readonly maxAddresses?: number | undefined;
 }

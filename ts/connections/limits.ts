@@ -83,7 +83,7 @@ export interface ConnectionLimits {
    */
   readonly controlRate?: MessageRate | number | undefined;
   /**
-   * Idle timeout of a connection: 1 to 2^30 ms. Only received data counts as activity; behind an
+   * Idle timeout of a connection: 1 to 2^30 ms, or `Infinity` for none. Only received data counts as activity; behind an
    * adapter this includes pings and pongs. A client is not idle while the server has paused its
    * socket, nor, with `ws` on Node, while one long message arrives.
    */

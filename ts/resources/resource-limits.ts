@@ -45,8 +45,8 @@ export interface ConnectionCaps {
   /** Open connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
   readonly maxPerUser: number;
   /**
-   * Idle timeout after which a connection is closed, ms: 1 to 2^30. Pongs count as activity.
-   * Default 120000.
+   * Idle timeout after which a connection is closed, ms: 1 to 2^30, or `Infinity`: none is closed for idleness. Pongs
+   * count as activity. Default 120000.
    */
   readonly timeoutMs: number;
 }
@@ -65,9 +65,9 @@ export interface RequestLimits {
    */
   readonly maxConcurrentPerIp: number;
   /**
-   * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the
-   * client gets 408 if its body is incomplete, else 503. A handler that still reads the body gets an error, as where
-   * its client has left. Default 30000.
+   * Timeout until the response begins, ms: 1 to 2^30, or `Infinity`: there is no timeout. After it the request's signal
+   * aborts, and the client gets 408 if its body is incomplete, else 503. A handler that still reads the body gets an
+   * error, as where its client has left. Default 30000.
    */
   readonly timeoutMs: number;
   /**

@@ -104,7 +104,7 @@ export const FAILURES: readonly (readonly [code: FailureCode, status: number, me
   ['ERR_TOKEN_HEADER_DUPLICATE', 401, 'Token header repeats a member', 'Issue tokens whose header has each member once.'],
   ['ERR_TOKEN_ALGORITHM', 401, 'Token algorithm is not allowed', 'Sign with an algorithm of the verifier\'s `algorithms` that belongs to the key.'],
   ['ERR_TOKEN_TYP', 401, 'Token has another type', 'Issue tokens with the `typ` that the verifier expects.'],
-  ['ERR_TOKEN_CRITICAL', 401, 'Token requires an unknown extension', 'Issue tokens without `crit`, or allow the extension in the policy.'],
+  ['ERR_TOKEN_CRITICAL', 401, 'Token requires an unknown extension', 'Issue tokens without `crit`, or name the extension in `allowedCritical`.'],
   ['ERR_TOKEN_UNENCODED', 401, 'Token payload is declared unencoded', 'Issue tokens without `b64: false`.'],
   ['ERR_TOKEN_COMPRESSED', 401, 'Token payload is declared compressed', 'Issue tokens without `zip`.'],
   ['ERR_TOKEN_EMBEDDED_KEY', 401, 'Token contains its own key', 'Issue tokens without `jwk`, `jku`, `x5u` and `x5c`: keys are configured in the verifier.'],
