@@ -21,7 +21,7 @@ export interface RawSocket extends ManagedSocket, GuardedSocket {
 
 /** Bun reports a close before the peer has answered. @internal */
 export const bunSockets: SocketHost = {
-  ping: (socket) => void (socket as RawSocket).ping(),
+  ping: (socket) => (socket as RawSocket).ping(),
   buffered: (socket) => (socket as RawSocket).getBufferedAmount(),
   // Bun shows neither a message that is arriving nor its bytes.
   isPaused: (socket) => (socket as RawSocket).isPaused === true,

@@ -304,15 +304,17 @@ class BunAdapter {
   #admitted(pending: Admission, request: Request, handle: () => unknown): unknown {
     this.#pending.set(request, pending);
     let result: unknown;
+    let isLater: boolean;
     try {
       result = handle();
+      isLater = isThenable(result);
     } catch (error) {
       pending.end('reset');
       throw error;
     }
     const abandon = (): void => void pending.end('reset');
     // A socket that has opened took its seat along.
-    if (!isThenable(result) || pending.state === 'open') {
+    if (!isLater || pending.state === 'open') {
       abandon();
       return result;
     }

@@ -38,8 +38,7 @@ export class Hooks {
     try {
       const answer = hook();
       if (!isThenable(answer)) return answer;
-      // Its rejection is no news beside this.
-      void answer.then(undefined, () => undefined);
+      ignoreRejection(answer);
       throw new TypeError(`${name} returned a promise, and its answer is needed at once`);
     } catch (error) {
       this.warn(name, error);
@@ -72,7 +71,32 @@ export class Hooks {
 
 const call = (hook: () => unknown): unknown => hook();
 
-/** Whether `await` would wait for a value: it has a method `then`. @internal */
+/**
+ * Handles the rejection of a promise that nobody awaits: unhandled, it would end the process. Ignores any other value.
+ * @internal
+ */
+export function ignoreRejection(answer: unknown): void {
+  ignoreFailure(() => answer);
+}
+
+/**
+ * Runs a step whose failure tells nothing new, now or as the rejection of a promise. A socket that cannot be closed, for
+ * one, is gone already.
+ * @internal
+ */
+export function ignoreFailure(step: () => unknown): void {
+  try {
+    const result = step();
+    if (isThenable(result)) void Promise.resolve(result).catch(() => undefined);
+  } catch {
+    // A value whose `then` cannot be read ends here, too.
+  }
+}
+
+/**
+ * Whether `await` would wait for a value: it has a method `then`. Throws where `then` cannot be read, as `await` rejects.
+ * @internal
+ */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return (
     (typeof value === 'object' || typeof value === 'function') &&

@@ -1,11 +1,12 @@
 /** One open socket of a guard: its ping, its close, and whether its client reads. */
+import { ignoreFailure } from '../base/hooks.js';
 import type { ShutdownSocket } from '../shutdown/drainable.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 
 /** Operations on the sockets of one host. @internal */
 export interface SocketHost {
   /** Sends a ping. */
-  ping(socket: ManagedSocket): void;
+  ping(socket: ManagedSocket): unknown;
   /** Bytes that wait to be sent. */
   buffered(socket: ManagedSocket): number;
   /** True while the server has paused the socket: it reads nothing of what its client sends. */
@@ -134,11 +135,8 @@ export class OpenSocket implements ShutdownSocket {
   }
 
   ping(): void {
-    try {
-      this.#owner.host.ping(this.connection.socket);
-    } catch {
-      // A socket that cannot be pinged is about to end: its close event follows.
-    }
+    // A socket that cannot be pinged is about to end: its close event follows.
+    ignoreFailure(() => this.#owner.host.ping(this.connection.socket));
   }
 
   beforeClose(): void {
@@ -156,11 +154,7 @@ export class OpenSocket implements ShutdownSocket {
   }
 
   terminate(): void {
-    try {
-      this.connection.socket.terminate?.();
-    } catch {
-      // It is gone already.
-    }
+    ignoreFailure(() => this.connection.socket.terminate?.());
   }
 
   /** Sets the final state, for a shutdown that counts the clients that answered their close. */

@@ -4,6 +4,7 @@
  * that do not answer.
  */
 import { clientKeyOf } from '../base/address.js';
+import { ignoreFailure } from '../base/hooks.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ManagedSocket } from './connection.js';
@@ -99,12 +100,9 @@ export class SocketCloser {
     // Its close may call back and close another socket.
     const outer = this.#current;
     this.#current = closable;
-    try {
-      socket.close(code, reason);
-      if (isFlood) pause(socket);
-    } catch {
-      // A socket that cannot be closed is gone; its seat is free already.
-    }
+    // A socket that cannot be closed is gone; its seat is free already.
+    ignoreFailure(() => socket.close(code, reason));
+    if (isFlood) ignoreFailure(() => socket.pause?.());
     this.#current = outer;
     if (!willTerminate) terminate(socket);
     else if (hasEnded(socket) && this.#closing.has(closable)) this.#linger(closable);
@@ -194,7 +192,7 @@ export class SocketCloser {
   }
 }
 
-// The properties of a socket are the application's: any of them may throw.
+// The properties of a socket are the application's: any of them may throw, and any method may return a promise.
 
 function has(socket: ManagedSocket, method: 'terminate' | 'pause'): boolean {
   try {
@@ -224,18 +222,6 @@ function mayHaveEnded(socket: ManagedSocket): boolean {
   }
 }
 
-function pause(socket: ManagedSocket): void {
-  try {
-    socket.pause?.();
-  } catch {
-    // It is gone already.
-  }
-}
-
 function terminate(socket: ManagedSocket): void {
-  try {
-    if (!hasEnded(socket)) socket.terminate?.();
-  } catch {
-    // It is gone already.
-  }
+  if (!hasEnded(socket)) ignoreFailure(() => socket.terminate?.());
 }

@@ -462,13 +462,16 @@ class ServedRequest implements RequestWaiter {
   run(): unknown {
     const { request, handle, host } = this;
     let result: unknown;
+    let isLater: boolean;
     try {
       watch(request, this.inFlight, host.isHandshake);
       result = host.serve(request, handle);
+      // Throws for a proxy that cannot be read.
+      isLater = result instanceof Promise;
     } catch (error) {
       return this.threw(error);
     }
-    return result instanceof Promise ? this.later(result) : this.answered(result);
+    return isLater ? this.later(result as Promise<unknown>) : this.answered(result);
   }
 
   /** Returns the answer to the client, once the handler has answered. */

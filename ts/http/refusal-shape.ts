@@ -1,7 +1,7 @@
 /** The shape of the answers to refused clients, as the application wants it. */
 import { lazily } from '../base/builtin.js';
 import { outOfRange, wrongType } from '../base/errors.js';
-import { Hooks, isThenable } from '../base/hooks.js';
+import { Hooks, ignoreRejection, isThenable } from '../base/hooks.js';
 import { HEADER_NAME, HEADER_VALUE } from '../base/header-fields.js';
 import { optionsObject } from '../base/options.js';
 import type { RequestTrace, Tracer } from '../base/trace.js';
@@ -100,8 +100,7 @@ function checkedHeaders(field: string, headers: unknown): Record<string, string>
 /** Returns the answer of `onRefused`, checked. */
 function answerFrom(given: unknown, standard: HttpRefusal): RefusalAnswer | undefined {
   if (given === undefined) return undefined;
-  // This promise has no other reader: its rejection would end the process.
-  if (isThenable(given)) void Promise.resolve(given).catch(() => undefined);
+  ignoreRejection(given);
   const allowed = 'a function that returns { status, headers, body } or undefined';
   if (typeof given !== 'object' || given === null || isThenable(given) || given instanceof Response)
     throw wrongType('onRefused', given, allowed);

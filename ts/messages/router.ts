@@ -1,6 +1,6 @@
 /** Hands messages to the handler of their type. Knows no socket: its caller sends the reply. */
 import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
-import { Hooks, isThenable } from '../base/hooks.js';
+import { Hooks, ignoreRejection, isThenable } from '../base/hooks.js';
 import { knownOptions, optionsObject } from '../base/options.js';
 import type { RateAction } from '../connections/connect-rates.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
@@ -310,8 +310,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   #passes(check: (payload: unknown) => unknown, payload: unknown): boolean {
     const answer = check(payload);
     if (!isThenable(answer)) return answer === true;
-    // Its rejection is no news beside this.
-    void answer.then(undefined, () => undefined);
+    ignoreRejection(answer);
     throw new TypeError('check returned a promise, and its answer is needed at once');
   }
 
@@ -319,7 +318,11 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   #exceeds({ action }: TypeRateLimiter, connection: C, type: string): boolean {
     this.#overRate++;
     this.#hooks.run('onRateExceeded', () => this.#rateExceeded({ type, connection, action }));
-    if (action === 'close') closableOf(connection).close(1008, RATE_REASON);
+    if (action === 'close') {
+      const closed: unknown = closableOf(connection).close(1008, RATE_REASON);
+      if (isThenable(closed))
+        void Promise.resolve(closed).catch((error: unknown) => this.#tell(error, type, connection));
+    }
     return action === 'report';
   }
 

@@ -110,18 +110,18 @@ export class MergedRegistries {
 
   async #inTime(merged: Merged): Promise<unknown> {
     const free = (): void => void (merged.isBusy = false);
-    let answer: unknown;
+    let settled: Promise<unknown>;
     try {
-      answer = merged.registry.getMetricsAsJSON();
+      const answer: unknown = merged.registry.getMetricsAsJSON();
+      if (!isThenable(answer)) {
+        free();
+        return answer;
+      }
+      settled = Promise.resolve(answer);
     } catch (error) {
       free();
       throw error;
     }
-    if (!isThenable(answer)) {
-      free();
-      return answer;
-    }
-    const settled = Promise.resolve(answer);
     settled.then(free, free);
     let ring: () => void = () => undefined;
     const late = new Promise<typeof LATE>((resolve) => (ring = () => resolve(LATE)));

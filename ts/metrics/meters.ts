@@ -133,15 +133,15 @@ export class FetchMeter {
   /** Runs `handle`, and records the request unless it became a WebSocket. */
   around<T>(request: Request, handle: () => T): T {
     const metered = this.begin(request);
-    let result: T;
     try {
-      result = handle();
+      const result = handle();
+      // Throws for a proxy that cannot be read.
+      metered.answered(result);
+      return result;
     } catch (error) {
       metered.failed();
       throw error;
     }
-    metered.answered(result);
-    return result;
   }
 
   /** Called by a request. */

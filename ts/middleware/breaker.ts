@@ -88,6 +88,7 @@ export function optional(
       return next();
     };
     let result: unknown;
+    let isLater: boolean;
     try {
       result = layer(context, () => {
         if (hasFailed) return calledAfterFailure(wrapped);
@@ -95,10 +96,11 @@ export function optional(
         rest ??= called;
         return called;
       });
+      isLater = isThenable(result);
     } catch (error) {
       return goOn(error);
     }
-    if (!isThenable(result)) {
+    if (!isLater) {
       breaker.succeeded();
       return result;
     }

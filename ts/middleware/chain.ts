@@ -453,7 +453,7 @@ export class PerformantMiddlewareChain<
     // A handler that fails must not fail the run. The warning reports the error instead.
     try {
       const answer: unknown = onError(error, stray);
-      if (isThenable(answer)) void answer.then(undefined, () => this.#warnOf(error, stray));
+      if (isThenable(answer)) void Promise.resolve(answer).catch(() => this.#warnOf(error, stray));
     } catch {
       this.#warnOf(error, stray);
     }

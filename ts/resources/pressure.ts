@@ -184,14 +184,13 @@ class Check {
       this.#giveUp(this.#pending);
     }
     const controller = new AbortController();
-    let result: unknown;
     try {
-      result = this.#run(controller.signal);
+      const result: unknown = this.#run(controller.signal);
+      if (isThenable(result)) this.#await(result, { beganMs: nowMs, controller }, done);
+      else this.isFailing = result === false;
     } catch (error) {
-      return this.#fail(error);
+      this.#fail(error);
     }
-    if (isThenable(result)) this.#await(result, { beganMs: nowMs, controller }, done);
-    else this.isFailing = result === false;
   }
 
   #await(result: PromiseLike<unknown>, run: PendingRun, done: () => void): void {
