@@ -5755,8 +5755,10 @@ interface RemoteJwks {
     /** Most keys of a set, 1 to 1,000: a larger set is refused as a whole. Default 100. */
     readonly maxKeys?: number | undefined;
     /**
-     * Headers of the request: strings without line ends, by name. Errors do not show their values. Default: none besides
-     * `Accept` and `If-None-Match`.
+     * Headers of the request: strings without line ends, by name in any letter case. They are sent to the origin of `url`
+     * or `discovery` only: a key set at another origin, which the metadata may name, is fetched without them. An `Accept`
+     * replaces the one that is sent otherwise; `If-None-Match`, and headers that `fetch` or the connection writes, such as
+     * `Host`, are refused. Errors do not show values. Default: none besides `Accept` and `If-None-Match`.
      */
     readonly headers?: Readonly<Record<string, string>> | undefined;
     /** Called for every failed fetch, with `ERR_JWKS`; the message holds nothing of the answer. */

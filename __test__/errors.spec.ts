@@ -690,6 +690,44 @@ describe('a secret of the wrong form', () => {
   });
 });
 
+describe('a URL that may hold a password', () => {
+  it.each([
+    'https://user:pass/hunter2@issuer.example/jwks.json',
+    'https://user:hunter2?@issuer.example:99999/',
+    'https://user:hunter2#1@issuer.example:99999/',
+    '//user:hunter2@issuer.example/jwks.json',
+    ' https://user:hunter2@iss uer.example/',
+    'https//user:hunter2@issuer.example/',
+    'hunter2:x@issuer.example/',
+    'http://hunter2/x@issuer.example/',
+    'https://user:1@hunter2/x@issuer.example/',
+    'https://user:hunter2@issuer.example/',
+    'https:user:hunter2@issuer.example',
+    'https:\\\\user:hunter2@issuer.example',
+  ])('is not shown: %s', (url) => {
+    for (const jwks of [{ url }, { discovery: url }])
+      expect(JSON.stringify(errorOf(() => verifierOf({ jwks, issuer: 'a' })))).not.toContain(
+        'hunter2',
+      );
+    const issuers = [{ issuer: 'a', jwks: { url } }];
+    expect(JSON.stringify(errorOf(() => verifierOf({ issuers })))).not.toContain('hunter2');
+    // Nor where any other text is told as it is.
+    for (const options of [{ allowedOrigins: [url] }, { refuseWith: url }])
+      expect(JSON.stringify(errorOf(() => guardOf(options)))).not.toContain('hunter2');
+  });
+
+  it('is told by its length, and by its host where that is known', () => {
+    const valueOf = (url: string): unknown => errorOf(() => verifierOf({ jwks: { url } })).value;
+    expect(valueOf('//user:hunter2@a/')).toBe('a string of 17 characters');
+    expect(valueOf('ftp://issuer.example/jwks.json')).toBe('"ftp://issuer.example"');
+    expect(valueOf('https://ann:hunter2@issuer.example/')).toBe('"https://issuer.example"');
+    const wordOf = (text: string): unknown => errorOf(() => guardOf({ refuseWith: text })).value;
+    expect(wordOf('https://ann:hunter2@a.example/')).toBe('"https://…@a.example/"');
+    expect(wordOf('ann@example.com')).toBe('"ann@example.com"');
+    expect(wordOf('/users/@me')).toBe('"/users/@me"');
+  });
+});
+
 it('per cent are told from shares', () => {
   for (const [field, make] of [
     ['memory.warningThreshold', () => resourceLimits({ memory: { warningThreshold: 0.85 } })],

@@ -70,6 +70,23 @@ it.each<[object, string, string]>([
     'jwks.headers.authorization',
   ],
   [new Map(), 'ERR_INVALID_ARG_TYPE', 'jwks.headers'],
+  [{ Authorization: 'a-secret', authorization: 'a-secret' }, 'ERR_OUT_OF_RANGE', 'jwks.headers'],
+  ...[
+    'Host',
+    'connection',
+    'Content-Length',
+    'expect',
+    'If-None-Match',
+    'keep-alive',
+    'TE',
+    'trailer',
+    'transfer-encoding',
+    'upgrade',
+  ].map((name): [object, string, string] => [
+    { [name]: 'secret' },
+    'ERR_OUT_OF_RANGE',
+    'jwks.headers',
+  ]),
 ])('refuses the headers %j in the constructor, without their values', (headers, code, field) => {
   let error: unknown;
   try {
@@ -103,6 +120,66 @@ function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
   verifiers.push(verifier);
   return verifier;
 }
+
+describe('headers of a fetch', () => {
+  it.each(['accept', 'Accept', 'ACCEPT'])('replace ours in any letter case: %s', async (name) => {
+    handler = json(ONE, { etag: '"v1"' });
+    const verifier = remote({
+      headers: { [name]: 'text/html', 'X-Client': 'chat' },
+      cooldownMs: 0,
+    });
+    expect(await verifier.ready()).toBe(true);
+    await verifier.authenticate(signed(second, 'two'));
+    expect(
+      requests.map(({ headers }) => [
+        headers.accept,
+        headers['x-client'],
+        headers['if-none-match'],
+      ]),
+    ).toEqual([
+      ['text/html', 'chat', undefined],
+      ['text/html', 'chat', '"v1"'],
+    ]);
+  });
+
+  it('go to the origin of the configured address only', async () => {
+    const seen: IncomingMessage[] = [];
+    const other = createServer((request, response) => {
+      seen.push(request);
+      json(ONE)(request, response);
+    });
+    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+    const own = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const elsewhere = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
+    try {
+      for (const origin of [elsewhere, own]) {
+        handler = (request, response) =>
+          request.url === '/metadata'
+            ? json({ issuer: 'https://is/', jwks_uri: `${origin}/keys` })(request, response)
+            : json(ONE)(request, response);
+        const verifier = new TokenVerifier({
+          algorithms: ['ES256'],
+          issuer: 'https://is/',
+          jwks: { discovery: `${own}/metadata`, headers: { authorization: 'Bearer a' } },
+          timers,
+        });
+        verifiers.push(verifier);
+        expect(await verifier.ready()).toBe(true);
+      }
+      expect(requests.map(({ url, headers }) => [url, headers.authorization])).toEqual([
+        ['/metadata', 'Bearer a'],
+        ['/metadata', 'Bearer a'],
+        ['/keys', 'Bearer a'],
+      ]);
+      expect(seen.map(({ headers }) => [headers.authorization, headers.accept])).toEqual([
+        [undefined, 'application/jwk-set+json, application/json'],
+      ]);
+    } finally {
+      other.closeAllConnections();
+      other.close();
+    }
+  });
+});
 
 describe('a fetched key set', () => {
   it.each([true, false])(

@@ -164,6 +164,7 @@ describe('testServer()', () => {
     ['/', { ip: '192.0.2.1' }, 'ERR_UNKNOWN_OPTION ip'],
     ['/', { address: 5 }, 'ERR_INVALID_ARG_TYPE address'],
     ['/', { headers: { 'a b': '' } }, 'ERR_OUT_OF_RANGE headers'],
+    ['/', { headers: { 'x-a': '', 'X-A': '' } }, 'ERR_OUT_OF_RANGE headers'],
     ['/', { headers: { a: 5 } }, 'ERR_INVALID_ARG_TYPE headers.a'],
     ['/', { headers: { a: 'b\n' } }, 'ERR_OUT_OF_RANGE headers.a'],
     [new Request('http://a/'), { headers: { a: 'b' } }, 'ERR_INVALID_ARG_TYPE headers'],

@@ -174,8 +174,20 @@ export function describeSecret(value: unknown): string {
   return typeof value === 'object' ? kindOf(value) : `a ${typeof value}`;
 }
 
-/** Matches the scheme of a URL with its user and password. */
-const CREDENTIALS = /^([a-z][\w+.-]*:\/\/)[^/?#]*@/i;
+/** Matches the scheme of a URL. */
+const SCHEME = /^\s*[a-z][\w+.-]*:\/\//i;
+/** Matches in text before an `@` what makes it a user and a password rather than a name. */
+const CREDENTIALS = /:|[/\\]{2}/;
+
+/**
+ * Returns a text without what may be the user and the password of a URL, also of one that does not parse: a password
+ * with a slash is one reason for that. Hence everything before the last `@` is left out, except for the scheme.
+ */
+function withoutCredentials(text: string): string {
+  const at = text.lastIndexOf('@');
+  if (at === -1 || !CREDENTIALS.test(text.slice(0, at))) return text;
+  return `${SCHEME.exec(text)?.[0] ?? ''}…${text.slice(at)}`;
+}
 
 /**
  * Returns a short text of a value for messages. A string is quoted and cut after 40 characters, a URL without its
@@ -184,7 +196,7 @@ const CREDENTIALS = /^([a-z][\w+.-]*:\/\/)[^/?#]*@/i;
  */
 export function describe(value: unknown): string {
   if (typeof value === 'string') {
-    const shown = value.replace(CREDENTIALS, '$1…@');
+    const shown = withoutCredentials(value);
     return JSON.stringify(shown.length > 40 ? `${shown.slice(0, 40)}…` : shown);
   }
   if (typeof value === 'object' && value !== null) return kindOf(value);

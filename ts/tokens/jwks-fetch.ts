@@ -52,7 +52,8 @@ export async function fetchJwks(
   try {
     const headers: Record<string, string> = {
       accept: 'application/jwk-set+json, application/json',
-      ...request.headers,
+      // The metadata may name a key set elsewhere, which must not get the credentials for this server.
+      ...(new URL(url).origin === request.origin ? request.headers : {}),
     };
     if (etag !== undefined) headers['if-none-match'] = etag;
     const fetched = (request.fetch ?? globalThis.fetch)(url, {

@@ -1,5 +1,11 @@
 /** Options of a fetched key set, checked. */
-import { outOfRange, type PortcullisError, wrongSecretType, wrongType } from '../base/errors.js';
+import {
+  outOfRange,
+  type PortcullisError,
+  secretOutOfRange,
+  wrongSecretType,
+  wrongType,
+} from '../base/errors.js';
 import { requestHeaders } from '../base/header-fields.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 
@@ -53,13 +59,32 @@ export interface RemoteJwks {
   /** Most keys of a set, 1 to 1,000: a larger set is refused as a whole. Default 100. */
   readonly maxKeys?: number | undefined;
   /**
-   * Headers of the request: strings without line ends, by name. Errors do not show their values. Default: none besides
-   * `Accept` and `If-None-Match`.
+   * Headers of the request: strings without line ends, by name in any letter case. They are sent to the origin of `url`
+   * or `discovery` only: a key set at another origin, which the metadata may name, is fetched without them. An `Accept`
+   * replaces the one that is sent otherwise; `If-None-Match`, and headers that `fetch` or the connection writes, such as
+   * `Host`, are refused. Errors do not show values. Default: none besides `Accept` and `If-None-Match`.
    */
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Called for every failed fetch, with `ERR_JWKS`; the message holds nothing of the answer. */
   readonly onError?: ((error: PortcullisError) => void) | undefined;
 }
+
+/**
+ * Headers that this package, `fetch` or the connection writes. Of those of the application `fetch` fails for some, drops
+ * some, and sends some on one host only.
+ */
+const NOT_SENT: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'expect',
+  'host',
+  'if-none-match',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
 
 const OPTIONS = [
   'url',
@@ -91,7 +116,10 @@ export function refuseKeySet(set: object): never {
 
 /** A checked way to fetch. @internal */
 export interface JwksRequest {
+  /** The application's headers, by names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
+  /** The origin that gets `headers`. */
+  readonly origin: string;
   readonly timeoutMs: number;
   readonly maxBytes: number;
   /** The application's `fetch`; `undefined` for the host's at the time of the call. */
@@ -129,6 +157,8 @@ export function checkedJwks(options: RemoteJwks): JwksOptions {
   if ((url === undefined) === (discovery === undefined))
     throw wrongSecretType('jwks.url', url, 'given, or jwks.discovery, and not both');
   const isInsecure = allowInsecure === true;
+  const field = url === undefined ? 'jwks.discovery' : 'jwks.url';
+  const address = checkedUrl(field, url === undefined ? discovery : url, isInsecure);
   const number = (
     field: 'cooldownMs' | 'maxAgeMs' | 'staleIfErrorMs' | 'timeoutMs' | 'maxBytes' | 'maxKeys',
     min: number,
@@ -137,14 +167,14 @@ export function checkedJwks(options: RemoteJwks): JwksOptions {
   ): number => wholeNumber(`jwks.${field}`, options[field], min, max, fallback);
   return {
     request: {
-      headers: requestHeaders('jwks.headers', headers),
+      headers: requestHeaders('jwks.headers', headers, NOT_SENT),
+      origin: new URL(address).origin,
       timeoutMs: number('timeoutMs', 1, 2 ** 30, 5000),
       maxBytes: number('maxBytes', 64, 2 ** 20, 65_536),
       fetch,
     },
-    url: url === undefined ? undefined : checkedUrl('jwks.url', url, isInsecure),
-    discovery:
-      discovery === undefined ? undefined : checkedUrl('jwks.discovery', discovery, isInsecure),
+    url: url === undefined ? undefined : address,
+    discovery: discovery === undefined ? undefined : address,
     allowInsecure: isInsecure,
     cooldownMs: number('cooldownMs', 0, 2 ** 30, 30_000),
     maxAgeMs: number('maxAgeMs', 1000, 2 ** 30, 600_000),
@@ -164,14 +194,19 @@ export function checkedUrl(field: string, url: unknown, allowInsecure: boolean):
   try {
     parsed = new URL(url);
   } catch {
-    throw outOfRange(field, String(url), allowed);
+    // Where its user and password end cannot be known.
+    throw secretOutOfRange(field, url, allowed);
   }
   const isSafe =
     parsed.protocol === 'https:' ||
     (parsed.protocol === 'http:' && (allowInsecure || isLoopback(parsed.hostname)));
-  if (!isSafe || parsed.username !== '' || parsed.password !== '')
-    throw outOfRange(field, `${parsed.protocol}//${parsed.host}`, allowed);
-  return parsed.href;
+  if (isSafe && parsed.username === '' && parsed.password === '') return parsed.href;
+  // Without its host, or with an `@` behind it, a part of a password may stand in the place of the host.
+  const isTold =
+    parsed.host !== '' && !`${parsed.pathname}${parsed.search}${parsed.hash}`.includes('@');
+  throw isTold
+    ? outOfRange(field, `${parsed.protocol}//${parsed.host}`, allowed)
+    : secretOutOfRange(field, String(url), allowed);
 }
 
 /** True for a host on this machine, which needs no encryption. */
