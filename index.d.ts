@@ -2054,7 +2054,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param socket an object with a method `close(code, reason)`
      * @param metadata further data on the client
      * @returns the connection, or a refusal: `stale_lease` if the lease was used or has expired
-     * @throws ERR_INVALID_ARG_TYPE; the lease is then as it was
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for `metadata`; the lease is then as it was
      */
     commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S>;
     /**
@@ -2071,8 +2071,8 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param userId the user, if known: up to 1024 characters, empty for none
      * @param metadata further data on the client
      * @returns the connection, or a refusal with `reason`, `code` and `retryAfterMs`
-     * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster that is `strict`: use `admit` and `commit`; see
-     * `reserve` for others
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for `metadata`; ERR_ASYNC_REQUIRED with a cluster that is
+     *   `strict`: use `admit` and `commit`; see `reserve` for others
      */
     addConnection(id: string, socket: S, ip: string, userId?: string, metadata?: MetadataInput): AdmissionResult<S>;
     /**

@@ -122,6 +122,36 @@ describe('metadata', () => {
   );
 });
 
+it.each([
+  [{ useragent: 'curl/8' }, 'ERR_UNKNOWN_OPTION', 'metadata.useragent', 'did you mean userAgent?'],
+  [{ sessionID: 's' }, 'ERR_UNKNOWN_OPTION', 'metadata.sessionID', 'did you mean sessionId?'],
+  [Promise.resolve({ userAgent: 'bot' }), 'ERR_INVALID_ARG_TYPE', 'metadata', 'got a promise'],
+  [new Map([['userAgent', 'bot']]), 'ERR_INVALID_ARG_TYPE', 'metadata', 'got a Map'],
+  [['bot'], 'ERR_INVALID_ARG_TYPE', 'metadata', 'got an array'],
+  [null, 'ERR_INVALID_ARG_TYPE', 'metadata', 'got null'],
+])(
+  'metadata %# that would count as none are refused, and take no seat',
+  (given, code, field, text) => {
+    const lease = manager.reserve('192.0.2.1') as Lease;
+    const error = expect.objectContaining({ code, field, message: expect.stringContaining(text) });
+    for (const open of [
+      () => manager.addConnection('a', new FakeSocket(), '192.0.2.1', '', given as never),
+      () => manager.commit(lease, 'a', new FakeSocket(), given as never),
+    ])
+      expect(open).toThrow(error as Error);
+    expect(manager.snapshot().totalConnections).toBe(1);
+  },
+);
+
+it('the metadata of a connection may be those of another one', () => {
+  const given = { userAgent: 'bot', sessionId: 's', customData: {} };
+  const first = manager.addConnection('a', new FakeSocket(), '192.0.2.1', '', given);
+  if (!first.success) throw new Error(first.reason);
+  const { metadata } = first.connection;
+  const second = manager.addConnection('b', new FakeSocket(), '192.0.2.1', '', metadata);
+  expect(second).toMatchObject({ success: true, connection: { metadata: given } });
+});
+
 describe('limits', () => {
   it('refuse with a reason and a stable code', () => {
     for (let i = 0; i < 5; i++) add(`u${i}`, `192.0.2.${i}`, 'alice');

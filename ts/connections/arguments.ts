@@ -1,9 +1,11 @@
 /** Checks of the arguments that connections are added with. */
 import { wrongType } from '../base/errors.js';
+import { knownOptions, optionsObject } from '../base/options.js';
 import type { GivenMetadata, MetadataInput } from './metadata.js';
 
 /** Longest id and user id, in UTF-16 units. @internal */
 export const ID_MAX = 1024;
+const METADATA = ['userAgent', 'sessionId', 'customData'] as const;
 
 /** Returns `userId` if it is one. @throws ERR_INVALID_ARG_TYPE @internal */
 export function checkedUser(userId: unknown): string {
@@ -26,7 +28,7 @@ export function checkedClient(ip: unknown, userId: string | undefined): string |
 
 /**
  * Checks what a connection is opened with, before its seat is taken; returns the metadata as `checkedMetadata` does.
- * @throws ERR_INVALID_ARG_TYPE, naming the argument
+ * @throws ERR_INVALID_ARG_TYPE, naming the argument; ERR_UNKNOWN_OPTION for another member of the metadata
  * @internal
  */
 export function checkedConnection(
@@ -48,11 +50,12 @@ export function checkedConnection(
 /**
  * Returns metadata in the form that a connection keeps: a copy, and a user agent alone as its text. Each member is read
  * once, since it may be a getter of the application's that throws.
- * @throws ERR_INVALID_ARG_TYPE, naming the member
+ * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION, naming the member
  */
 function checkedMetadata(given: unknown): GivenMetadata | undefined {
   if (given === undefined) return undefined;
-  if (typeof given !== 'object' || given === null) throw wrongType('metadata', given, 'an object');
+  optionsObject('metadata', given);
+  knownOptions('metadata', given, METADATA, 'metadata.');
   const { userAgent, sessionId, customData } = given as MetadataInput;
   checkText('metadata.userAgent', userAgent);
   checkText('metadata.sessionId', sessionId);
