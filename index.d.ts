@@ -1820,7 +1820,7 @@ interface BanOptions {
 interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /**
      * Shares the counts with every manager of that name in this process, over all workers: 1 to 1024
-     * characters. Default: none, the counts are this manager's own.
+     * characters, none of them NUL or a lone surrogate. Default: none, the counts are this manager's own.
      */
     readonly name?: string | undefined;
     /**
@@ -2272,7 +2272,7 @@ interface RateLimiterOptions extends RateLimit {
      */
     readonly maxKeys?: number | undefined;
     /**
-     * Name of the limiter: 1 to 128 characters. Limiters with one name share their keys in all worker
+     * Name of the limiter: 1 to 128 characters, none of them a lone surrogate. Limiters with one name share their keys in all worker
      * threads of the process, and need equal options. The name is free again once all of them are garbage, or belong to
      * guards and routers that are closed. Default: none, keys of its own.
      */

@@ -1,6 +1,7 @@
 /** Options of a connection manager, and their checks. */
 import { outOfRange, wrongSecretType, wrongType } from '../base/errors.js';
 import { optionsObject, readOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { checkWellFormed } from '../native/strings.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import { Cluster } from '../cluster/cluster.js';
 import { TimerManager } from '../timers/manager.js';
@@ -15,7 +16,7 @@ import type { TracedRefusal } from './refusal.js';
 export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
   /**
    * Shares the counts with every manager of that name in this process, over all workers: 1 to 1024
-   * characters. Default: none, the counts are this manager's own.
+   * characters, none of them NUL or a lone surrogate. Default: none, the counts are this manager's own.
    */
   readonly name?: string | undefined;
   /**
@@ -180,6 +181,7 @@ function checkedOptions<S extends ManagedSocket>(
     throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
   // A cluster keeps such names for its own counts.
   if (name?.includes('\0') === true) throw outOfRange('name', name, 'characters other than NUL');
+  if (name !== undefined) checkWellFormed('name', name);
   if (cluster !== undefined && cluster !== 'host' && !(cluster instanceof Cluster))
     throw wrongSecretType('cluster', cluster, "a Cluster or 'host'");
   if (cluster !== undefined && name === undefined)

@@ -2,6 +2,7 @@
 import { type Clock, hostClock } from '../base/clock.js';
 import { outOfRange, typeError, wrongType } from '../base/errors.js';
 import { optionsObject, readOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { checkWellFormed } from '../native/strings.js';
 import type { RateLimitResult } from './result.js';
 
 /** Algorithm of a rate limiter. */
@@ -32,7 +33,7 @@ export interface RateLimiterOptions extends RateLimit {
    */
   readonly maxKeys?: number | undefined;
   /**
-   * Name of the limiter: 1 to 128 characters. Limiters with one name share their keys in all worker
+   * Name of the limiter: 1 to 128 characters, none of them a lone surrogate. Limiters with one name share their keys in all worker
    * threads of the process, and need equal options. The name is free again once all of them are garbage, or belong to
    * guards and routers that are closed. Default: none, keys of its own.
    */
@@ -124,6 +125,7 @@ export function checkedLimiter(options: RateLimiterOptions): CheckedLimiter {
   if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
   if (name !== undefined && (name.length === 0 || name.length > NAME_MAX))
     throw outOfRange('name', name, `1 to ${NAME_MAX} characters`);
+  if (name !== undefined) checkWellFormed('name', name);
   if (typeof clock !== 'object' || clock === null || typeof clock.now !== 'function')
     throw wrongType('clock', clock, 'a Clock');
   if (onRefuse !== undefined && typeof onRefuse !== 'function')

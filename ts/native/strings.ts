@@ -5,6 +5,8 @@
  * Node passes the name itself.
  */
 
+import { outOfRange } from '../base/errors.js';
+
 const isBun = 'bun' in process.versions;
 const COLON = 58;
 const DOT = 46;
@@ -52,6 +54,16 @@ export function isDottedQuad(ip: string, v4: number): boolean {
 /** Returns the dotted text of an IPv4 address. @internal */
 export function formatIpv4(bits: number): string {
   return `${bits >>> 24}.${(bits >>> 16) & 255}.${(bits >>> 8) & 255}.${bits & 255}`;
+}
+
+/**
+ * Refuses a text with lone surrogates. The core keeps names as UTF-8, which has none: it takes U+FFFD in the place of each,
+ * so that names that differ would be the same.
+ * @throws ERR_OUT_OF_RANGE
+ * @internal
+ */
+export function checkWellFormed(field: string, text: string): void {
+  if (!text.isWellFormed()) throw outOfRange(field, text, 'text without lone surrogates');
 }
 
 /** UTF-16 units for which the shared memory has room. @internal */

@@ -4,6 +4,7 @@
  */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
+import { checkWellFormed } from '../native/strings.js';
 import { numberOf } from '../validators/failure.js';
 import type { TokenClaims } from './result.js';
 
@@ -45,7 +46,9 @@ export function matchersOf(field: string, given: unknown): readonly ClaimMatcher
   return list.map((one, at): ClaimMatcher => {
     const isMatcher =
       (typeof one === 'string' && one !== '') || one instanceof RegExp || typeof one === 'function';
-    if (!isMatcher) throw wrongType(Array.isArray(given) ? `${field}[${at}]` : field, one, allowed);
+    const place = Array.isArray(given) ? `${field}[${at}]` : field;
+    if (!isMatcher) throw wrongType(place, one, allowed);
+    if (typeof one === 'string') checkWellFormed(place, one);
     return one instanceof RegExp ? wholeOf(one) : (one as ClaimMatcher);
   });
 }

@@ -1,6 +1,7 @@
 /** Options of a verifier, checked and converted to the core's policy. */
 import { outOfRange, underPath, wrongSecretType, wrongType } from '../base/errors.js';
 import { optionsObject, readOptions, wholeNumber } from '../base/options.js';
+import { checkWellFormed } from '../native/strings.js';
 import { Cluster } from '../cluster/cluster.js';
 import { tokenAlgorithms, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
@@ -415,6 +416,7 @@ function checkedCritical(given: unknown): string[] {
 export function text(field: string, value: unknown): string {
   if (typeof value !== 'string' || value === '')
     throw wrongType(field, value, 'a text that is not empty');
+  checkWellFormed(field, value);
   return value;
 }
 
