@@ -6009,6 +6009,7 @@ declare class TokenVerifier<C extends TokenClaims = TokenClaims> implements Inpu
      * Returns the claims of a connection's token, with the type of this verifier's claims.
      * @param connection a connection of a guard whose `auth` has this verifier
      * @returns `undefined` for a connection without a token
+     * @throws ERR_INVALID_ARG_TYPE for a value that is no object
      * @example
      * const tenant = verifier.claimsOf(connection)?.tenant;
      */

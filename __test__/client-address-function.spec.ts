@@ -4,6 +4,9 @@ import { clientAddress, PortcullisError } from '../dist/index.js';
 
 const PROXIES = ['10.0.0.0/8', '2001:db8:1::/48'];
 
+const CIRCULAR: unknown[] = [];
+CIRCULAR.push(CIRCULAR);
+
 describe('clientAddress()', () => {
   it.each([
     ['192.0.2.9', { 'x-forwarded-for': '198.51.100.1' }, '192.0.2.9'],
@@ -60,9 +63,14 @@ describe('clientAddress()', () => {
     [['', {}, '10.0.0.0/8'], 'ERR_INVALID_ARG_TYPE', 'trustedProxies'],
     [['', {}, ['10.0.0.0/33']], 'ERR_OUT_OF_RANGE', 'trustedProxies[0]'],
     [['', {}, PROXIES, 5], 'ERR_INVALID_ARG_TYPE', 'header'],
-    [['', {}, PROXIES, 'a b'], 'ERR_OUT_OF_RANGE', 'clientAddress'],
+    [['', {}, PROXIES, 'a b'], 'ERR_OUT_OF_RANGE', 'header'],
+    [['', {}, [10n]], 'ERR_INVALID_ARG_TYPE', 'trustedProxies[0]'],
+    [['', {}, [CIRCULAR]], 'ERR_INVALID_ARG_TYPE', 'trustedProxies[0]'],
+    [['10.0.0.1', { get: () => 5 }, PROXIES], 'ERR_INVALID_ARG_TYPE', 'headers'],
+    [['10.0.0.1', { 'x-forwarded-for': Symbol('a') }, PROXIES], 'ERR_INVALID_ARG_TYPE', 'headers'],
+    [['10.0.0.1', { 'x-forwarded-for': ['a', 5] }, PROXIES], 'ERR_INVALID_ARG_TYPE', 'headers'],
     [['', {}, [], 'x-real-ip'], 'ERR_INVALID_ARG_TYPE', 'trustedProxies'],
-  ])('refuses %j', (given, code, field) => {
+  ])('refuses $2 of case %#', (given, code, field) => {
     const call = clientAddress as (...given: unknown[]) => string;
     let error: unknown;
     try {
@@ -71,6 +79,7 @@ describe('clientAddress()', () => {
       error = thrown;
     }
     expect(error).toBeInstanceOf(PortcullisError);
-    expect(error).toMatchObject({ code, field });
+    expect(error).toMatchObject({ code, field, value: expect.any(String) as string });
+    expect((error as PortcullisError).allowed).not.toContain('function');
   });
 });

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { Elysia } from 'elysia';
 import { describe, expect, it } from 'vitest';
-import { ElysiaServerBuilder } from '../dist/elysia.js';
+import { connectionOf as ofElysia, ElysiaServerBuilder } from '../dist/elysia.js';
 import {
   Cluster,
   ConnectionManager,
@@ -30,8 +30,9 @@ import {
   tokenSchema,
   urlSchema,
 } from '../dist/index.js';
-import { portcullis as overSocketIo } from '../dist/socket.io.js';
-import { portcullis } from '../dist/ws.js';
+import { connectionOf as ofBun } from '../dist/bun.js';
+import { connectionOf as ofSocketIo, portcullis as overSocketIo } from '../dist/socket.io.js';
+import { connectionOf, portcullis } from '../dist/ws.js';
 import { FAILURES } from '../dist/validators/failure-codes.js';
 import { failure } from '../dist/validators/failure.js';
 
@@ -424,6 +425,11 @@ const rate = { limit: 5, windowMs: 1000 };
 const verifierOf = (options: object): TokenVerifier =>
   new TokenVerifier({ algorithms: ['RS256'], ...options } as never);
 const guardOf = (options: object): unknown => portcullis({ limits, ...options } as never);
+const guard = portcullis({ limits });
+const hs256 = (): TokenVerifier =>
+  verifierOf({ algorithms: ['HS256'], keys: { secret: 'x'.repeat(32) } });
+const chainOf = (options: object): unknown =>
+  new PerformantMiddlewareChain([{ name: 'a', middleware: () => undefined, ...options }] as never);
 const ratesOf = (requestRate: object): unknown => guardOf({ requests: { rate: requestRate } });
 
 describe('an object of options', () => {
@@ -848,6 +854,127 @@ describe('an error', () => {
       errorOf(() => new MessageRouter().on('chat', () => undefined, { rate: both as never })),
     ).toMatchObject({ field: 'rate', value: 'a limiter, such as one of a cluster' });
   });
+
+  it.each<[string, () => unknown, Partial<PortcullisError>]>([
+    [
+      'a bound that is a symbol',
+      () => new ProductionMetrics().histogram('a', 'h', [], { buckets: [Symbol('s')] as never }),
+      { field: 'buckets', value: '"Symbol(s)"' },
+    ],
+    [
+      'a bound that is a bigint',
+      () => new ProductionMetrics().histogram('a', 'h', [], { buckets: [1, 2n] as never }),
+      { field: 'buckets', value: '"1, 2n"' },
+    ],
+    [
+      'no request',
+      () => guard.traceOf(undefined as never),
+      { field: 'request', value: 'undefined' },
+    ],
+    [
+      'an empty request',
+      () => guard.traceOf({} as never),
+      { field: 'request', value: 'an object' },
+    ],
+    [
+      'no socket of ws',
+      () => connectionOf(undefined as never),
+      { field: 'ws', value: 'undefined' },
+    ],
+    ['no socket of Elysia', () => ofElysia(null as never), { field: 'ws', value: 'null' }],
+    ['no socket of Bun', () => ofBun('a' as never), { field: 'ws', value: '"a"' }],
+    ['no socket of Socket.IO', () => ofSocketIo(5 as never), { field: 'socket', value: '5' }],
+    [
+      'no connection',
+      () =>
+        verifierOf({ algorithms: ['HS256'], keys: { secret: 'x'.repeat(32) } }).claimsOf(
+          undefined as never,
+        ),
+      { field: 'connection', value: 'undefined' },
+    ],
+    [
+      'a breaker of a layer that is not optional',
+      () => chainOf({ breaker: {} }),
+      { field: 'middleware "a".breaker', value: 'an object' },
+    ],
+    ['null as a priority', () => chainOf({ priority: null }), { value: 'null' }],
+    [
+      'null as an action',
+      () => new ConnectionManager({ messageRate: { ...rate, action: null as never } }),
+      { field: 'messageRate.action', value: 'null' },
+    ],
+    [
+      'null as refuseWith',
+      () => guardOf({ refuseWith: null }),
+      { field: 'refuseWith', value: 'null' },
+    ],
+    [
+      'null as the options of a manager',
+      () => new ConnectionManager({}, new TimerManager(), null as never),
+      { field: 'options', value: 'null' },
+    ],
+    ...['/a/%2e', '/%', '/a?b', '/a\\b', '/a*b', '/ä'].map(
+      (path): [string, () => unknown, Partial<PortcullisError>] => [
+        `auth.http ${path}`,
+        () => guardOf({ auth: { verifier: hs256(), http: [path] } }),
+        {
+          field: 'auth.http[0]',
+          allowed: expect.stringContaining('without percent codes') as string,
+        },
+      ],
+    ),
+  ])('has a code, a field, a value and the allowed values for %s', (_name, act, expected) => {
+    const error = errorOf(act);
+    expect(error.code).toMatch(/^ERR_(INVALID_ARG_TYPE|OUT_OF_RANGE)$/);
+    expect(error).toMatchObject({ value: expect.any(String), allowed: expect.any(String) });
+    expect(error).toMatchObject(expected);
+  });
+
+  it('is one also about a proxy that cannot be read', () => {
+    const trap = (): never => {
+      throw new Error('trap');
+    };
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    for (const value of [proxy, new Proxy({}, { get: trap, getPrototypeOf: trap, has: trap })])
+      for (const act of [
+        () => new ConnectionManager({ maxTotalConnections: value as never }),
+        () => new ConnectionManager({ messageRate: { ...rate, action: value as never } }),
+        () => guardOf({ refuseWith: value }),
+      ])
+        expect(errorOf(act)).toMatchObject({ field: expect.any(String), value: 'an object' });
+  });
+
+  it('names what connects nothing: any other object has no connection', () => {
+    for (const find of [connectionOf, ofElysia, ofBun, ofSocketIo])
+      expect(find({} as never)).toBeUndefined();
+  });
+
+  it('of a wrong reason is an UnauthorizedError all the same', () => {
+    for (const reason of [Symbol('s'), null, 5, {}, 'no session'])
+      expect(new UnauthorizedError(reason as never).reason).toBe('invalid_token');
+  });
+
+  it.each<[string, (name: string) => unknown]>([
+    ['name', (name) => new ConnectionManager({}, { name })],
+    ['name', (name) => new RateLimiter({ ...rate, name })],
+    ['name', (name) => guardOf({ name })],
+    ['issuer', (issuer) => verifierOf({ issuer, keys: [] })],
+    ['audience', (audience) => verifierOf({ audience, keys: [] })],
+    ['requiredClaims[0]', (claim) => verifierOf({ requiredClaims: [claim], keys: [] })],
+    ['subject', (subject) => hs256().notBefore(subject, 5)],
+    ['jti', (jti) => hs256().revoke({ jti, exp: 5 })],
+  ])(
+    'names a text with a lone surrogate, which the core keeps as another text: %s',
+    (field, make) => {
+      for (const name of ['\ud800', 'a\udc00b'])
+        expect(errorOf(() => make(name))).toMatchObject({
+          code: 'ERR_OUT_OF_RANGE',
+          field,
+          allowed: 'text without lone surrogates',
+        });
+    },
+  );
 
   it('tells how many were given', () => {
     const both = RateLimiter.all(new RateLimiter(rate), new RateLimiter(rate));

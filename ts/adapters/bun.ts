@@ -31,7 +31,14 @@ import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets, countSends, isTooLarge, type RawSocket } from './bun-sockets.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
-import { CONNECTION, type GuardedSocket, OPEN_SOCKET, payloadLimitOf, sizeOf } from './socket.js';
+import {
+  checkSocket,
+  CONNECTION,
+  type GuardedSocket,
+  OPEN_SOCKET,
+  payloadLimitOf,
+  sizeOf,
+} from './socket.js';
 
 /** Options of the guard. `C` is the type of the claims of `auth`. */
 export type BunGuardOptions<C extends TokenClaims = TokenClaims> = GuardOptions<Request, C>;
@@ -74,6 +81,7 @@ export interface BunGuard {
    * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
    * headers are read at the first call.
    * @param request a request or a handshake of the guarded server
+   * @throws ERR_INVALID_ARG_TYPE for a value that is none
    * @example
    * log.info('paid', guard.traceOf(request).requestId);
    */
@@ -626,7 +634,11 @@ export function portcullis<C extends TokenClaims = TokenClaims>(
   };
 }
 
-/** The connection behind a socket of a guarded server, or `undefined` if it was refused. */
+/**
+ * The connection behind a socket of a guarded server, or `undefined` if it was refused, and for any other object.
+ * @throws ERR_INVALID_ARG_TYPE for a value that is no object
+ */
 export function connectionOf(ws: object): ManagedConnection | undefined {
+  checkSocket('ws', ws);
   return (ws as GuardedSocket)[CONNECTION];
 }

@@ -55,7 +55,7 @@ import {
 } from './elysia-scope.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
-import { CONNECTION, type GuardedSocket } from './socket.js';
+import { checkSocket, CONNECTION, type GuardedSocket } from './socket.js';
 import { wsSockets } from './ws-sockets.js';
 
 /** Options of the plugin. `C` is the type of the claims of `auth`. */
@@ -94,6 +94,7 @@ export interface ElysiaGuard {
    * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
    * headers are read at the first call.
    * @param request a request or a handshake of the guarded server
+   * @throws ERR_INVALID_ARG_TYPE for a value that is none
    * @example
    * app.get('/pay', ({ request, portcullis }) => portcullis.traceOf(request).requestId);
    */
@@ -1118,13 +1119,15 @@ export function pluginOf<C extends Claims = Claims>(
 }
 
 /**
- * The connection behind a route's `ws`, or `undefined` once it is refused.
+ * The connection behind a route's `ws`, or `undefined` once it is refused, and for any other object.
+ * @throws ERR_INVALID_ARG_TYPE for a value that is no object
  * @example
  * async message(ws, message) {
  *   await connectionOf(ws)?.identify(message.user);
  * }
  */
 export function connectionOf(ws: object): ManagedConnection | undefined {
+  checkSocket('ws', ws);
   const raw = 'raw' in ws && typeof ws.raw === 'object' && ws.raw !== null ? ws.raw : ws;
   return (raw as GuardedSocket)[CONNECTION];
 }

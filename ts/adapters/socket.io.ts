@@ -33,7 +33,7 @@ import { headerOf, NO_HANDSHAKE, refuse, waitingOn, watchWaiting } from './node-
 import { guardRequests, type RequestHandler } from './node-requests.js';
 import { bunPeer, nodePeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
-import { CONNECTION, type GuardedSocket, OPEN_SOCKET } from './socket.js';
+import { checkSocket, CONNECTION, type GuardedSocket, OPEN_SOCKET } from './socket.js';
 
 /**
  * Options of the guard. `R` is the request of the host: `IncomingMessage`, or `Request` with
@@ -92,6 +92,7 @@ export interface SocketIoGuard {
    * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
    * headers are read at the first call.
    * @param request a request or a handshake of the guarded server
+   * @throws ERR_INVALID_ARG_TYPE for a value that is none
    * @example
    * log.info('paid', guard.traceOf(request).requestId);
    */
@@ -680,10 +681,12 @@ export function portcullis<
 
 /**
  * The connection behind a socket of Socket.IO or of its engine; `undefined` if it was refused, or is
- * older than its guard. All namespaces of a client share it.
+ * older than its guard, and for any other object. All namespaces of a client share it.
  * @param socket a `Socket` of Socket.IO, or its `conn`
+ * @throws ERR_INVALID_ARG_TYPE for a value that is no object
  */
 export function connectionOf(socket: object): ManagedConnection | undefined {
+  checkSocket('socket', socket);
   const engineSocket =
     'conn' in socket && typeof socket.conn === 'object' && socket.conn !== null
       ? socket.conn

@@ -1,4 +1,5 @@
 /** State that adapters keep on a host's socket, and the size of its messages. */
+import { wrongType } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { OpenSocket } from '../connections/open-socket.js';
 
@@ -15,6 +16,16 @@ export const OPEN_SOCKET = Symbol('portcullis.openSocket');
 export interface GuardedSocket {
   [CONNECTION]?: ManagedConnection;
   [OPEN_SOCKET]?: OpenSocket;
+}
+
+/**
+ * Checks the argument of `connectionOf()`.
+ * @throws ERR_INVALID_ARG_TYPE
+ * @internal
+ */
+export function checkSocket(field: string, socket: unknown): void {
+  if (typeof socket !== 'object' || socket === null)
+    throw wrongType(field, socket, 'a socket of the server');
 }
 
 /** Returns the bytes of a message; text counts as UTF-8. @internal */

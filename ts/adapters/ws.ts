@@ -19,7 +19,7 @@ import type { Drainable } from '../shutdown/drainable.js';
 import { headerOf, NO_HANDSHAKE, refuse, waitingOn, watchWaiting } from './node-handshake.js';
 import { guardRequests, type RequestHandler } from './node-requests.js';
 import { nodePeer } from './peer.js';
-import { CONNECTION, OPEN_SOCKET } from './socket.js';
+import { checkSocket, CONNECTION, OPEN_SOCKET } from './socket.js';
 import { type AttachOptions, checkedPathOf, UpgradeRouter } from './upgrade-router.js';
 import {
   checkProtectable,
@@ -105,6 +105,7 @@ export interface WsGuard {
    * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
    * headers are read at the first call.
    * @param request a request or a handshake of the guarded server
+   * @throws ERR_INVALID_ARG_TYPE for a value that is none
    * @example
    * log.info('paid', guard.traceOf(request).requestId);
    */
@@ -380,7 +381,11 @@ export function portcullis<C extends TokenClaims = TokenClaims>(
   };
 }
 
-/** The connection behind a socket of a guarded server. */
+/**
+ * The connection behind a socket of a guarded server; `undefined` for any other object.
+ * @throws ERR_INVALID_ARG_TYPE for a value that is no object
+ */
 export function connectionOf(ws: WebSocket): ManagedConnection | undefined {
+  checkSocket('ws', ws);
   return (ws as GuardedWs)[CONNECTION];
 }

@@ -146,19 +146,26 @@ export class UnauthorizedError extends Error {
    * text becomes `invalid_token`. Never a part of the token
    */
   constructor(reason = 'invalid_token') {
-    super(`unauthorized: ${reason}`);
-    this.reason = /^[\w.-]{1,64}$/.test(reason) ? reason : 'invalid_token';
+    // Callers without types pass other values, too.
+    const text = typeof reason === 'string' ? reason : 'invalid_token';
+    super(`unauthorized: ${text}`);
+    this.reason = /^[\w.-]{1,64}$/.test(text) ? text : 'invalid_token';
   }
 }
 
 /** Returns the kind of an object. Of a promise and a collection the mistake is easier to see than of an object. */
 function kindOf(value: object): string {
-  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : 'an array';
-  if (value instanceof Promise) return 'a promise';
-  if (value instanceof Map) return 'a Map';
-  if (value instanceof Set) return 'a Set';
-  if (!ArrayBuffer.isView(value)) return 'an object';
-  return Buffer.isBuffer(value) ? 'a Buffer' : 'a typed array';
+  try {
+    if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : 'an array';
+    if (value instanceof Promise) return 'a promise';
+    if (value instanceof Map) return 'a Map';
+    if (value instanceof Set) return 'a Set';
+    if (!ArrayBuffer.isView(value)) return 'an object';
+    return Buffer.isBuffer(value) ? 'a Buffer' : 'a typed array';
+  } catch {
+    // A proxy that is revoked, or whose traps throw, does not tell what it is.
+    return 'an object';
+  }
 }
 
 /**

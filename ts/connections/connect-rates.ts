@@ -108,7 +108,7 @@ export function checkedMessageRate(field: string, rate: MessageRate | undefined)
   if (rate === undefined) return undefined;
   const [intervalMs, burst] = checkedRate(field, rate, BYTES_MAX);
   knownOptions(field, rate, MESSAGE_RATE_OPTIONS, `${field}.`);
-  const action = rate.action ?? 'close';
+  const { action = 'close' } = rate;
   if (action !== 'drop' && action !== 'close' && action !== 'report')
     throw outOfRange(`${field}.action`, action, "'drop', 'close' or 'report'");
   return { intervalMs, burst, action };

@@ -159,7 +159,8 @@ export function checkedArguments<S extends ManagedSocket>(
   second: TimerManager | ConnectionManagerOptions<S> = {},
   third?: ConnectionManagerOptions<S>,
 ): CheckedOptions<S> {
-  if (second instanceof TimerManager) return checkedOptions(third ?? {}, second);
+  if (second instanceof TimerManager)
+    return checkedOptions(third === undefined ? {} : third, second);
   if (third !== undefined) throw wrongType('timerManager', second, 'a TimerManager');
   return checkedOptions(second, undefined);
 }

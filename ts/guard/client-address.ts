@@ -1,7 +1,7 @@
 /** The client's address: the socket's peer, or the address that a trusted proxy or the application names. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { HEADER_NAME } from '../base/header-fields.js';
-import { isThenable } from '../base/hooks.js';
+import { ignoreRejection } from '../base/hooks.js';
 import { TrustedProxies } from '../native/addon.js';
 import type { GuardOptions } from './options.js';
 
@@ -114,8 +114,7 @@ export class ClientAddress<R> {
     if (state !== undefined) state[this.#found] = null;
     const address = request === undefined ? undefined : find(request, peer);
     if (state !== undefined && typeof address === 'string') return (state[this.#found] = address);
-    // This promise has no other reader: its rejection would end the process.
-    if (isThenable(address)) void Promise.resolve(address).catch(() => undefined);
+    ignoreRejection(address);
     throw wrongType('clientAddress', address, 'a function that returns a string');
   }
 }
@@ -130,20 +129,48 @@ function readerOf(headers: RequestHeaders): Headers {
   if (typeof headers !== 'object' || headers === null)
     throw wrongType('headers', headers, 'the headers of a request');
   const { get } = headers;
-  if (typeof get === 'function') return (name) => get.call(headers, name) ?? '';
+  if (typeof get === 'function') return (name) => textOf(get.call(headers, name) ?? '');
   // Names in any case, since glue may hand on the headers as they were sent. A name that comes twice is a list.
   return (name) =>
-    Object.entries(headers as Record<string, string | readonly string[] | undefined>)
-      .filter(([key, value]) => value !== undefined && key.toLowerCase() === name)
-      .flatMap(([, value]) => value)
+    Object.entries(headers as Record<string, string | readonly string[] | null | undefined>)
+      .filter(([key]) => key.toLowerCase() === name)
+      .flatMap(([, value]) => value ?? [])
+      .map(textOf)
       .join(', ');
 }
 
+/** @throws ERR_INVALID_ARG_TYPE for a value of a header that is no text */
+function textOf(value: unknown): string {
+  if (typeof value !== 'string')
+    throw wrongType('headers', value, 'the headers of a request, which are text');
+  return value;
+}
+
 /** The latest networks, parsed: glue asks with the same ones for every request. */
-const latest: { key: string; found: ClientAddress<undefined> | undefined } = {
-  key: '',
-  found: undefined,
-};
+let latest:
+  | {
+      readonly header: string | undefined;
+      readonly networks: readonly string[];
+      readonly found: ClientAddress<undefined>;
+    }
+  | undefined;
+
+/** Returns the parsed networks. @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, naming the argument */
+function parsedNetworks(
+  networks: readonly string[],
+  header: string | undefined,
+): ClientAddress<undefined> {
+  const isLatest =
+    latest !== undefined &&
+    latest.header === header &&
+    latest.networks.length === networks.length &&
+    latest.networks.every((network, at) => network === networks[at]);
+  if (!isLatest) {
+    const copy = [...networks];
+    latest = { header, networks: copy, found: new ClientAddress<undefined>(header, copy) };
+  }
+  return latest!.found;
+}
 
 /**
  * Returns the address of a request's client, for servers that no adapter stands in front of: the address that
@@ -170,13 +197,11 @@ export function clientAddress(
   const read = readerOf(headers);
   if (!Array.isArray(trustedProxies))
     throw wrongType('trustedProxies', trustedProxies, 'an array of networks such as "10.0.0.0/8"');
+  const allowed = "the name of a header such as 'cf-connecting-ip'";
   if (header !== undefined && typeof header !== 'string')
-    throw wrongType('header', header, "the name of a header such as 'cf-connecting-ip'");
-  const key = JSON.stringify([header, trustedProxies]);
-  if (latest.found === undefined || latest.key !== key) {
-    latest.found = new ClientAddress<undefined>(header, trustedProxies);
-    latest.key = key;
-  }
+    throw wrongType('header', header, allowed);
+  if (header !== undefined && !HEADER_NAME.test(header))
+    throw outOfRange('header', header, allowed);
   // Without a function the address is always found.
-  return latest.found.of(undefined, peer, read) ?? peer;
+  return parsedNetworks(trustedProxies, header).of(undefined, peer, read) ?? peer;
 }

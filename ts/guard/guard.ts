@@ -196,9 +196,10 @@ export class Guard<R extends object> {
     const page = options.page === undefined ? undefined : pageOptions(options.page);
     const shown = page && checkedPage(page);
     this.showsClients = shown?.showClients === true;
-    this.#refuseWith = options.refuseWith ?? 'http';
-    if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close')
-      throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
+    const { refuseWith = 'http' } = options;
+    if (refuseWith !== 'http' && refuseWith !== 'close')
+      throw outOfRange('refuseWith', refuseWith, "'http' or 'close'");
+    this.#refuseWith = refuseWith;
     const identifyTimeoutMs = wholeNumber(
       'identifyTimeoutMs',
       options.identifyTimeoutMs,
@@ -293,8 +294,11 @@ export class Guard<R extends object> {
     return this.#clientOf(request, peer, header) ?? peer;
   }
 
-  /** Returns the trace of a request; the same one at each call. */
+  /** Returns the trace of a request; the same one at each call. @throws ERR_INVALID_ARG_TYPE for a value that is no request */
   traceOf(request: R): RequestTrace {
+    const { headers } = (request ?? {}) as { readonly headers?: unknown };
+    if (typeof request !== 'object' || typeof headers !== 'object' || headers === null)
+      throw wrongType('request', request, 'a request of the guarded server');
     return this.tracer.of(request);
   }
 

@@ -6,6 +6,8 @@ import { hasParameter } from '../http/rate-options.js';
 
 const PATHS_MAX = 100;
 const ALLOWED = "true, or an array of paths such as '/api/users' or '/api/*'";
+const PATH_ALLOWED =
+  "a path such as '/api/users' or '/api/*' of visible ASCII characters, without percent codes, '?', '#' and '\\', with a star at its end only";
 
 /**
  * The paths that need a token. Routers differ in what they take for the same path, so a request
@@ -28,7 +30,7 @@ export class HttpTokens {
     this.#paths = option.map((path: unknown, at) => {
       if (typeof path !== 'string') throw wrongType(`auth.http[${at}]`, path, ALLOWED);
       if (!/^\/[!-~]*$/.test(path) || /[?#\\%]|\*./.test(path))
-        throw outOfRange(`auth.http[${at}]`, path, ALLOWED);
+        throw outOfRange(`auth.http[${at}]`, path, PATH_ALLOWED);
       if (hasDotSegment(path))
         throw outOfRange(`auth.http[${at}]`, path, "a path without the segments '.' and '..'");
       // A request would have to spell the parameter as it stands here: all others would need no token.

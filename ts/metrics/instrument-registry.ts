@@ -1,5 +1,5 @@
 /** The application's metrics: their names, and their text. */
-import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { describe, outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import type { Format } from './instrument.js';
 import { type AnyInstrument, Counter, Gauge, Histogram } from './instruments.js';
@@ -184,6 +184,9 @@ function labelNamesOf(given: unknown): readonly string[] {
   return names as readonly string[];
 }
 
+/** Returns a bound as in messages: text is not quoted, since the list of them is. */
+const boundOf = (bound: unknown): string => (typeof bound === 'string' ? bound : describe(bound));
+
 function bucketsOf(given: unknown): readonly number[] {
   const rule = `1 to ${BUCKETS_MAX} finite numbers, ascending`;
   if (given === undefined) return BUCKETS;
@@ -198,6 +201,6 @@ function bucketsOf(given: unknown): readonly number[] {
         Number.isFinite(bound) &&
         (at === 0 || bound > (bounds[at - 1] as number)),
     );
-  if (!isRight) throw outOfRange('buckets', bounds.slice(0, 5).join(', '), rule);
+  if (!isRight) throw outOfRange('buckets', bounds.slice(0, 5).map(boundOf).join(', '), rule);
   return bounds as readonly number[];
 }

@@ -89,7 +89,7 @@ export function itemOf(given: unknown, place: string): Item {
     source,
     lastRead: { name, middleware, priority, enabled },
     middleware: middlewareOf(middleware, label),
-    priority: priorityOf(priority ?? 0, `${label}.priority`),
+    priority: priorityOf(priority === undefined ? 0 : priority, `${label}.priority`),
     isEnabled: enabled ?? true,
     timeoutMs:
       timeoutMs === undefined
@@ -136,6 +136,8 @@ function breakerOf(
     if (isOptional !== true)
       throw new ArgumentTypeError('ERR_INVALID_ARG_TYPE', `${label}.breaker needs optional: true`, {
         field: `${label}.breaker`,
+        value: describe(breaker),
+        allowed: 'absent, or given together with optional: true',
       });
   }
   if (isOptional !== true) return undefined;

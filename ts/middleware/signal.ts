@@ -1,5 +1,5 @@
 /** The signal of a run, which a layer's timeout aborts. */
-import { ArgumentTypeError } from '../base/errors.js';
+import { ArgumentTypeError, describe } from '../base/errors.js';
 
 /** Controllers of the runs in progress that have layers with a timeout, by their signals. */
 const controllers = new WeakMap<AbortSignal, AbortController>();
@@ -51,7 +51,11 @@ export function openSignal(context: object): () => void {
     throw new ArgumentTypeError(
       'ERR_INVALID_ARG_TYPE',
       'context.signal must be writable: a layer of the chain has timeoutMs',
-      { field: 'context.signal' },
+      {
+        field: 'context.signal',
+        value: describe(outer),
+        allowed: 'writable, or absent from a context that can be extended',
+      },
     );
   controllers.set(signal, controller);
   const forward = (): void => controller.abort(outer?.reason);

@@ -1,5 +1,5 @@
 /** The timers that an object works with: its caller's manager, or a manager of its own. */
-import { ArgumentTypeError, wrongType } from '../base/errors.js';
+import { ArgumentTypeError, describe, wrongType } from '../base/errors.js';
 import { optionsObject } from '../base/options.js';
 import { TimerManager } from './manager.js';
 
@@ -43,7 +43,7 @@ export function resolveTimers<O extends { readonly timers?: TimerManager | undef
     throw new ArgumentTypeError(
       'ERR_INVALID_ARG_TYPE',
       'timers must not be an option where a TimerManager is an argument',
-      { field: 'timers', allowed: 'one TimerManager' },
+      { field: 'timers', value: describe(timers), allowed: 'one TimerManager' },
     );
   return { timers: first, isOwn: false, options };
 }

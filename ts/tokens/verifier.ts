@@ -505,10 +505,13 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
    * Returns the claims of a connection's token, with the type of this verifier's claims.
    * @param connection a connection of a guard whose `auth` has this verifier
    * @returns `undefined` for a connection without a token
+   * @throws ERR_INVALID_ARG_TYPE for a value that is no object
    * @example
    * const tenant = verifier.claimsOf(connection)?.tenant;
    */
   claimsOf(connection: { readonly claims: unknown }): C | undefined {
+    if (typeof connection !== 'object' || connection === null)
+      throw wrongType('connection', connection, 'a connection');
     return connection.claims as C | undefined;
   }
 
