@@ -1116,7 +1116,7 @@ interface WebSocketLimits {
     readonly maxBufferedBytes?: number;
     /**
      * Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30, or `Infinity`: nobody is closed
-     * for it. Default 10000.
+     * for it. A stall of the event loop counts as an eighth of it at most. Default 10000.
      */
     readonly maxBufferedMs?: number;
 }

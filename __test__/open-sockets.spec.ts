@@ -9,6 +9,7 @@ import {
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { randomOf } from '../load/interval.mjs';
 import { agree } from './fixtures/agree.js';
+import { StallingClock } from './fixtures/stalling-clock.js';
 
 // Internal, so it has no declarations.
 interface Live {
@@ -49,12 +50,12 @@ class Socket extends FakeSocket {
 }
 
 function setUp(limits: Partial<WebSocketLimits>): {
-  clock: ManualClock;
+  clock: StallingClock;
   timers: TimerManager;
   live: OpenSockets;
   open: () => { socket: Socket; live: Live };
 } {
-  const clock = new ManualClock();
+  const clock = new StallingClock();
   const timers = new TimerManager({ clock });
   const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
   const live = new OpenSockets(resourceLimits({ websockets: limits }).websockets, timers, {
@@ -230,12 +231,7 @@ describe('heartbeats', () => {
   });
 
   it('do not close clients for a stall of the loop', () => {
-    const clock = new (class extends ManualClock {
-      skip = 0;
-      override now(): number {
-        return super.now() + this.skip;
-      }
-    })();
+    const clock = new StallingClock();
     const timers = new TimerManager({ clock });
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
     const live = new OpenSockets(
@@ -365,6 +361,29 @@ describe('slow consumers', () => {
     clock.advance(10_000);
     expect([late.socket.closed, quick.socket.closed]).toEqual([[], []]);
     expect([live.stats().slowConsumers, timers.getActiveTimersCount()]).toEqual([1, 0]);
+  });
+
+  it('are not those whose data a stalled loop did not write', () => {
+    for (const maxBufferedMs of [10, 800, 10_000]) {
+      const { clock, live, open } = setUp({
+        pingIntervalMs: Infinity,
+        maxBufferedBytes: 100,
+        maxBufferedMs,
+      });
+      const [first, quick] = [open(), open()];
+      for (const { socket, live: one } of [first, quick]) {
+        socket.buffered = 101;
+        one.sent();
+      }
+      clock.skip = 10 * maxBufferedMs;
+      clock.advance(Math.max(10, maxBufferedMs / 8));
+      expect([first.socket.closed, quick.socket.closed]).toEqual([[], []]);
+      // The loop writes; one of the two does not read.
+      quick.socket.buffered = 0;
+      clock.advance(2 * Math.max(10, maxBufferedMs));
+      expect([first.socket.closed.length, quick.socket.closed]).toEqual([1, []]);
+      expect(live.stats().slowConsumers).toBe(1);
+    }
   });
 });
 

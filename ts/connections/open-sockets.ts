@@ -32,7 +32,7 @@ const BUCKETS_MAX = 1024;
 const TICK_MIN_MS = 10;
 /** Longest tick of usual intervals: with thousands of sockets, the pings of one tick take milliseconds. */
 const TICK_LONG_MS = 100;
-/** Looks at a slow socket before it is closed. */
+/** Looks at a slow socket before it is closed, unless they would be too frequent. */
 const SLOW_LOOKS = 8;
 
 /**
@@ -52,11 +52,14 @@ export class OpenSockets implements OpenSocketOwner {
   readonly #watchers = new Set<SocketWatcher>();
   /** Sockets by the tick of their ping, modulo half an interval. */
   readonly #buckets: OpenSocket[][];
-  /** Sockets whose client does not read, with the time since which it does not, by the timers' clock. */
+  /** Sockets whose client does not read, with the number of the last look before they became slow. */
   readonly #slow = new Map<OpenSocket, number>();
   readonly #tickMs: number;
   readonly #pingTicks: number;
   readonly #pongTicks: number;
+  readonly #slowLookMs: number;
+  /** Looks within `maxBufferedMs`. */
+  readonly #slowLooks: number;
   /** Largest message, bytes. */
   readonly maxMessageSize: number;
   /** Bytes waiting to be sent above which a socket is slow. */
@@ -64,6 +67,8 @@ export class OpenSockets implements OpenSocketOwner {
   /** Called for each socket before the close of a shutdown. */
   onDrain: ((connection: ManagedConnection) => void) | undefined;
   #tick = 0;
+  /** Looks at slow sockets so far. */
+  #looks = 0;
   #size = 0;
   #pingTimer: TimerHandle | undefined;
   #slowTimer: TimerHandle | undefined;
@@ -101,6 +106,9 @@ export class OpenSockets implements OpenSocketOwner {
     this.#buckets = Array.from({ length: Math.max(1, half) }, () => []);
     const pong = limits?.pongTimeoutMs ?? Infinity;
     this.#pongTicks = pong === Infinity ? Infinity : Math.max(1, Math.ceil(pong / this.#tickMs));
+    const slowMs = limits?.maxBufferedMs ?? 0;
+    this.#slowLookMs = Math.max(TICK_MIN_MS, Math.ceil(slowMs / SLOW_LOOKS));
+    this.#slowLooks = Math.ceil(slowMs / this.#slowLookMs);
   }
 
   /**
@@ -194,10 +202,9 @@ export class OpenSockets implements OpenSocketOwner {
     if (!socket.connection.isAlive) return;
     // Strict timers that are closed throw, and a `send()` of the application ends here.
     if (!this.#timers.isOpen()) return;
-    this.#slow.set(socket, this.#timers.driver.now());
-    const maxMs = this.#limits?.maxBufferedMs ?? 0;
+    this.#slow.set(socket, this.#looks);
     this.#slowTimer ??= this.#timers.setInterval(() => this.#closeSlow(), {
-      delayMs: Math.max(TICK_MIN_MS, Math.ceil(maxMs / SLOW_LOOKS)),
+      delayMs: this.#slowLookMs,
       ref: false,
       name: 'websockets.slow',
     });
@@ -207,15 +214,17 @@ export class OpenSockets implements OpenSocketOwner {
     return this.watermark !== Infinity && this.#limits?.maxBufferedMs !== Infinity;
   }
 
-  /** Closes the sockets that were slow for too long, and forgets those that have caught up. */
+  /**
+   * Closes the sockets that were slow for too long, and forgets those that have caught up. Counts
+   * looks instead of reading a clock: a stalled loop writes nothing, and its clients are not slow.
+   */
   #closeSlow(): void {
-    const now = this.#timers.driver.now();
-    const maxMs = this.#limits?.maxBufferedMs ?? Infinity;
-    for (const [socket, sinceMs] of this.#slow) {
+    const look = ++this.#looks;
+    for (const [socket, since] of this.#slow) {
       // Its manager may have closed it, while its peer has not answered.
       if (socket.buffered <= this.watermark || !socket.connection.isAlive) {
         this.#slow.delete(socket);
-      } else if (now - sinceMs > maxMs) {
+      } else if (look - since > this.#slowLooks) {
         this.#slow.delete(socket);
         this.#slowConsumers++;
         socket.close(1008, 'Slow consumer');
