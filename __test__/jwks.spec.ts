@@ -10,8 +10,8 @@ import {
   type TokenResult,
   TokenVerifier,
 } from '../dist/index.js';
-import { ManualClock } from '../dist/testing.js';
 import { token } from './fixtures/sign.js';
+import { StallingClock } from './fixtures/stalling-clock.js';
 import { until } from './fixtures/until.js';
 
 const pairOf = (): ReturnType<typeof generateKeyPairSync> =>
@@ -36,7 +36,7 @@ const json =
       .writeHead(200, { 'content-type': 'application/json', ...headers })
       .end(typeof body === 'string' ? body : JSON.stringify(body));
 
-let clock: ManualClock;
+let clock: StallingClock;
 let timers: TimerManager;
 let server: Server;
 let handler: Handler;
@@ -45,7 +45,7 @@ let errors: string[];
 const verifiers: TokenVerifier[] = [];
 
 beforeEach(async () => {
-  clock = new ManualClock();
+  clock = new StallingClock();
   timers = new TimerManager({ clock });
   requests = [];
   errors = [];
@@ -337,6 +337,79 @@ describe('a fetched key set', () => {
     handler = json(ONE);
     clock.advance(30_000);
     expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('accepted');
+  });
+
+  it('is not used when it is too old after a pause of the process, before any timer has run', async () => {
+    const good = signed(first, 'one');
+    const asks: readonly ((verifier: TokenVerifier) => unknown)[] = [
+      (verifier) => codeOf(verifier.safeVerify(good)),
+      (verifier) => verifier.check(good),
+      async (verifier) => codeOf(await verifier.authenticate(good)),
+    ];
+    for (const ask of asks)
+      for (const cached of [good, 'no token at all']) {
+        handler = json(ONE);
+        const verifier = remote();
+        await verifier.ready();
+        // A token comes, so that the next fetch waits for none.
+        verifier.safeVerify(cached);
+        handler = (_request, response) => void response.writeHead(500).end();
+        clock.skip += 87_000_000;
+        expect(await ask(verifier)).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+      }
+  });
+
+  it('is not used when it is too old after a pause of the process, while the fetch hangs', async () => {
+    const verifier = remote();
+    await verifier.ready();
+    const good = signed(first, 'one');
+    expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
+    let answer = (): void => undefined;
+    handler = (request, response) => (answer = () => json(ONE)(request, response));
+    clock.skip = 87_000_000;
+    clock.advance(600_000);
+    await until(() => requests.length === 2);
+    expect(codeOf(verifier.safeVerify(good))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+    const waiting = verifier.authenticate(good);
+    answer();
+    expect(codeOf(await waiting)).toBe('accepted');
+  });
+
+  it('stays in use for the fetch on time, also with staleIfErrorMs: 0', async () => {
+    const verifier = remote({ staleIfErrorMs: 0, timeoutMs: 5000 });
+    await verifier.ready();
+    const good = signed(first, 'one');
+    expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
+    handler = () => undefined;
+    clock.advance(600_000);
+    await until(() => requests.length === 2);
+    clock.advance(4999);
+    expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
+    clock.advance(1);
+    expect(codeOf(verifier.safeVerify(good))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+  });
+
+  it('is fetched as a whole where it was dropped while the server found it unchanged', async () => {
+    handler = json(ONE, { etag: '"v1"' });
+    const verifier = remote({ staleIfErrorMs: 0 });
+    await verifier.ready();
+    const good = signed(first, 'one');
+    expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
+    let answer = (): void => undefined;
+    handler = (_request, response) => (answer = () => void response.writeHead(304).end());
+    clock.advance(600_000);
+    await until(() => requests.length === 2);
+    clock.skip = 5000;
+    expect(codeOf(verifier.safeVerify(good))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+    const waiting = verifier.authenticate(good);
+    handler = json(ONE);
+    answer();
+    expect(codeOf(await waiting)).toBe('accepted');
+    expect(requests.map(({ headers }) => headers['if-none-match'])).toEqual([
+      undefined,
+      '"v1"',
+      undefined,
+    ]);
   });
 
   it('is fetched again soon while there are no keys', async () => {

@@ -39,8 +39,6 @@ const RETRY_FIRST_MS = 1000;
 
 /** The keys of a `RemoteJwks`. @internal */
 export class RemoteKeySet {
-  /** True if a token came since the last fetch; set by the verifier for each token. */
-  isUsed = false;
   readonly #options: JwksOptions;
   readonly #timers: TimerManager;
   readonly #clock: Clock;
@@ -51,8 +49,15 @@ export class RemoteKeySet {
   #renewal: Promise<boolean> | undefined;
   #abort: AbortController | undefined;
   #nextFetchAt = -Infinity;
+  /** True if a token came since the last fetch. */
+  #isUsed = false;
   /** Time at which the keys are dropped if fetches keep failing. */
   #staleAt = Infinity;
+  /**
+   * Time at which the keys are dropped in any case. It is `#staleAt`, or later: a fetch on time may
+   * take its whole timeout, also if `staleIfErrorMs` is shorter, and is no error until it fails.
+   */
+  #dropAt = Infinity;
   /** True if the time of the next fetch passed without a token. */
   #isOld = false;
   /** Time of the next fetch if no timer could be set for it: then each token looks at the clock. */
@@ -84,9 +89,9 @@ export class RemoteKeySet {
     return this.#isLoaded || (await this.#refresh());
   }
 
-  /** Notes that a token came, and starts the fetch that was put off while none did. */
+  /** Does what `renew` does, and notes that a token came. The verifier calls it for each token. */
   use(): void {
-    this.isUsed = this.#untimedAt === Infinity;
+    this.#isUsed = this.#untimedAt === Infinity;
     void this.renew();
   }
 
@@ -95,10 +100,13 @@ export class RemoteKeySet {
    * @returns the fetch under way, of which the next tokens should wait; `undefined` without one
    */
   renew(): Promise<boolean> | undefined {
-    if (this.#untimedAt !== Infinity && this.#clock.now() >= this.#untimedAt) this.#due();
+    // The clock, and not a timer: after a pause of the process, tokens come before timers run.
+    const now = this.#clock.now();
+    if (now >= this.#untimedAt) this.#due();
+    this.#dropOld(now);
     if (this.#isOld) {
       this.#isOld = false;
-      if (this.#clock.now() >= this.#staleAt) this.#drop();
+      if (now >= this.#staleAt) this.#drop();
       this.#renewal = this.#refresh().finally(() => {
         this.#renewal = undefined;
       });
@@ -160,6 +168,8 @@ export class RemoteKeySet {
       const response = await fetchJwks(url, request, etag, this.#timers, this.#newAbort());
       if (response.text === undefined) this.#notModified++;
       if (this.#isClosed) return false;
+      // The keys that have not changed are too old meanwhile, and were dropped.
+      if (response.text === undefined && !this.#isLoaded) return await this.#fetchAndInstall();
       if (response.text !== undefined) {
         const problem = this.#holder.install(response.text, maxKeys);
         if (problem !== undefined) throw new JwksProblem(problem);
@@ -201,10 +211,12 @@ export class RemoteKeySet {
   #succeed(maxAgeSeconds: number | undefined): void {
     this.#failuresInRow = 0;
     this.#lastError = undefined;
-    const { maxAgeMs, cooldownMs, staleIfErrorMs } = this.#options;
+    const { maxAgeMs, cooldownMs, staleIfErrorMs, request } = this.#options;
     const askedMs = maxAgeSeconds === undefined ? maxAgeMs : maxAgeSeconds * 1000;
     const freshMs = Math.max(Math.min(askedMs, maxAgeMs), cooldownMs, 1000);
-    this.#staleAt = this.#clock.now() + freshMs + staleIfErrorMs;
+    const oldAt = this.#clock.now() + freshMs;
+    this.#staleAt = oldAt + staleIfErrorMs;
+    this.#dropAt = oldAt + Math.max(staleIfErrorMs, request.timeoutMs);
     this.#refreshIn(freshMs);
   }
 
@@ -220,6 +232,7 @@ export class RemoteKeySet {
     const { cooldownMs, maxAgeMs, onError, url } = this.#options;
     // The metadata may name another address by now.
     this.#url = url;
+    this.#dropAt = this.#staleAt;
     const now = this.#clock.now();
     const askedMs = Math.min(retryAfterMs, maxAgeMs);
     const backoffMs = RETRY_FIRST_MS * 2 ** Math.min(this.#failuresInRow - 1, 20);
@@ -232,6 +245,10 @@ export class RemoteKeySet {
     }
     const error = new PortcullisError('ERR_JWKS', `the key set ${problem}`, { field: 'jwks' });
     this.#hooks.run('jwks.onError', () => onError?.(error));
+  }
+
+  #dropOld(now: number): void {
+    if (this.#isLoaded && now >= this.#dropAt) this.#drop();
   }
 
   #drop(): void {
@@ -256,14 +273,15 @@ export class RemoteKeySet {
     }
     this.#refreshTimer = undefined;
     this.#untimedAt = this.#clock.now() + delayMs;
-    this.isUsed = false;
+    this.#isUsed = false;
   }
 
   #due(): void {
     this.#untimedAt = Infinity;
     this.#nextFetchAt = -Infinity;
-    if (this.isUsed) {
-      this.isUsed = false;
+    if (this.#isUsed) {
+      this.#isUsed = false;
+      this.#dropOld(this.#clock.now());
       void this.#refresh();
     } else this.#isOld = true;
   }

@@ -245,6 +245,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
    */
   safeVerify<T = C>(token: unknown): TokenResult<T> {
     const nowMs = wallClockMs();
+    // First: keys that are too old take the cached results with them.
+    this.#remote?.use();
     const cache = this.#cache;
     if (cache !== undefined && typeof token === 'string') {
       const cached = cache.get(token, nowMs);
@@ -252,7 +254,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     }
     if (this.#issuers !== undefined)
       return this.#select(token)?.safeVerify<T>(token) ?? this.#refusals.of(WRONG_ISSUER, token);
-    const answer = this.#answerTo(token, nowMs);
+    const answer = this.#verify(token, nowMs / 1000);
     if (typeof answer === 'number') return this.#refuse(answer, token);
     // Now: a function of the application may verify another token.
     const deadlineSeconds = this.#verified[DEADLINE]!;
@@ -278,7 +280,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       const result = this.safeVerify<TokenClaims>(token);
       return result.success ? VerifiedToken.of(result.claims) : result.error;
     }
-    const answer = this.#answerTo(token, wallClockMs());
+    this.#remote?.use();
+    const answer = this.#verify(token, wallClockMs() / 1000);
     if (typeof answer === 'number') return this.#refuse(answer, token).error;
     const deadlineMs = this.#verified[DEADLINE]! * 1000;
     const length = this.#verified[SUBJECT_LENGTH]!;
@@ -286,13 +289,6 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     // A string of its own: a slice would keep the text of all claims as long as somebody keeps the user.
     const user = this.#subject.toString('latin1', 0, length);
     return new VerifiedToken(user, answer, deadlineMs, this.#revision);
-  }
-
-  /** Asks the core for the text of a token's claims, or the number of its refusal. */
-  #answerTo(token: unknown, nowMs: number): string | number {
-    const remote = this.#remote;
-    if (remote !== undefined && !remote.isUsed) remote.use();
-    return this.#verify(token, nowMs / 1000);
   }
 
   /**
@@ -308,8 +304,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       return result.success ? undefined : result.error.code;
     }
     const nowMs = wallClockMs();
-    const remote = this.#remote;
-    if (remote !== undefined && !remote.isUsed) remote.use();
+    this.#remote?.use();
     if (
       this.#cache !== undefined &&
       typeof token === 'string' &&
