@@ -3,7 +3,7 @@ import { createServer, get } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { gunzipSync } from 'node:zlib';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import {
   ConnectionManager,
@@ -880,6 +880,23 @@ describe('the exposition', () => {
     expect(both).toContain('process_resident_memory_bytes ');
     expect(both?.endsWith('# EOF\n')).toBe(true);
     expect(await metrics.toPrometheus()).not.toContain('# EOF');
+  });
+
+  test('has an uptime that does not follow the wall clock', async () => {
+    const { metrics } = fixture();
+    const uptime = async (): Promise<number> =>
+      Number(/^process_uptime_seconds (\S+)$/m.exec(await metrics.toPrometheus())?.[1]);
+    for (const setMs of [3_600_000, -3_600_000]) {
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + setMs });
+      try {
+        const before = process.uptime();
+        const seconds = await uptime();
+        expect(seconds).toBeGreaterThanOrEqual(before);
+        expect(seconds).toBeLessThanOrEqual(process.uptime());
+      } finally {
+        vi.useRealTimers();
+      }
+    }
   });
 
   test('keeps counting a series that left all windows', async () => {

@@ -1,5 +1,4 @@
 /** Text exposition: gathers the exposed figures in the order that the native renderer expects. */
-import { wallClockMs } from '../base/clock.js';
 import { outOfRange } from '../base/errors.js';
 import { knownOptions, optionsObject } from '../base/options.js';
 import { processStartMs } from '../resources/heap.js';
@@ -144,7 +143,8 @@ function resourceScalars({ resources, metrics }: Assessment): Record<string, num
     memoryBytes: bytes(metrics.memoryUsage),
     cpuRatio: metrics.cpuUsage === null ? null : metrics.cpuUsage / 100,
     startSeconds: processStartMs() / 1000,
-    uptimeSeconds: (wallClockMs() - processStartMs()) / 1000,
+    // Not the wall clock's distance from the start: the clock may be set.
+    uptimeSeconds: process.uptime(),
     heapUsedBytes: bytes(resources?.memory.heapUsedMb),
     heapLimitBytes: bytes(resources?.memory.heapLimitMb),
     loopUtilization: resources?.loop.utilization ?? null,
