@@ -94,6 +94,18 @@ describe('an addon that cannot be loaded', () => {
       /its version is not that of portcullis/,
     ],
     [
+      'addons are disabled',
+      failed(
+        ...ABSENT.slice(0, 1),
+        'Cannot load native addon because loading addons is disabled.',
+        'Cannot find native binding.',
+      ),
+      LINUX,
+      'ERR_ADDON_UNUSABLE',
+      'linux-x64',
+      /without --no-addons, and with --allow-addons/,
+    ],
+    [
       'a path was given that is wrong',
       failed("Cannot find module '/nowhere.node'", 'Cannot find native binding.'),
       { ...LINUX, env: { NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node' } },
@@ -111,6 +123,17 @@ describe('an addon that cannot be loaded', () => {
       expect(explained.message).not.toContain('\n');
     },
   );
+
+  test('is told apart in a process that loads none', () => {
+    const script =
+      "import('./dist/index.js').catch(({ code, message }) => console.log(code, message))";
+    const { stdout } = spawnSync(process.execPath, ['--no-addons', '-e', script], {
+      encoding: 'utf8',
+    });
+    expect(stdout).toMatch(
+      /^ERR_ADDON_UNUSABLE .*disabled.*: start the process without --no-addons/,
+    );
+  });
 
   test.each([
     ['NAPI_RS_WASI_FLAVOR', { NAPI_RS_WASI_FLAVOR: 'threads' }, 'threads'],

@@ -227,6 +227,8 @@ function remedyFor(reason: string): string {
   }
   if (/version mismatch/.test(reason))
     return 'its version is not that of portcullis, so install again, without the node_modules folder and the lock file.';
+  if (/loading addons is disabled/.test(reason))
+    return 'start the process without --no-addons, and with --allow-addons if it has the permission model of Node.';
   return 'install again on this machine, without its node_modules folder.';
 }
 
