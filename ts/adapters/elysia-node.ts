@@ -6,6 +6,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { PortcullisError, wrongType } from '../base/errors.js';
+import { randomUUID } from '../base/random.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { OpenSocket } from '../connections/open-socket.js';
 import type { Admission } from '../guard/admission.js';
@@ -202,7 +203,7 @@ function withPlugin(options: unknown, plugin: (server: SrvxServer) => void): obj
  * @returns `undefined` for an adapter that does something else
  */
 function contextsOf(adapter: NodeAdapter): Record<string, unknown> | undefined {
-  const wsId = crypto.randomUUID();
+  const wsId = randomUUID();
   let found: Record<string, unknown> | undefined;
   const keep = (contexts: Record<string, unknown>): void => void (found = contexts);
   let handler: ((context: object) => Promise<unknown>) | undefined;

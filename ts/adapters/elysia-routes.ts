@@ -1,4 +1,5 @@
 /** The guard between Bun and the WebSocket handlers of an Elysia route. */
+import { randomUUID } from '../base/random.js';
 import type { HostId, ManagedConnection } from '../connections/connection.js';
 import { ID_MAX } from '../connections/arguments.js';
 import type { OpenSocket } from '../connections/open-socket.js';
@@ -273,7 +274,7 @@ export function openBoth<S extends Parameters<Admission['open']>[1]>(
 ): ManagedConnection | undefined {
   // The connection has one id in both managers.
   const given = typeof hostId === 'function' && further !== undefined ? hostId(socket) : hostId;
-  const id = further === undefined ? given : (given ?? crypto.randomUUID());
+  const id = further === undefined ? given : (given ?? randomUUID());
   // Refused by close code: the manager of the guard counts the closing sockets.
   if (further?.denial !== undefined) pending?.deny(further.denial);
   else if (further !== undefined && further.open(id, socket) === undefined) {

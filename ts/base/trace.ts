@@ -2,9 +2,9 @@
  * The trace of a request: its id and its `traceparent`. Both are an outsider's text, so that only values
  * of a fixed grammar are taken; they are read from the headers when they are asked for.
  */
-import { randomUUID } from 'node:crypto';
 import { outOfRange, wrongType } from './errors.js';
 import { HEADER_NAME } from './header-fields.js';
+import { randomUUID } from './random.js';
 
 /** The trace of a request, as its client named it. */
 export interface RequestTrace {

@@ -2,6 +2,7 @@
 import { wallClockMs } from '../base/clock.js';
 import { PortcullisError, wrongType } from '../base/errors.js';
 import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { randomUUID } from '../base/random.js';
 import { type RequestTrace, unnamedTrace } from '../base/trace.js';
 import { formatIpv4 } from '../native/strings.js';
 import { checkedUser } from './arguments.js';
@@ -263,7 +264,7 @@ export class ManagedConnection<
   get id(): string {
     const id = this.#id;
     if (typeof id === 'string') return id;
-    const made = id?.(this.socket) ?? crypto.randomUUID();
+    const made = id?.(this.socket) ?? randomUUID();
     this.#id = made;
     this.#home.owner.idMade(this, this.#slot);
     return made;

@@ -9,14 +9,14 @@
  * The hash is multilinear over random keys (Lemire and Kaser, "Strongly universal string hashing is
  * fast", 2014): clients may choose their ids, and without the keys nobody can make ids collide.
  */
+import { randomNumbers } from '../base/random.js';
 import { ID_MAX } from './arguments.js';
 import { PLACE_MASK, type Segment, SEGMENT_BITS } from './segment.js';
 
 const CELLS_MIN = 64;
 
 /** Two random keys for each unit of the longest id, and two for the end mark. */
-const keys = new Int32Array(2 * (ID_MAX + 1));
-globalThis.crypto.getRandomValues(keys);
+const keys = randomNumbers(2 * (ID_MAX + 1));
 
 /** Returns 32 bits mixed from two sums of 32 bits: two ids share both sums by chance only. @internal */
 export function hashOf(id: string): number {

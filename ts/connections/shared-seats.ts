@@ -4,6 +4,7 @@
  * afterwards is closed. Also the news of the cluster, and the requests to it.
  */
 import { PortcullisError } from '../base/errors.js';
+import { randomUUID } from '../base/random.js';
 import type { RequestTrace } from '../base/trace.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { ABANDONED, CODES, LEFT, OVERLOADED, UNREACHABLE } from '../cluster/codes.js';
@@ -74,7 +75,7 @@ export class SharedSeats<S extends ManagedSocket> {
   readonly #admissions: Admissions<S>;
   readonly #refusals: Refusals;
   /** Tells this manager from all others of the name. */
-  readonly #id = crypto.randomUUID();
+  readonly #id = randomUUID();
   /** Connections whose admission or user the cluster has not confirmed yet. */
   readonly #unconfirmed = new MoveQueue<ManagedConnection<S>>();
 

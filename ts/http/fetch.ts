@@ -145,28 +145,27 @@ export function asksForWebSocket(request: Request): boolean {
 }
 
 // Shared by all requests: closures for each request cost more than the read.
+// Nothing of `Response` is read here: on Node that would load the host's `fetch` with this module, and
+// `fetch` does not load without WebAssembly (`--jitless`).
 const READERS = Object.fromEntries(
-  (['text', 'json', 'arrayBuffer', 'blob', 'formData', 'bytes'] as const).map((name) => {
-    const fromResponse = (Response.prototype as unknown as Record<string, Read>)[name];
-    return [
-      name,
-      async function (this: WatchedRequest): Promise<unknown> {
-        const body = this[BODY];
-        // The host's own: on Node a request of srvx is none of the engine's, though it inherits from it.
-        const read = (Object.getPrototypeOf(this) as Record<string, Read>)[name];
-        if (body === undefined) return read?.call(this);
-        body.isAwaited = true;
-        try {
-          return await (body.counted === undefined
-            ? read?.call(this)
-            : fromResponse?.call(body.counted));
-        } finally {
-          // A text that is no JSON has arrived, too.
-          body.isAwaited = false;
-        }
-      },
-    ];
-  }),
+  (['text', 'json', 'arrayBuffer', 'blob', 'formData', 'bytes'] as const).map((name) => [
+    name,
+    async function (this: WatchedRequest): Promise<unknown> {
+      const body = this[BODY];
+      // The host's own: on Node a request of srvx is none of the engine's, though it inherits from it.
+      const read = (Object.getPrototypeOf(this) as Record<string, Read>)[name];
+      if (body === undefined) return read?.call(this);
+      body.isAwaited = true;
+      try {
+        return await (body.counted === undefined
+          ? read?.call(this)
+          : (body.counted as unknown as Record<string, Read>)[name]?.call(body.counted));
+      } finally {
+        // A text that is no JSON has arrived, too.
+        body.isAwaited = false;
+      }
+    },
+  ]),
 );
 
 /** Returns a property of the host's own, behind ours. */

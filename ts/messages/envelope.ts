@@ -1,5 +1,6 @@
 /** Envelopes of messages: parsed as they come in, made as they go out. */
 import { wallClockMs } from '../base/clock.js';
+import { randomUUID } from '../base/random.js';
 import { type MessageProblem, problemOf } from './problem.js';
 import type { TypedWebSocketMessage } from './types.js';
 
@@ -95,7 +96,7 @@ function checkedEnvelope<T>(value: unknown, sender: MessageSender): ParseResult<
     type,
     payload: payload as T,
     timestamp: timestamp ?? new Date(wallClockMs()).toISOString(),
-    messageId: messageId ?? crypto.randomUUID(),
+    messageId: messageId ?? randomUUID(),
     ...(sender.userId === undefined ? {} : { userId: sender.userId }),
     ...(sender.sessionId === undefined ? {} : { sessionId: sender.sessionId }),
   };
@@ -121,6 +122,6 @@ export function envelopeOf(outgoing: Outgoing, messageId?: string): TypedWebSock
     type: outgoing.type,
     payload: outgoing.payload,
     timestamp: new Date(wallClockMs()).toISOString(),
-    messageId: messageId ?? crypto.randomUUID(),
+    messageId: messageId ?? randomUUID(),
   };
 }

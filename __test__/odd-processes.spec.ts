@@ -1,0 +1,51 @@
+/** The package in processes that lack something that others have, by flags of the host or by limits of the system. */
+import { spawnSync } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+
+const BUN = 'bun' in process.versions;
+
+/** Runs a script on this host, and returns its output, errors of the process included. */
+function run(flags: readonly string[], script: string, limit = ''): string {
+  const args = BUN ? ['-e', script] : ['--input-type=module', '-e', script];
+  const { stdout, stderr, status } = spawnSync(
+    'sh',
+    ['-c', `${limit} exec "$@"`, 'sh', process.execPath, ...flags, ...args],
+    { encoding: 'utf8', timeout: 20_000 },
+  );
+  return status === 0 ? stdout : `${stdout}${status} ${stderr}`;
+}
+
+/** A guarded server and two clients, of which one is refused. Their ids are random. */
+const SERVES = `
+  import { createServer } from 'node:http';
+  import { WebSocket, WebSocketServer } from 'ws';
+  import { connectionOf, portcullis } from './dist/ws.js';
+  const guard = portcullis({ limits: { maxTotalConnections: 1 } });
+  const server = createServer(guard.request((request, response) => response.end('served')));
+  const sockets = new WebSocketServer({ noServer: true });
+  guard.attach(server, sockets);
+  sockets.on('connection', (socket) => {
+    const { id, requestId } = connectionOf(socket);
+    socket.send(id.length + ' ' + requestId.length);
+  });
+  server.listen(0, '127.0.0.1', () => {
+    const url = 'ws://127.0.0.1:' + server.address().port;
+    new WebSocket(url).on('message', (text) => {
+      console.log(String(text));
+      new WebSocket(url).on('error', ({ message }) => {
+        console.log(message);
+        process.exit(0);
+      });
+    });
+  });`;
+
+// Flags of Node only.
+describe.skipIf(BUN)('a process of Node', () => {
+  it.each([
+    ['without WebAssembly', '--jitless'],
+    // As with `--no-experimental-global-webcrypto`, for which a script of `-e` still has a `crypto`.
+    ['without a global crypto', '--import=data:text/javascript,delete%20globalThis.crypto'],
+  ])('%s loads the adapter of ws, and serves', (_, flag) => {
+    expect(run([flag], SERVES)).toBe('36 36\nUnexpected server response: 503\n');
+  });
+});
