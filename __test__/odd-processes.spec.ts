@@ -48,4 +48,21 @@ describe.skipIf(BUN)('a process of Node', () => {
   ])('%s loads the adapter of ws, and serves', (_, flag) => {
     expect(run([flag], SERVES)).toBe('36 36\nUnexpected server response: 503\n');
   });
+
+  it('that throws for deprecated functions runs timers, microtasks between them', () => {
+    const script = `
+      import { TimerManager } from './dist/index.js';
+      const timers = new TimerManager();
+      process.on('warning', ({ code }) => console.log(code));
+      for (const name of ['a', 'b'])
+        timers.setTimeout(() => {
+          console.log(name);
+          process.nextTick(console.log, 'tick ' + name);
+          Promise.resolve('job ' + name).then(console.log);
+        }, 5);
+      for (const end = performance.now() + 20; performance.now() < end;);`;
+    const expected = 'a\ntick a\njob a\nb\ntick b\njob b\n';
+    expect(run(['--pending-deprecation', '--throw-deprecation'], script)).toBe(expected);
+    expect(run(['--pending-deprecation'], script)).toBe(expected);
+  });
 });

@@ -57,10 +57,24 @@ const hostNow: () => number =
   installed === undefined ? hostPerformanceNow.bind(hostPerformance) : () => hostPerformance.now();
 const hostDateNow = globalThis.Date.now;
 
-const tickCallback = (process as unknown as { _tickCallback?: () => void })._tickCallback;
+/**
+ * Returns Node's function that runs pending ticks and microtasks. With `--pending-deprecation` Node
+ * wraps it in one that warns (DEP0134), and has the function itself as its prototype.
+ */
+function tickCallback(): (() => void) | undefined {
+  const callback = (process as unknown as { _tickCallback?: () => void })._tickCallback;
+  if (typeof callback !== 'function') return undefined;
+  const inner: unknown = Object.getPrototypeOf(callback);
+  // A function that is not wrapped has `Function.prototype` there, in Jest that of another realm. It
+  // is a function, too, but its own prototype is none.
+  const isWrapped =
+    typeof inner === 'function' && typeof Object.getPrototypeOf(inner) === 'function';
+  return isWrapped ? (inner as () => void) : callback;
+}
+
+const ticks = tickCallback();
 const runMicrotasks: () => void =
-  jsc?.drainMicrotasks ??
-  (typeof tickCallback === 'function' ? () => tickCallback.call(process) : () => undefined);
+  jsc?.drainMicrotasks ?? (ticks === undefined ? () => undefined : () => ticks.call(process));
 
 /**
  * Whether fake timers have replaced the host's `setTimeout`. Those of Bun keep the function and mark
