@@ -66,3 +66,36 @@ describe.skipIf(BUN)('a process of Node', () => {
     expect(run(['--pending-deprecation'], script)).toBe(expected);
   });
 });
+
+// Other systems need no file for the figures.
+describe.runIf(process.platform === 'linux')('a process without a free descriptor', () => {
+  // A monitor keeps its files open.
+  it.each([
+    ['undefined', 'unknown'],
+    ['new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, { timers, log: false })', 'known'],
+  ])('has figures, without those that are read from files; monitor: %s', (monitor, memory) => {
+    const script = `
+        import { closeSync, openSync } from 'node:fs';
+        import { ConnectionManager, ProductionMetrics, ResourceMonitor, TimerManager } from './dist/index.js';
+        import { Recorder } from './dist/page/recorder.js';
+        import { SHOWN } from './dist/page/mask.js';
+        const timers = new TimerManager();
+        const monitor = ${monitor};
+        const metrics = new ProductionMetrics({ timers, monitor });
+        const connections = new ConnectionManager({}, timers);
+        const recorder = new Recorder({ connections, timers, monitor, metrics }, 'Test', 8, SHOWN);
+        // Modules are loaded when they are first used, from files.
+        await metrics.toPrometheus();
+        const known = metrics.snapshot().metrics.memoryUsage > 0;
+        const files = [];
+        try { for (;;) files.push(openSync('/dev/null')); } catch {}
+        const { memoryUsage } = metrics.snapshot().metrics;
+        const { state } = recorder.look(1, 0, true);
+        const texts = [await metrics.toPrometheus(), await metrics.toOpenMetrics(), await metrics.toPrometheus({ naming: 'otel' })];
+        new ProductionMetrics({ timers }).close();
+        for (const file of files) closeSync(file);
+        console.log(known, memoryUsage === null ? 'unknown' : 'known', typeof state, texts.every((text) => /^process_uptime_seconds /m.test(text) && /^process_memory_usage_bytes /m.test(text) === (memoryUsage !== null)));
+        process.exit(0);`;
+    expect(run([], script, 'ulimit -n 100;')).toBe(`true ${memory} string true\n`);
+  });
+});

@@ -29,6 +29,11 @@ import type { Sources } from './sources.js';
 
 const MB = 2 ** 20;
 
+function residentMb(): number | null {
+  const bytes = residentBytes();
+  return bytes === null ? null : bytes / MB;
+}
+
 /** @internal */
 export interface Assessment {
   /** Figures of the option `window`. */
@@ -105,7 +110,7 @@ export class Assessor {
       p99Ms: latencyMs?.p99 ?? null,
       loopDelayMs: resources?.loop.delayMs?.p99 ?? null,
       utilization: resources?.loop.utilization10s ?? null,
-      memoryMb: resources?.memory.rssMb ?? residentBytes() / MB,
+      memoryMb: resources?.memory.rssMb ?? residentMb(),
       cpuPercent: resources?.cpu.percentOfAllowed ?? null,
       saturation: this.#sources.saturation,
       refusedShare: arrivals < SAMPLES_MIN ? null : refused / arrivals,

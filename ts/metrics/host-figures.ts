@@ -76,11 +76,25 @@ export class HostFigures {
   }
 }
 
+interface HeapSizes {
+  readonly heapTotal: number | null;
+  readonly external: number | null;
+}
+
 /** Sizes without the resident set, whose reading costs more than all the rest. */
-function heapSizes(): { readonly heapTotal: number; readonly external: number } {
-  if (isBun) return process.memoryUsage();
+function heapSizes(): HeapSizes {
+  if (isBun) return bunHeapSizes();
   const { total_heap_size: heapTotal, external_memory: external } = v8().getHeapStatistics();
   return { heapTotal, external };
+}
+
+/** Bun reads the resident set with them, from a file: without a free descriptor it throws. */
+function bunHeapSizes(): HeapSizes {
+  try {
+    return process.memoryUsage();
+  } catch {
+    return { heapTotal: null, external: null };
+  }
 }
 
 /** Bun has the functions, but they report nothing. */

@@ -75,8 +75,18 @@ export class GcPacer {
   }
 }
 
-/** Returns the resident set of the process, bytes; for metrics without a monitor. @internal */
-export const residentBytes = (): number => process.memoryUsage.rss();
+/**
+ * Returns the resident set of the process, bytes, for metrics without a monitor; `null` where it
+ * cannot be read. Hosts read it from a file, which takes a descriptor.
+ * @internal
+ */
+export function residentBytes(): number | null {
+  try {
+    return process.memoryUsage.rss();
+  } catch {
+    return null;
+  }
+}
 
 /** Returns the start of the process, wall-clock milliseconds. @internal */
 export const processStartMs = (): number => globalThis.performance.timeOrigin;
