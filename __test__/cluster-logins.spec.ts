@@ -89,6 +89,33 @@ describe.skipIf(SERVER === undefined)('revocations', () => {
     expect(stored).toBe(3);
   });
 
+  it('reach a process whose wall clock is ahead for a moment, and come from it', async () => {
+    const { url } = await server();
+    const options = { url, leaseMs: LEASE_MS };
+    const cluster = new Cluster(options);
+    ends.push(() => cluster.close());
+    const common = { algorithms: ['HS256'], keys: { secret: SECRET } } as const;
+    const verifier = new TokenVerifier({ ...common, cluster });
+    ends.push(() => verifier.close());
+    const peer = new Peer({ options, hasManager: false });
+    ends.push(() => peer.end());
+    const clock = 'own.ahead = 0; const now = Date.now; Date.now = () => now() + own.ahead;';
+    expect(await peer.run(`${clock} own.v = ${VERIFIER}; return own.v.ready()`)).toBe(true);
+    expect(await verifier.ready()).toBe(true);
+    const exp = Math.floor(Date.now() / 1000) + 600;
+    const [one, two] = ['1', '2'].map((jti) => tokenOf({ sub: 'ada', jti, exp }));
+    await peer.run('own.ahead = 3_600_000');
+    verifier.revoke({ jti: '1', exp });
+    await until(async () => (await peer.run('return own.v.snapshot().revocations')) === 1);
+    await peer.run(`own.v.revoke({ jti: '2', exp: ${exp} })`);
+    await until(() => verifier.check(two) === 'ERR_TOKEN_REVOKED');
+    await peer.run('own.ahead = 0');
+    for (const token of [one, two])
+      expect(await peer.run(`return own.v.check(${JSON.stringify(token)})`)).toBe(
+        'ERR_TOKEN_REVOKED',
+      );
+  });
+
   it('reach each issuer of a verifier', async () => {
     const { url } = await server();
     const cluster = new Cluster({ url, leaseMs: LEASE_MS });

@@ -120,13 +120,28 @@ describe('replay', () => {
   });
 
   it('forgets expired tokens', () => {
-    vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
+    vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'], now: 1_000_000 });
     const verifier = hs({ replay: { maxEntries: 1 }, clockToleranceSeconds: 0 });
     expect(codeOf(verifier.safeVerify(token({ jti: 'a', exp: 1010 })))).toBe('accepted');
     const next = token({ jti: 'b', exp: 2000 });
     expect(codeOf(verifier.safeVerify(next))).toBe('ERR_TOKEN_REPLAY_FULL');
-    vi.setSystemTime(1_010_000);
+    vi.advanceTimersByTime(10_000);
     expect(codeOf(verifier.safeVerify(next))).toBe('accepted');
+  });
+
+  it('forgets no used token while the wall clock is ahead for a moment', () => {
+    vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'], now: 1e12 });
+    const verifier = hs({ replay: { maxEntries: 1 }, clockToleranceSeconds: 0 });
+    const use = (jti: string, exp: number): string =>
+      codeOf(verifier.safeVerify(token({ jti, exp: 1e9 + exp })));
+    expect(use('a', 10)).toBe('accepted');
+    vi.setSystemTime(1e12 + 3_600_000);
+    expect(use('b', 7200)).toBe('ERR_TOKEN_REPLAY_FULL');
+    vi.setSystemTime(1e12);
+    expect(use('a', 10)).toBe('ERR_TOKEN_REPLAYED');
+    // The step back does not put off the next purge.
+    vi.advanceTimersByTime(10_000);
+    expect(use('b', 7200)).toBe('accepted');
   });
 
   it('keeps issuers apart', () => {

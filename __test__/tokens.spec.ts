@@ -673,8 +673,13 @@ describe('policy', () => {
 });
 
 describe('revocation', () => {
+  const HOUR_MS = 3_600_000;
+  /** Makes both clocks fake: `setSystemTime` steps the wall clock alone, `advanceTimersByTime` passes time. */
+  const fakeClocks = (now: number) =>
+    vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'], now });
+
   it('revokes one token until it expires', () => {
-    vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
+    fakeClocks(1_000_000);
     const verifier = hs({ issuer: ['i', 'j'], clockToleranceSeconds: 0 });
     const made = (iss: string, jti: string): string => token({ iss, jti, exp: 2000 });
     verifier.revoke({ issuer: 'i', jti: '1', exp: 2000 });
@@ -685,8 +690,51 @@ describe('revocation', () => {
       'ERR_TOKEN_REVOKED',
     ]);
     expect(verifier.snapshot().revocations).toBe(1);
-    vi.setSystemTime(2_000_000);
+    vi.advanceTimersByTime(HOUR_MS);
     expect(verifier.snapshot().revocations).toBe(0);
+  });
+
+  it('stays while the wall clock is ahead for a moment, and is taken then', () => {
+    fakeClocks(1e12);
+    const exp = 1e9 + 600;
+    const verifier = hs({ maxRevocations: 2 });
+    const codes = (): string[] =>
+      ['a', 'b'].map((jti) => codeOf(verifier.safeVerify(token({ jti, exp }))));
+    vi.advanceTimersByTime(2 * HOUR_MS);
+    vi.setSystemTime(1e12);
+    verifier.revoke({ jti: 'a', exp });
+    vi.setSystemTime(1e12 + HOUR_MS);
+    verifier.revoke({ jti: 'b', exp });
+    expect(verifier.snapshot().revocations).toBe(2);
+    // Nor does one make room.
+    expect(thrown(() => verifier.revoke({ jti: 'c', exp: exp + 7200 }))).toMatchObject({
+      code: 'ERR_TOO_MANY_REVOCATIONS',
+    });
+    vi.setSystemTime(1e12);
+    expect(codes()).toEqual(['ERR_TOKEN_REVOKED', 'ERR_TOKEN_REVOKED']);
+  });
+
+  it('is taken where the wall clock is ahead from the start', () => {
+    fakeClocks(1e12 + HOUR_MS);
+    const verifier = hs();
+    const exp = 1e9 + 600;
+    verifier.revoke({ jti: 'a', exp });
+    verifier.notBefore('bob', 1e9, exp);
+    verifier.snapshot();
+    vi.setSystemTime(1e12);
+    expect(codeOf(verifier.safeVerify(token({ jti: 'a', exp })))).toBe('ERR_TOKEN_REVOKED');
+    expect(codeOf(verifier.safeVerify(token({ sub: 'bob', exp })))).toBe('ERR_TOKEN_REVOKED');
+  });
+
+  it('makes room on a full list when it has expired', () => {
+    fakeClocks(1e12);
+    const verifier = hs({ maxRevocations: 1 });
+    verifier.revoke({ jti: 'a', exp: 1e9 + 60 });
+    vi.advanceTimersByTime(66_000);
+    verifier.revoke({ jti: 'b', exp: 1e9 + 600 });
+    expect(codeOf(verifier.safeVerify(token({ jti: 'b', exp: 1e9 + 600 })))).toBe(
+      'ERR_TOKEN_REVOKED',
+    );
   });
 
   it('revokes the tokens that a subject got before a time, cached results and batches included', async () => {
@@ -715,14 +763,15 @@ describe('revocation', () => {
   });
 
   it('drops the entry of a subject when its tokens have expired', () => {
-    vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
+    fakeClocks(1_000_000 - HOUR_MS);
     const verifier = hs({ maxAgeSeconds: 100, clockToleranceSeconds: 0 });
+    vi.advanceTimersByTime(HOUR_MS);
     verifier.notBefore('ann', 1000);
     verifier.notBefore('bob', 1000, 1010);
     expect(verifier.snapshot().revocations).toBe(2);
-    vi.setSystemTime(1_010_000);
+    vi.advanceTimersByTime(10_000);
     expect(verifier.snapshot().revocations).toBe(1);
-    vi.setSystemTime(1_100_000);
+    vi.advanceTimersByTime(90_000);
     expect(verifier.snapshot().revocations).toBe(0);
   });
 });

@@ -127,13 +127,13 @@ export declare class TokenCore {
   /** Returns the payload of a token with a valid signature, or the number of a refusal. */
   payload(token: string): Buffer | number
   /** Revokes one token until it expires; returns `false` if the list is full. */
-  revoke(issuer: string, id: string, expirySeconds: number, nowSeconds: number): boolean
+  revoke(issuer: string, id: string, expirySeconds: number, nowSeconds: number, isForeign: boolean): boolean
   /** Revokes a subject's tokens issued before a time; returns `false` if the list is full. */
-  notBefore(subject: string, seconds: number, untilSeconds: number | undefined | null, nowSeconds: number): boolean
+  notBefore(subject: string, seconds: number, untilSeconds: number | undefined | null, nowSeconds: number, isForeign: boolean): boolean
   /** True if a verified token with these claims has been revoked since. */
   isRevoked(issuer?: string | undefined | null, id?: string | undefined | null, subject?: string | undefined | null, issuedAtSeconds?: number | undefined | null): boolean
-  /** Returns the number of revocations held. */
-  revocationCount(nowSeconds: number): number
+  /** Removes expired revocations; returns the number of those that are held. */
+  purgeRevocations(nowSeconds: number): number
   /**
    * Verifies many tokens on another thread. `text` is all tokens in a row, `lengths` the length
    * of each. Resolves with JSON: an array with the claims of each valid token, and as its last

@@ -302,9 +302,10 @@ impl TokenCore {
         id: String,
         expiry_seconds: f64,
         now_seconds: f64,
+        is_foreign: bool,
     ) -> bool {
         self.verifier
-            .revoke(&issuer, &id, expiry_seconds, now_seconds)
+            .revoke(&issuer, &id, expiry_seconds, now_seconds, is_foreign)
             .is_ok()
     }
 
@@ -316,9 +317,10 @@ impl TokenCore {
         seconds: f64,
         until_seconds: Option<f64>,
         now_seconds: f64,
+        is_foreign: bool,
     ) -> bool {
         self.verifier
-            .not_before(&subject, seconds, until_seconds, now_seconds)
+            .not_before(&subject, seconds, until_seconds, now_seconds, is_foreign)
             .is_ok()
     }
 
@@ -339,10 +341,10 @@ impl TokenCore {
         )
     }
 
-    /// Returns the number of revocations held.
+    /// Removes expired revocations; returns the number of those that are held.
     #[napi(catch_unwind)]
-    pub fn revocation_count(&self, now_seconds: f64) -> u32 {
-        self.verifier.revocation_count(now_seconds) as u32
+    pub fn purge_revocations(&self, now_seconds: f64) -> u32 {
+        self.verifier.purge_revocations(now_seconds) as u32
     }
 
     /// Verifies many tokens on another thread. `text` is all tokens in a row, `lengths` the length

@@ -122,19 +122,21 @@ impl Verifier {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Revokes the token `(issuer, id)`, which expires at `expiry`.
+    /// Revokes the token `(issuer, id)`, which expires at `expiry`; `now` decides what may be
+    /// forgotten, and `is_foreign` is as for [`Revocations::revoke`].
     pub fn revoke(
         &self,
         issuer: &str,
         id: &str,
         expiry: f64,
         now: f64,
+        is_foreign: bool,
     ) -> Result<(), RevocationsFull> {
         let until = expiry + self.policy.tolerance_seconds;
         self.revocations
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .revoke(issuer, id, until, now)
+            .revoke(issuer, id, until, now, is_foreign)
     }
 
     /// Revokes a subject's tokens issued before `not_before`. The entry is kept until `until`, or
@@ -145,6 +147,7 @@ impl Verifier {
         not_before: f64,
         until: Option<f64>,
         now: f64,
+        is_foreign: bool,
     ) -> Result<(), RevocationsFull> {
         let tolerance = self.policy.tolerance_seconds;
         let by_age = self
@@ -155,12 +158,11 @@ impl Verifier {
         self.revocations
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .not_before(subject, not_before, until, now)
+            .not_before(subject, not_before, until, now, is_foreign)
     }
 
     /// Removes expired revocations and returns the number of the others.
-    #[must_use]
-    pub fn revocation_count(&self, now: f64) -> usize {
+    pub fn purge_revocations(&self, now: f64) -> usize {
         let mut revocations = self
             .revocations
             .write()

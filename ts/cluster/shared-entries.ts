@@ -31,7 +31,7 @@ export interface SharedEntriesOptions {
    * oldest, and does without the server.
    */
   readonly onFull: 'keep' | 'drop';
-  /** Returns the time of the expiries, ms since 1970. */
+  /** Returns the time by which entries may be forgotten, ms since 1970: that of an `ExpiryClock`. */
   readonly nowMs: () => number;
   /**
    * Takes an entry of another process.
@@ -162,7 +162,8 @@ export class SharedEntries {
     const now = nowMs();
     let isNew = false;
     for (const [text, isUntold] of this.#unsaved) {
-      if ((this.#held.get(text) ?? 0) < now) this.#drop(text);
+      // No process knows of an untold one yet: the time at which it seems to have expired may be wrong.
+      if (!isUntold && (this.#held.get(text) ?? 0) < now) this.#drop(text);
       else {
         texts.push(text);
         isNew ||= isUntold;

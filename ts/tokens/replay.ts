@@ -1,5 +1,7 @@
 /** Tokens that were used, until they expire: each is accepted once. */
+import { hostClock } from '../base/clock.js';
 import { outOfRange } from '../base/errors.js';
+import { ExpiryClock } from '../base/expiry-clock.js';
 import { knownOptions, optionsObject, wholeNumber } from '../base/options.js';
 import { numberOf } from '../validators/failure.js';
 import type { TokenClaims } from './result.js';
@@ -22,6 +24,7 @@ const PURGE_EVERY_MS = 1000;
 export class ReplayList {
   readonly #maxEntries: number;
   readonly #untilMs = new Map<string, number>();
+  readonly #clock = new ExpiryClock();
   #purgedAtMs = -Infinity;
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION */
@@ -42,22 +45,24 @@ export class ReplayList {
    * @param deadlineSeconds time from which the token is invalid
    * @returns 0, or the number of a refusal
    */
-  use({ iss = '', jti = '' }: TokenClaims, deadlineSeconds: number, nowMs: number): number {
+  use({ iss = '', jti = '' }: TokenClaims, deadlineSeconds: number): number {
     // The length keeps pairs apart that read the same in a row.
     const key = `${iss.length} ${iss}${jti}`;
     const until = this.#untilMs.get(key);
-    if (until !== undefined && nowMs < until) return REPLAYED;
+    if (until !== undefined && this.#clock.nowMs() < until) return REPLAYED;
     if (until === undefined && this.#untilMs.size >= this.#maxEntries) {
-      this.#purge(nowMs);
+      this.#purge();
       if (this.#untilMs.size >= this.#maxEntries) return FULL;
     }
     this.#untilMs.set(key, deadlineSeconds * 1000);
     return 0;
   }
 
-  #purge(nowMs: number): void {
-    if (nowMs < this.#purgedAtMs + PURGE_EVERY_MS) return;
-    this.#purgedAtMs = nowMs;
-    for (const [key, until] of this.#untilMs) if (nowMs >= until) this.#untilMs.delete(key);
+  #purge(): void {
+    const now = hostClock.now();
+    if (now < this.#purgedAtMs + PURGE_EVERY_MS) return;
+    this.#purgedAtMs = now;
+    const expiredMs = this.#clock.nowMs();
+    for (const [key, until] of this.#untilMs) if (expiredMs >= until) this.#untilMs.delete(key);
   }
 }

@@ -62,7 +62,7 @@ export interface TokenVerifierSnapshot {
   readonly skippedKeys: readonly { readonly index: number; readonly problem: string }[];
   /** Cached results. */
   readonly cached: number;
-  /** Revocations that are held. */
+  /** Revocations that are held. In the first hour of a verifier those that have expired count, too. */
   readonly revocations: number;
   /** Used tokens that are remembered by `replay`. */
   readonly usedTokens: number;

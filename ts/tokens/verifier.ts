@@ -12,6 +12,7 @@ import {
   wrongSecretType,
   wrongType,
 } from '../base/errors.js';
+import { ExpiryClock } from '../base/expiry-clock.js';
 import { knownOptions, optionsObject } from '../base/options.js';
 import { TokenCore, type TokenPolicy } from '../native/addon.js';
 import { sharedArray } from '../native/shared-memory.js';
@@ -123,6 +124,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   readonly #listeners = new Set<RevocationListener>();
   /** Changes with each revocation: a token that was verified at this number is not revoked. */
   #revision = 0;
+  /** By it revocations are forgotten; tokens are judged by the wall clock. */
+  readonly #expiry = new ExpiryClock();
   readonly #shared: SharedRevocations | undefined;
   #skippedKeys: TokenVerifierSnapshot['skippedKeys'] = [];
   #isClosed = false;
@@ -170,8 +173,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
               given.cluster,
               policy.maxRevocations,
               Math.max(...(issuers ?? [given]).map(toleranceOf)),
-              wallClockMs,
-              (revocation) => void this.#hold(revocation),
+              () => this.#expiry.nowMs(),
+              (revocation) => void this.#hold(revocation, true),
             );
     } catch (error) {
       // A closed cluster: nobody gets this verifier, so nobody would close its issuers.
@@ -182,12 +185,13 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
 
   /**
    * Holds a revocation, and ends the sockets of its tokens.
-   * @returns `false` if a list of revocations is full. One of another process is held by the server then.
+   * @param isForeign whether it is another process's, and counted there: a full list takes it, too
+   * @returns `false` if a list of revocations is full
    */
-  #hold(revocation: SharedRevocation): boolean {
+  #hold(revocation: SharedRevocation, isForeign: boolean): boolean {
     // A template or a function may need more claims than the issuer: all issuers may be meant.
     const verifiers: readonly TokenVerifier[] = this.#issuers?.verifiers ?? [this];
-    const held = verifiers.map((one) => one.#holdHere(revocation));
+    const held = verifiers.map((one) => one.#holdHere(revocation, isForeign));
     if (revocation[0] === 'token') {
       const [, issuer, id] = revocation;
       const quoted = JSON.stringify(id);
@@ -200,21 +204,22 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     return held.every(Boolean);
   }
 
-  #holdHere(revocation: SharedRevocation): boolean {
-    const now = wallClockMs() / 1000;
+  #holdHere(revocation: SharedRevocation, isForeign: boolean): boolean {
     this.#revision++;
     this.#cache?.clear();
+    this.#core.purgeRevocations(this.#expiry.settledMs() / 1000);
+    const now = this.#expiry.nowMs() / 1000;
     if (revocation[0] === 'token') {
       const [, issuer, id, exp] = revocation;
-      return this.#core.revoke(issuer, id, exp, now);
+      return this.#core.revoke(issuer, id, exp, now, isForeign);
     }
     const [, subject, before, until] = revocation;
-    return this.#core.notBefore(subject, before, until ?? undefined, now);
+    return this.#core.notBefore(subject, before, until ?? undefined, now, isForeign);
   }
 
   /** Holds a revocation of this process, and tells the others. */
   #revoke(revocation: SharedRevocation): void {
-    if (!this.#hold(revocation))
+    if (!this.#hold(revocation, false))
       throw new PortcullisError('ERR_TOO_MANY_REVOCATIONS', 'no more revocations can be held', {
         field: 'maxRevocations',
       });
@@ -260,7 +265,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     const deadlineSeconds = this.#verified[DEADLINE]!;
     const claims = JSON.parse(answer) as T;
     if (this.#judgesClaims) {
-      const number = this.#judge(claims as TokenClaims, deadlineSeconds, nowMs);
+      const number = this.#judge(claims as TokenClaims, deadlineSeconds);
       if (number !== 0) return this.#refusals.of(number, token);
     }
     if (cache === undefined) return { success: true, claims };
@@ -488,7 +493,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       lenientKeys: this.#lenientKeys,
       skippedKeys: this.#skippedKeys,
       cached: this.#cache?.size ?? 0,
-      revocations: this.#core.revocationCount(wallClockMs() / 1000),
+      revocations: this.#core.purgeRevocations(this.#expiry.settledMs() / 1000),
       usedTokens: this.#replay?.size ?? 0,
       jwks: this.#remote?.snapshot(this.#lenientKeys),
       shared: this.#sharedFigures(),
@@ -622,10 +627,10 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   }
 
   /** Judges claims by the rules that the core does not know; returns 0 or a number of a refusal. */
-  #judge(claims: TokenClaims, deadlineSeconds: number, nowMs: number): number {
+  #judge(claims: TokenClaims, deadlineSeconds: number): number {
     const number = this.#rules?.judge(claims) ?? 0;
     return number === 0 && this.#replay !== undefined
-      ? this.#replay.use(claims, deadlineSeconds, nowMs)
+      ? this.#replay.use(claims, deadlineSeconds)
       : number;
   }
 
