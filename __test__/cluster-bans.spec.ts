@@ -93,4 +93,23 @@ describe.skipIf(SERVER === undefined)('bans of a cluster', () => {
     for (const other of [peer, later, last])
       await until(async () => (await bannedAt(other)).includes('192.0.2.1'));
   }, 60_000);
+
+  it('last as long as they are told where the wall clock of a process is ahead', async () => {
+    const { manager, join } = await clustered();
+    const peer = await join();
+    await peer.run('const now = Date.now; Date.now = () => now() + 7_200_000');
+    manager.ban('198.51.100.1', 500_000);
+    await until(async () => (await codeAt(peer, '198.51.100.1')) === 'banned');
+    await peer.run('manager.ban("198.51.100.2", 500_000)');
+    const learnt = () => manager.bans().find(({ address }) => address === '198.51.100.2');
+    await until(() => learnt() !== undefined);
+    expect(learnt()!.until - Date.now()).toBeLessThanOrEqual(500_001);
+    // Another one of the same address is the later one everywhere.
+    manager.unban('198.51.100.2');
+    await until(async () => (await bannedAt(peer)) === '198.51.100.1');
+    manager.unban('198.51.100.1');
+    await until(async () => (await bannedAt(peer)) === '');
+    manager.ban('198.51.100.2', 400_000);
+    await until(async () => (await bannedAt(peer)) === '198.51.100.2');
+  });
 });

@@ -147,6 +147,16 @@ describe('a socket', () => {
     },
   );
 
+  it('has no longer a grace where it began while the wall clock was ahead', () => {
+    const guard = guardOf({ tokenGraceMs: 10_000 });
+    const { socket } = open(guard, { exp: now() + 3600 });
+    vi.setSystemTime(Date.now() + 7_200_000);
+    pass(31);
+    vi.setSystemTime(Date.now() - 7_200_000);
+    pass(10);
+    expect(socket.closed).toEqual([{ code: 1008, reason: 'token_expired' }]);
+  });
+
   it('ends at a revocation, without a grace', () => {
     const told: string[] = [];
     const guard = guardOf({ onTokenEnd: (_, reason) => void told.push(reason) });

@@ -88,9 +88,9 @@ export class Bans {
   /** Tells all processes of the cluster from now on, and learns their bans. */
   join(cluster: Cluster, member: Membership): void {
     this.#shared = new SharedBans(cluster, member, this.#options.maxAddresses, {
-      learn: (address, since, until, failures, bans) =>
-        this.#learn(address, since, until, failures, bans),
-      liftUpTo: (address, at) => this.#liftUpTo(address, at),
+      learn: (address, agoMs, leftMs, failures, bans) =>
+        this.#learn(address, agoMs, leftMs, failures, bans),
+      liftUpTo: (address, agoMs) => this.#liftUpTo(address, agoMs),
     });
   }
 
@@ -188,26 +188,24 @@ export class Bans {
     return ban;
   }
 
-  /** Lifts a ban unless it began after a time by the wall clock, since which another process has lifted it. */
-  #liftUpTo(address: string, at: number): void {
+  /** Lifts a ban unless it began later than so long ago, when another process has lifted it. */
+  #liftUpTo(address: string, agoMs: number): void {
     const [ip = ''] = address.split('/');
     const now = this.#now();
     if (this.#native.find(placeOf(ip), now) !== 1) return;
     const [since = 0] = this.#numbers;
     // Times are rounded on their way.
-    if (since + wallClockMs() - now <= at + 1) this.#lift(ip);
+    if (since <= now - agoMs + 1) this.#lift(ip);
   }
 
   /** Takes the ban of another process over. */
-  #learn(address: string, since: number, until: number, failures: number, bans: number): void {
+  #learn(address: string, agoMs: number, leftMs: number, failures: number, bans: number): void {
     const [ip = ''] = address.split('/');
     if (this.#isSpared(ip)) return;
     const now = this.#now();
-    const offset = now - wallClockMs();
-    const most = now + TIME_MAX_MS;
     this.#numbers.set([
-      Math.floor(since + offset),
-      Math.min(most, Math.floor(until + offset)),
+      Math.floor(now - agoMs),
+      Math.floor(now + Math.min(leftMs, TIME_MAX_MS)),
       failures,
       bans,
     ]);

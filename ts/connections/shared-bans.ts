@@ -3,17 +3,18 @@
  * address the later one holds, in whatever order they arrive.
  */
 import { wallClockMs } from '../base/clock.js';
+import { ExpiryClock } from '../base/expiry-clock.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { Membership } from '../cluster/membership.js';
 import { SharedEntries } from '../cluster/shared-entries.js';
 import type { Ban } from './ban.js';
 
-/** Takes the entries of other processes. @internal */
+/** Takes the entries of other processes. Their times lie in the future if the clock of their process is faster. @internal */
 export interface BanReceiver {
-  /** A ban, with its times by the wall clock. */
-  learn(address: string, since: number, until: number, failures: number, bans: number): void;
-  /** The end of all bans up to a time by the wall clock. */
-  liftUpTo(address: string, at: number): void;
+  /** A ban that began so long ago, and is to last so much longer. */
+  learn(address: string, agoMs: number, leftMs: number, failures: number, bans: number): void;
+  /** The end of all bans that began up to so long ago. */
+  liftUpTo(address: string, agoMs: number): void;
 }
 
 /** A ban, or its end with the time until which no earlier ban can last. */
@@ -60,6 +61,7 @@ export class SharedBans {
   /** The latest end of a ban by address, and the time until which it is told. */
   readonly #lifts = new Map<string, { readonly at: number; readonly until: number }>();
   readonly #max: number;
+  readonly #clock = new ExpiryClock();
 
   /**
    * @param member the manager's
@@ -74,16 +76,17 @@ export class SharedBans {
       leaseMs: cluster.leaseMs,
       max: this.#max,
       onFull: 'drop',
-      nowMs: wallClockMs,
+      nowMs: () => this.#clock.nowMs(),
       learn: (text) => this.#learn(text),
     });
   }
 
   /** Tells all processes of a ban. */
   banned({ address, since, until, failures, bans }: Ban): void {
-    // Clearly behind the end of an earlier ban, which a process with a faster clock may have told; see `#learn`.
+    // Clearly behind the end of an earlier ban, which a process with a faster clock may have told; see `#learn`. As long as it
+    // is: the others take no more of it than its length.
     const at = Math.max(since, (this.#lifts.get(address)?.at ?? -APART_MS) + APART_MS);
-    this.#share(['ban', address, at, until, failures, bans]);
+    this.#share(['ban', address, at, until + at - since, failures, bans]);
   }
 
   /**
@@ -115,19 +118,31 @@ export class SharedBans {
     if (kind === 'unban') {
       if (lift === undefined || lift.at < at) {
         this.#noteLift(address, at, until);
-        this.#receiver.liftUpTo(address, at);
+        this.#receiver.liftUpTo(address, this.#nowFor(at) - at);
       }
       // A ban of the millisecond after it is lifted in all processes: times are rounded on their way.
-    } else if (lift === undefined || lift.at + 1 < at)
-      this.#receiver.learn(address, at, until, entry[4], entry[5]);
+    } else if (lift === undefined || lift.at + 1 < at) {
+      const now = this.#nowFor(at);
+      // No more than its whole length, if the clock of its process is faster.
+      const left = until - Math.max(now, at);
+      this.#receiver.learn(address, now - at, left, entry[4], entry[5]);
+    }
     return until + KEPT_MS;
+  }
+
+  /**
+   * Returns the wall-clock time at which an entry has arrived, but not before it was told. If the wall clock is set forward for
+   * a moment, a ban that is told then does not count as over.
+   */
+  #nowFor(toldAt: number): number {
+    return Math.min(wallClockMs(), Math.max(this.#clock.nowMs(), toldAt));
   }
 
   #noteLift(address: string, at: number, until: number): void {
     this.#lifts.delete(address);
     this.#lifts.set(address, { at, until: until + KEPT_MS });
     if (this.#lifts.size <= this.#max) return;
-    const now = wallClockMs();
+    const now = this.#clock.nowMs();
     for (const [other, lift] of this.#lifts) if (lift.until < now) this.#lifts.delete(other);
     for (const other of this.#lifts.keys()) {
       if (this.#lifts.size <= this.#max) break;

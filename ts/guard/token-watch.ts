@@ -90,14 +90,15 @@ class WatchedToken implements ConnectionToken, HeldToken {
  * arrival: in a set of all sockets, each of them would cost several cache misses more.
  */
 class Bucket {
-  readonly atMs: number;
   timer: TimerHandle | undefined;
   first: WatchedToken | undefined;
   last: WatchedToken | undefined;
 
-  constructor(atMs: number) {
-    this.atMs = atMs;
-  }
+  /** @param line the line that it stands in; `undefined` for tokens that wait for no time */
+  constructor(
+    readonly line: Line | undefined,
+    readonly atMs: number,
+  ) {}
 
   add(token: WatchedToken): void {
     token.bucket = this;
@@ -117,14 +118,23 @@ class Bucket {
   }
 }
 
+/** Buckets by their times, of one clock. */
+interface Line {
+  readonly buckets: Map<number, Bucket>;
+  readonly nowMs: () => number;
+}
+
 /** Watches the tokens of the open sockets of one guard. @internal */
 export class TokenWatch {
   readonly #auth: CheckedAuth;
   readonly #timers: TimerManager;
   readonly #hooks = new Hooks();
-  readonly #buckets = new Map<number, Bucket>();
+  /** Tokens until their end, by the wall clock. */
+  readonly #ends: Line = { buckets: new Map(), nowMs: wallClockMs };
+  /** Tokens in their grace, by the timers' clock: a grace that began at a false time is no longer than others. */
+  readonly #graces: Line;
   /** Tokens that have ended, and whose sockets stay open until they get a new one. */
-  readonly #ended = new Bucket(Infinity);
+  readonly #ended = new Bucket(undefined, Infinity);
   #size = 0;
   /** Revoked tokens whose sockets are closed in the next turns, each with its revocation. */
   readonly #revoked = new Map<WatchedToken, IsRevoked>();
@@ -134,6 +144,7 @@ export class TokenWatch {
   constructor(auth: CheckedAuth, timers: TimerManager) {
     this.#auth = auth;
     this.#timers = timers;
+    this.#graces = { buckets: new Map(), nowMs: () => timers.driver.clock.now() };
   }
 
   /** Open sockets that are watched. */
@@ -143,7 +154,9 @@ export class TokenWatch {
 
   /** Timers that are set: at most one for each socket. */
   get timerCount(): number {
-    return this.#buckets.size + (this.#revocation === undefined ? 0 : 1);
+    return (
+      this.#ends.buckets.size + this.#graces.buckets.size + (this.#revocation === undefined ? 0 : 1)
+    );
   }
 
   /** Watches a connection that has opened. @throws ERR_CLOSED, ERR_TOO_MANY_TIMERS as `setTimeout` does */
@@ -152,7 +165,7 @@ export class TokenWatch {
     connection.hasToken(token);
     if (this.#auth.atTokenEnd === 'ignore') return;
     // Throws where strict timers are closed: then nothing is watched.
-    this.#schedule(token, this.#deadlineOf(given));
+    this.#schedule(token, this.#ends, this.#deadlineOf(given));
     this.#size++;
     if (this.#unsubscribe === undefined) this.#subscribe();
     // Revoked between its handshake and its opening: the listener did not know it yet.
@@ -204,22 +217,22 @@ export class TokenWatch {
       if (!connection.isAlive) return GONE;
     }
     token.replace(judged);
-    if (token.bucket !== undefined) this.#schedule(token, this.#deadlineOf(judged));
+    if (token.bucket !== undefined) this.#schedule(token, this.#ends, this.#deadlineOf(judged));
     // Revoked while its user was asked for: the connection is that user's now, and ends with the token.
     if (this.#endIfRevoked(token)) return { success: false, error: REVOKED };
     return { success: true, claims: token.claims };
   }
 
-  /** Puts a token in the bucket of a time, in wall-clock milliseconds. */
-  #schedule(token: WatchedToken, atMs: number, widthMs = BUCKET_MS): void {
+  /** Puts a token in the bucket of a time, in milliseconds of its line's clock. */
+  #schedule(token: WatchedToken, line: Line, atMs: number, widthMs = BUCKET_MS): void {
     const endMs = Math.ceil(atMs / widthMs) * widthMs;
-    this.#move(token, this.#buckets.get(endMs) ?? this.#bucketOf(endMs));
+    this.#move(token, line.buckets.get(endMs) ?? this.#bucketOf(line, endMs));
   }
 
-  #bucketOf(endMs: number): Bucket {
-    const bucket = new Bucket(endMs);
-    bucket.timer = this.#timerFor(endMs);
-    this.#buckets.set(endMs, bucket);
+  #bucketOf(line: Line, endMs: number): Bucket {
+    const bucket = new Bucket(line, endMs);
+    bucket.timer = this.#timerFor(line, endMs);
+    line.buckets.set(endMs, bucket);
     return bucket;
   }
 
@@ -232,32 +245,32 @@ export class TokenWatch {
   #leave(token: WatchedToken): void {
     const { bucket } = token;
     bucket?.remove(token);
-    if (bucket === undefined || bucket === this.#ended || bucket.first !== undefined) return;
+    if (bucket?.line === undefined || bucket.first !== undefined) return;
     bucket.timer?.close();
-    this.#buckets.delete(bucket.atMs);
+    bucket.line.buckets.delete(bucket.atMs);
   }
 
-  #timerFor(endMs: number, leastMs = 1): TimerHandle {
-    const delayMs = Math.min(Math.max(leastMs, endMs - wallClockMs()), LOOK_MS);
-    return this.#timers.setTimeout(() => this.#due(endMs), {
-      delayMs: Number.isFinite(delayMs) ? delayMs : leastMs,
+  #timerFor(line: Line, endMs: number): TimerHandle {
+    const delayMs = Math.min(Math.max(1, endMs - line.nowMs()), LOOK_MS);
+    return this.#timers.setTimeout(() => this.#due(line, endMs), {
+      delayMs: Number.isFinite(delayMs) ? delayMs : 1,
       name: 'token end',
       ref: false,
     });
   }
 
   /** Ends the tokens of a bucket whose time has come. */
-  #due(endMs: number): void {
-    const bucket = this.#buckets.get(endMs);
+  #due(line: Line, endMs: number): void {
+    const bucket = line.buckets.get(endMs);
     if (bucket === undefined) return;
     // The time lies beyond the longest delay, or the wall clock was set back.
-    if (wallClockMs() < endMs) {
-      bucket.timer = this.#timerFor(endMs);
+    if (line.nowMs() < endMs) {
+      bucket.timer = this.#timerFor(line, endMs);
       return;
     }
     for (let left = BATCH; bucket.first !== undefined; left--) {
       if (left === 0) {
-        bucket.timer = this.#timerFor(endMs);
+        bucket.timer = this.#timerFor(line, endMs);
         return;
       }
       const token = bucket.first;
@@ -284,7 +297,9 @@ export class TokenWatch {
     const { tokenGraceMs } = this.#auth;
     const widthMs = Math.min(Math.max(1, tokenGraceMs / GRACE_BUCKETS), BUCKET_MS);
     try {
-      this.#schedule(token, wallClockMs() + tokenGraceMs * (0.5 + Math.random() / 2), widthMs);
+      const { nowMs } = this.#graces;
+      const endMs = nowMs() + tokenGraceMs * (0.5 + Math.random() / 2);
+      this.#schedule(token, this.#graces, endMs, widthMs);
       return true;
     } catch {
       return false;
@@ -304,7 +319,8 @@ export class TokenWatch {
 
   /** Ends the sockets of revoked tokens, without a grace. */
   #revoke(isRevoked: IsRevoked): void {
-    for (const { first } of [...this.#buckets.values(), this.#ended])
+    const lines = [this.#ends, this.#graces].flatMap(({ buckets }) => [...buckets.values()]);
+    for (const { first } of [...lines, this.#ended])
       for (let token = first; token !== undefined; token = token.after)
         if (isRevoked(token)) this.#revoked.set(token, isRevoked);
     if (this.#revoked.size > 0 && this.#revocation === undefined) this.#endRevoked();
