@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
@@ -131,10 +133,73 @@ describe.runIf(isLinux)('one limit over the processes of a host', () => {
         } catch ({ code, message }) {
           console.log(JSON.stringify({ code, message }));
         }`;
-      const { stdout } = spawnSync('node', ['-e', script], { encoding: 'utf8' });
+      // The engine itself must get by: without an arena for each of its threads, and without collections.
+      const env = { ...process.env, MALLOC_ARENA_MAX: '1' };
+      const args = ['--min-semi-space-size=16', '-e', script];
+      const { stdout } = spawnSync('node', args, { encoding: 'utf8', env });
       const { code, message } = JSON.parse(stdout) as Record<'code' | 'message', string>;
       const [, file, problem] = /(\/dev\/shm\/[^:]+): (.*)/.exec(message) ?? [];
       expect([code, problem]).toEqual(['ERR_HOST_FILE', 'Cannot allocate memory (os error 12)']);
+      expect(existsSync(file!)).toBe(false);
+    },
+  );
+
+  it.each(['0777', '0277'])('keeps the rights of its file under the umask %s', (umask) => {
+    const script = `
+      const { readdirSync, statSync } = require('node:fs');
+      const { ConnectionManager } = require('./dist/index.cjs');
+      const files = () => readdirSync('/dev/shm').filter((name) => name.startsWith('portcullis-'));
+      process.umask(0o${umask});
+      const before = files();
+      const manager = new ConnectionManager({}, { name: '${aName()}', cluster: 'host' });
+      const [own] = files().filter((name) => !before.includes(name));
+      console.log((statSync('/dev/shm/' + own).mode & 0o777).toString(8));
+      manager.close();`;
+    const { stdout } = spawnSync('node', ['-e', script], { encoding: 'utf8' });
+    expect(stdout).toBe('600\n');
+  });
+
+  const hasCc = spawnSync('cc', ['--version']).status === 0;
+  it.skipIf(!hasCc)(
+    `says so at once where there can be no locks, and leaves no file${hasCc ? '' : ' (skipped: no cc)'}`,
+    () => {
+      const folder = mkdtempSync(join(tmpdir(), 'portcullis-locks-'));
+      ends.push(() => rmSync(folder, { recursive: true }));
+      // Refuses the locks as a sandbox does.
+      const source = `
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <errno.h>
+        #include <fcntl.h>
+        #include <stdarg.h>
+        #define REFUSING(name) \\
+          int name(int fd, int cmd, ...) { \\
+            va_list list; va_start(list, cmd); void *arg = va_arg(list, void *); va_end(list); \\
+            if (cmd == F_OFD_SETLK) { errno = EINVAL; return -1; } \\
+            int (*real)(int, int, ...) = dlsym(RTLD_NEXT, #name); \\
+            return real(fd, cmd, arg); \\
+          }
+        REFUSING(fcntl)
+        REFUSING(fcntl64)`;
+      const library = join(folder, 'no-locks.so');
+      const compiler = ['-shared', '-fPIC', '-x', 'c', '-', '-o', library, '-ldl'];
+      const compiled = spawnSync('cc', compiler, { input: source, encoding: 'utf8' });
+      expect(compiled.stderr).toBe('');
+      const script = `
+        const { ConnectionManager } = require('./dist/index.cjs');
+        try {
+          new ConnectionManager({}, { name: '${aName()}', cluster: 'host' });
+        } catch ({ code, message }) {
+          console.log(JSON.stringify({ code, message }));
+        }`;
+      const env = { ...process.env, LD_PRELOAD: library };
+      const { stdout } = spawnSync('node', ['-e', script], { encoding: 'utf8', env });
+      const { code, message } = JSON.parse(stdout) as Record<'code' | 'message', string>;
+      const [, file, problem] = /(\/dev\/shm\/[^:]+): (.*)/.exec(message) ?? [];
+      expect([code, problem]).toEqual([
+        'ERR_HOST_FILE',
+        'it cannot be locked: Invalid argument (os error 22)',
+      ]);
       expect(existsSync(file!)).toBe(false);
     },
   );

@@ -14,9 +14,9 @@
 use super::error::HostError;
 use super::layout::{COLUMNS_MAX, HEADER_BYTES, LIMITS, Layout, MAGIC, STATES_AT, VERSION, word};
 use super::mapping::{Mapping, lock, user};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -27,6 +27,8 @@ const FIRST_COLUMN: i64 = 1;
 const COLUMNS: i64 = COLUMNS_MAX as i64;
 const CLEAN: u32 = 0;
 const DIRTY: u32 = 1;
+/// Rights of the file: those of its user alone.
+const MODE: u32 = 0o600;
 /// Looks for the lock of the file, 1 ms apart. Making a large file takes its time.
 const TRIES: u32 = 5000;
 /// The same for a process that leaves: nothing depends on it but a file that stays.
@@ -49,21 +51,39 @@ fn problem(path: &Path, problem: impl ToString) -> HostError {
     }
 }
 
-/// Opens the file and checks whose it is, before anything in it is read.
-fn opened(path: &Path) -> Result<File, HostError> {
-    let file = OpenOptions::new()
+/// Opens the file or makes it; true if it was made.
+fn opened_or_made(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options
         .read(true)
         .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
+        .mode(MODE)
         // A link may lead anywhere, and opening a pipe may wait.
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .map_err(|error| match error.raw_os_error() {
-            Some(libc::ELOOP) => problem(path, "it is a symbolic link"),
-            _ => problem(path, error),
-        })?;
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    loop {
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(|file| (file, false)),
+        }
+        match options.clone().create_new(true).open(path) {
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            Ok(file) => {
+                // A umask may have taken rights from this user, too.
+                file.set_permissions(Permissions::from_mode(MODE))?;
+                return Ok((file, true));
+            }
+        }
+    }
+}
+
+/// Opens the file or makes it, and checks whose it is before anything in it is read; true if it was made.
+fn opened(path: &Path) -> Result<(File, bool), HostError> {
+    let (file, is_new) = opened_or_made(path).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => problem(path, "it is a symbolic link"),
+        _ => problem(path, error),
+    })?;
     let found = file.metadata().map_err(|error| problem(path, error))?;
     if !found.is_file() {
         return Err(problem(path, "it is no regular file"));
@@ -74,24 +94,43 @@ fn opened(path: &Path) -> Result<File, HostError> {
     if found.mode() & 0o077 != 0 {
         return Err(problem(path, "other users may access it: remove it"));
     }
-    Ok(file)
+    Ok((file, is_new))
 }
 
-/// Waits for the lock of the file.
-fn wait_for(file: &File, tries: u32) -> io::Result<()> {
+/// Locks bytes of the file; `false` if another process has them.
+///
+/// # Errors
+/// There can be no such lock: the file system or a sandbox refuses it.
+fn try_lock(file: &File, from: i64, length: i64) -> io::Result<bool> {
+    match lock(file, from, length, true) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Waits for the lock of the file; `false` if others have it all the time.
+fn wait_for(file: &File, tries: u32) -> io::Result<bool> {
     for _ in 1..tries {
-        if lock(file, OPENING, 1, true).is_ok() {
-            return Ok(());
+        if try_lock(file, OPENING, 1)? {
+            return Ok(true);
         }
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    lock(file, OPENING, 1, true)
+    try_lock(file, OPENING, 1)
+}
+
+/// The problem of a lock that there cannot be.
+fn no_lock(path: &Path, error: &io::Error) -> HostError {
+    problem(path, format!("it cannot be locked: {error}"))
 }
 
 /// Opens a file as a process does that is stopped right afterwards, for tests: it is locked until the result is dropped.
 #[cfg(test)]
 pub(super) fn opened_and_locked(path: &Path) -> File {
-    let file = opened(path).expect("a file");
+    let (file, _) = opened(path).expect("a file");
     lock(&file, OPENING, 1, true).expect("nobody else opens it");
     file
 }
@@ -177,9 +216,21 @@ impl HostFile {
     /// [`HostError`]; a file that running processes use has not changed then.
     pub fn open(path: &Path, layout: Layout, declared: &[u64; LIMITS]) -> Result<Self, HostError> {
         loop {
-            let file = opened(path)?;
-            wait_for(&file, TRIES)
-                .map_err(|_| problem(path, "another process has been opening it for too long"))?;
+            let (file, is_new) = opened(path)?;
+            match wait_for(&file, TRIES) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let busy = "another process has been opening it for too long";
+                    return Err(problem(path, busy));
+                }
+                Err(error) => {
+                    // Without a lock it may be used by others since: only one that is empty is of no use.
+                    if is_new && file.metadata().is_ok_and(|found| found.len() == 0) {
+                        discard(path, &file);
+                    }
+                    return Err(no_lock(path, &error));
+                }
+            }
             // Its last user may have removed it meanwhile.
             let links = file
                 .metadata()
@@ -199,7 +250,8 @@ impl HostFile {
         layout: Layout,
         declared: &[u64; LIMITS],
     ) -> Result<Self, HostError> {
-        let is_alone = lock(&file, FIRST_COLUMN, COLUMNS, true).is_ok();
+        let is_alone =
+            try_lock(&file, FIRST_COLUMN, COLUMNS).map_err(|error| no_lock(path, &error))?;
         if is_alone {
             check_left(path, &file)?;
             if let Err(error) = fill(&file, layout) {
@@ -230,7 +282,11 @@ impl HostFile {
                 .begin(declared)
                 .inspect_err(|_| discard(path, &opened.file))?;
         }
-        opened.column = opened.take_column(is_alone)?;
+        opened.column = opened.take_column(is_alone).inspect_err(|_| {
+            if is_alone {
+                discard(path, &opened.file);
+            }
+        })?;
         let unlocked = lock(&opened.file, OPENING, 1, false);
         unlocked.map_err(|error| problem(path, error))?;
         Ok(opened)
@@ -262,23 +318,18 @@ impl HostFile {
 
     /// Takes a free column, a clean one if there is one.
     fn take_column(&self, is_alone: bool) -> Result<usize, HostError> {
-        let at = |column: usize| FIRST_COLUMN + column as i64;
-        let full = HostError::Full {
-            columns: self.layout.columns,
-        };
         if is_alone {
             // All columns are locked: give the others back.
-            lock(&self.file, at(1), COLUMNS - 1, false)
+            lock(&self.file, FIRST_COLUMN + 1, COLUMNS - 1, false)
                 .map_err(|error| problem(&self.path, error))?;
         }
         let states = &self.states()[..self.layout.columns];
-        let free = [CLEAN, DIRTY].into_iter().find_map(|state| {
-            (0..states.len()).find(|&column| {
-                states[column].load(SeqCst) == state
-                    && lock(&self.file, at(column), 1, true).is_ok()
-            })
-        });
-        let column = free.ok_or(full)?;
+        let column = self
+            .free_column(states)
+            .map_err(|error| no_lock(&self.path, &error))?
+            .ok_or(HostError::Full {
+                columns: self.layout.columns,
+            })?;
         if states[column].load(SeqCst) == DIRTY {
             self.zero(column);
         }
@@ -288,6 +339,20 @@ impl HostFile {
         states[column].store(DIRTY, SeqCst);
         self.header()[word::USED].fetch_max(column as u64 + 1, SeqCst);
         Ok(column)
+    }
+
+    /// Locks a column that no process has, a clean one if there is one.
+    fn free_column(&self, states: &[AtomicU32]) -> io::Result<Option<usize>> {
+        for state in [CLEAN, DIRTY] {
+            for (column, found) in states.iter().enumerate() {
+                if found.load(SeqCst) == state
+                    && try_lock(&self.file, FIRST_COLUMN + column as i64, 1)?
+                {
+                    return Ok(Some(column));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn header(&self) -> &[AtomicU64] {
@@ -380,7 +445,8 @@ impl HostFile {
                 continue;
             }
             let at = FIRST_COLUMN + column as i64;
-            if lock(&self.file, at, 1, true).is_err() {
+            // Also if there can be no lock: the process may live.
+            if !matches!(try_lock(&self.file, at, 1), Ok(true)) {
                 continue;
             }
             // Another process may have taken and left it since it was seen: it is dirty all the same.
@@ -398,13 +464,31 @@ impl Drop for HostFile {
     /// Removes the file if this process is the last one. Its locks end with the descriptor, and the
     /// column stays dirty: another process sets it to zeros.
     fn drop(&mut self) {
-        if wait_for(&self.file, LEAVE_TRIES).is_ok()
-            && lock(&self.file, FIRST_COLUMN, COLUMNS, true).is_ok()
+        if matches!(wait_for(&self.file, LEAVE_TRIES), Ok(true))
+            && matches!(try_lock(&self.file, FIRST_COLUMN, COLUMNS), Ok(true))
             && let (Ok(own), Ok(found)) =
                 (self.file.metadata(), std::fs::symlink_metadata(&self.path))
             && (own.dev(), own.ino()) == (found.dev(), found.ino())
         {
             let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TRIES, try_lock, wait_for};
+    use std::fs::File;
+
+    #[test]
+    fn a_lock_that_the_system_refuses_is_no_busy_file() {
+        // The kernel refuses to lock a file for writing that is open for reading.
+        let file = File::open(std::env::current_exe().expect("a path")).expect("a file");
+        for refused in [
+            try_lock(&file, 0, 1).expect_err("no lock"),
+            wait_for(&file, TRIES).expect_err("no lock"),
+        ] {
+            assert_eq!(refused.raw_os_error(), Some(libc::EBADF));
         }
     }
 }
