@@ -1289,7 +1289,7 @@ declare class ResourceMonitor {
      * @param limits resource limits, some or all; the section `memory` is watched
      * @param options see `ResourceMonitorOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field;
-     *   ERR_CLOSED if strict `timers` are closed
+     *   ERR_CLOSED if strict `timers` are closed; ERR_NO_THREAD if the system starts no further thread
      */
     constructor(limits: ResourceLimitsInput, options?: ResourceMonitorOptions);
     /**
@@ -1973,7 +1973,8 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param options see `ConnectionManagerOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT if the
      * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed. With `cluster: 'host'`
-     * also ERR_UNSUPPORTED on other systems than Linux, ERR_HOST_FILE, ERR_CLUSTER_INCOMPATIBLE and ERR_CLUSTER_FULL
+     * also ERR_UNSUPPORTED on other systems than Linux, ERR_HOST_FILE, ERR_CLUSTER_INCOMPATIBLE and ERR_CLUSTER_FULL;
+     * with any `cluster` ERR_NO_THREAD if the system starts no further thread
      */
     constructor(limits: ConnectionLimits, options?: ConnectionManagerOptions<S>);
     /**
@@ -2538,7 +2539,7 @@ interface RequestRateStats {
 /**
  * Codes of the errors that this package throws. A code is stable; the text of its message is not.
  */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_ASYNC_REQUIRED' | 'ERR_CLUSTER_CONFIG' | 'ERR_CLUSTER_CONFLICT' | 'ERR_CLUSTER_FULL' | 'ERR_CLUSTER_INCOMPATIBLE' | 'ERR_CLUSTER_UNREACHABLE' | 'ERR_HOST_FILE' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_ASYNC_REQUIRED' | 'ERR_CLUSTER_CONFIG' | 'ERR_CLUSTER_CONFLICT' | 'ERR_CLUSTER_FULL' | 'ERR_CLUSTER_INCOMPATIBLE' | 'ERR_CLUSTER_UNREACHABLE' | 'ERR_HOST_FILE' | 'ERR_NO_THREAD' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
 /** Fields of a `PortcullisError` besides its code and message. */
 interface ErrorDetails {
     /** Name of the option or argument at fault. */
@@ -5684,7 +5685,7 @@ interface TokenVerifierSnapshot {
     }[];
     /** Cached results. */
     readonly cached: number;
-    /** Revocations that are held. */
+    /** Revocations that are held. In the first hour of a verifier those that have expired count, too. */
     readonly revocations: number;
     /** Used tokens that are remembered by `replay`. */
     readonly usedTokens: number;

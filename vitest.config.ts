@@ -25,6 +25,7 @@ const ONCE = [
   'host',
   'limits',
   'load',
+  'no-thread',
   'origin-handshakes',
   'page-browser',
   'page-servers',

@@ -1,5 +1,8 @@
 //! Errors for mistakes of the caller. Outcomes (a refusal, a stale handle) are values, not errors.
 
+/// The code of a thread that the operating system does not start.
+pub const NO_THREAD: &str = "ERR_NO_THREAD";
+
 /// A mistake of the caller, with the stable code that JavaScript sees.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

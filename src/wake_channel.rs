@@ -8,22 +8,44 @@ pub struct WakeChannel {
     socket: std::os::unix::net::UnixStream,
 }
 
-impl WakeChannel {
-    /// Opens the socket. Returns the writer's end, and the descriptor of the loop's end.
+/// The loop's end of a wake socket. It is closed with this value unless it is taken.
+#[derive(Debug)]
+pub struct LoopEnd {
+    #[cfg(unix)]
+    socket: std::os::unix::net::UnixStream,
+}
+
+impl LoopEnd {
+    /// Returns the descriptor, which the caller owns from then on.
     #[cfg(unix)]
     #[must_use]
-    pub fn new() -> Option<(Self, i32)> {
-        use std::os::fd::IntoRawFd;
-        let (socket, other) = std::os::unix::net::UnixStream::pair().ok()?;
-        socket.set_nonblocking(true).ok()?;
-        other.set_nonblocking(true).ok()?;
-        Some((Self { socket }, other.into_raw_fd()))
+    pub fn into_descriptor(self) -> i32 {
+        std::os::fd::IntoRawFd::into_raw_fd(self.socket)
     }
 
     /// There is no such socket on this platform.
     #[cfg(not(unix))]
     #[must_use]
-    pub fn new() -> Option<(Self, i32)> {
+    pub fn into_descriptor(self) -> i32 {
+        -1
+    }
+}
+
+impl WakeChannel {
+    /// Opens the socket. Returns the writer's end and the loop's.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn new() -> Option<(Self, LoopEnd)> {
+        let (socket, other) = std::os::unix::net::UnixStream::pair().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        other.set_nonblocking(true).ok()?;
+        Some((Self { socket }, LoopEnd { socket: other }))
+    }
+
+    /// There is no such socket on this platform.
+    #[cfg(not(unix))]
+    #[must_use]
+    pub fn new() -> Option<(Self, LoopEnd)> {
         None
     }
 
@@ -31,5 +53,18 @@ impl WakeChannel {
     pub fn wake(&mut self) {
         #[cfg(unix)]
         let _ = std::io::Write::write(&mut self.socket, &[1]);
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn the_end_of_the_loop_is_closed_unless_it_is_taken() {
+        let (mut channel, end) = WakeChannel::new().unwrap();
+        drop(end);
+        assert!(channel.socket.write(&[1]).is_err(), "nobody can read it");
     }
 }

@@ -11,6 +11,8 @@ use crate::cluster::{
     TlsOptions, check_endpoint, join,
 };
 use crate::connections::{Address, Ledger};
+use crate::error::NO_THREAD;
+use crate::wake_channel::LoopEnd;
 use napi::bindgen_prelude::{Env, JsValue, Result, Unknown, Utf16String};
 use napi_derive::napi;
 use std::cell::{Cell, RefCell};
@@ -308,7 +310,7 @@ impl EndsWithEnvironment for Joined {
 pub struct NativeCluster {
     joined: Rc<RefCell<Joined>>,
     config: ClusterConfig,
-    descriptor: Option<i32>,
+    loop_end: Option<LoopEnd>,
 }
 
 #[napi]
@@ -323,7 +325,7 @@ impl NativeCluster {
         check_endpoint(&endpoint_of(&config)).map_err(napi::Error::from_reason)?;
         let answers = Memory::<f64>::borrow(env.raw(), answers.raw())
             .map_err(|wrong| napi::Error::from_reason(wrong.0.to_string_lossy()))?;
-        let (port, descriptor) = Port::open().ok_or_else(|| {
+        let (port, loop_end) = Port::open().ok_or_else(|| {
             napi::Error::from_reason("ERR_UNSUPPORTED: the cluster needs a Unix socket pair")
         })?;
         let joined = Rc::new(RefCell::new(Joined {
@@ -335,7 +337,7 @@ impl NativeCluster {
         Ok(Self {
             joined,
             config,
-            descriptor: Some(descriptor),
+            loop_end: Some(loop_end),
         })
     }
 
@@ -343,7 +345,7 @@ impl NativeCluster {
     /// on.
     #[napi(catch_unwind)]
     pub fn take_descriptor(&mut self) -> i32 {
-        self.descriptor.take().unwrap_or(-1)
+        self.loop_end.take().map_or(-1, LoopEnd::into_descriptor)
     }
 
     /// Joins with the managers of that name; returns the number of the member. `limits` as for
@@ -400,7 +402,7 @@ impl NativeCluster {
                 JoinError::Conflict(conflict) => conflict.code(),
                 // It has its code.
                 JoinError::Config(problem) => return napi::Error::from_reason(problem.clone()),
-                JoinError::Thread(_) => "ERR_INTERNAL",
+                JoinError::Thread(_) => NO_THREAD,
             };
             napi::Error::from_reason(format!("{code}: {error}"))
         })?;

@@ -1,7 +1,7 @@
 //! The way from the network's thread to one JavaScript thread: answers in a ring, and a byte in a
 //! socket that the event loop reads.
 
-use crate::wake_channel::WakeChannel;
+use crate::wake_channel::{LoopEnd, WakeChannel};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -31,18 +31,18 @@ pub struct Port {
 }
 
 impl Port {
-    /// Opens a port. Returns it with the descriptor of the loop's end of its socket; `None` on a
-    /// platform without such a socket.
+    /// Opens a port. Returns it with the loop's end of its socket; `None` on a platform without such
+    /// a socket.
     #[must_use]
-    pub fn open() -> Option<(Self, i32)> {
-        let (channel, descriptor) = WakeChannel::new()?;
+    pub fn open() -> Option<(Self, LoopEnd)> {
+        let (channel, end) = WakeChannel::new()?;
         let port = Self {
             answers: Mutex::default(),
             mails: Mutex::default(),
             channel: Mutex::new(channel),
             is_woken: AtomicBool::new(false),
         };
-        Some((port, descriptor))
+        Some((port, end))
     }
 
     /// Adds an answer, and wakes the loop unless it is about to look.

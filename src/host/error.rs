@@ -16,6 +16,9 @@ pub enum HostError {
         /// The reason, in words.
         problem: String,
     },
+    /// The thread that looks after the file cannot be started.
+    #[error("the thread that looks after the counts of this host cannot be started: {0}")]
+    Thread(String),
     /// Running processes use another version of the layout.
     #[error(
         "running processes count in {path} in version {found} of its layout, and this one has version {own}: stop them first, or use another name"
@@ -51,6 +54,7 @@ impl HostError {
         match self {
             Self::Unsupported => "ERR_UNSUPPORTED",
             Self::File { .. } => "ERR_HOST_FILE",
+            Self::Thread(_) => crate::error::NO_THREAD,
             Self::Version { .. } => "ERR_CLUSTER_INCOMPATIBLE",
             Self::Conflict { .. } => "ERR_LIMITS_CONFLICT",
             Self::Full { .. } => "ERR_CLUSTER_FULL",

@@ -53,10 +53,9 @@ pub fn open(
     }
     let path = path_of(Path::new(FOLDER), name);
     let mut index = HostSeats::open(&path, layout, limits)?;
-    index.watch().map_err(|error| HostError::File {
-        path: path.display().to_string(),
-        problem: format!("no thread can look after it: {error}"),
-    })?;
+    index
+        .watch()
+        .map_err(|error| HostError::Thread(error.to_string()))?;
     let index = Arc::new(index);
     *seats = Arc::downgrade(&index);
     Ok(index)

@@ -37,7 +37,7 @@ pub use system::{CpuClock, process_files};
 
 use crate::clock::process_now_ms;
 use crate::resources::Transition;
-use crate::wake_channel::WakeChannel;
+use crate::wake_channel::{LoopEnd, WakeChannel};
 use log::Log;
 use registry::{Host, OwnUsage, Registry, SAMPLE_MS};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,8 +74,8 @@ pub struct Registration {
     pub id: u64,
     /// The mailbox in which it answers.
     pub mailbox: Arc<Mailbox>,
-    /// The loop's end of the wake socket, which the caller owns; `None` if there is none.
-    pub descriptor: Option<i32>,
+    /// The loop's end of the wake socket; `None` if there is none.
+    pub loop_end: Option<LoopEnd>,
 }
 
 /// Starts to watch the calling thread. Samples the process once before it returns, so that figures
@@ -92,10 +92,7 @@ pub fn join(
     let now = process_now_ms();
     let mailbox = Arc::new(Mailbox::default());
     let channel = config.stall_ms.and_then(|_| WakeChannel::new());
-    let (channel, descriptor) = match channel {
-        Some((channel, descriptor)) => (Some(channel), Some(descriptor)),
-        None => (None, None),
-    };
+    let (channel, loop_end) = channel.unzip();
     let mut guard = registry();
     let registry = guard.get_or_insert_default();
     if !registry.is_running {
@@ -119,7 +116,7 @@ pub fn join(
     Ok(Registration {
         id,
         mailbox,
-        descriptor,
+        loop_end,
     })
 }
 

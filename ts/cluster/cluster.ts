@@ -72,7 +72,7 @@ type Listeners = { readonly [E in keyof ClusterEvents]: Set<ClusterEvents[E]> };
 function errorOf(error: unknown, field = 'cluster'): unknown {
   const message = error instanceof Error ? error.message : String(error);
   const found =
-    /^(ERR_CLUSTER_CONFLICT|ERR_CLUSTER_CONFIG|ERR_CLOSED|ERR_UNSUPPORTED|ERR_INTERNAL): (.*)$/s.exec(
+    /^(ERR_CLUSTER_CONFLICT|ERR_CLUSTER_CONFIG|ERR_CLOSED|ERR_UNSUPPORTED|ERR_NO_THREAD): (.*)$/s.exec(
       message,
     );
   return found === null
@@ -146,7 +146,7 @@ export class Cluster {
    * @param limits as `checkedLimits` returns them
    * @param closesOldest whether newcomers replace the oldest connection of their user
    * @throws ERR_CLOSED; ERR_CLUSTER_CONFLICT if the name is in use with other limits, or by another thread with
-   * other options
+   * other options; ERR_NO_THREAD
    * @internal
    */
   join(name: string, limits: number[], closesOldest = false): Membership {

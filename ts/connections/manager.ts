@@ -107,7 +107,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @param options see `ConnectionManagerOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT if the
    * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed. With `cluster: 'host'`
-   * also ERR_UNSUPPORTED on other systems than Linux, ERR_HOST_FILE, ERR_CLUSTER_INCOMPATIBLE and ERR_CLUSTER_FULL
+   * also ERR_UNSUPPORTED on other systems than Linux, ERR_HOST_FILE, ERR_CLUSTER_INCOMPATIBLE and ERR_CLUSTER_FULL;
+   * with any `cluster` ERR_NO_THREAD if the system starts no further thread
    */
   constructor(limits: ConnectionLimits, options?: ConnectionManagerOptions<S>);
   /**

@@ -69,6 +69,7 @@ const OPEN_ERRORS = {
   ERR_LIMITS_CONFLICT: 'name',
   ERR_UNSUPPORTED: 'cluster',
   ERR_HOST_FILE: 'cluster',
+  ERR_NO_THREAD: 'cluster',
   ERR_CLUSTER_INCOMPATIBLE: 'cluster',
   ERR_CLUSTER_FULL: 'hostProcesses',
 } as const;

@@ -128,7 +128,7 @@ export class ResourceMonitor {
    * @param limits resource limits, some or all; the section `memory` is watched
    * @param options see `ResourceMonitorOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field;
-   *   ERR_CLOSED if strict `timers` are closed
+   *   ERR_CLOSED if strict `timers` are closed; ERR_NO_THREAD if the system starts no further thread
    */
   constructor(limits: ResourceLimitsInput, options?: ResourceMonitorOptions);
   /**
@@ -570,8 +570,11 @@ function openWatch(
       ...(stallLog === undefined ? {} : { log: stallLog }),
     });
   } catch (error) {
-    if (stallLog === undefined || stallLog === '') throw error;
     const cause = error instanceof Error ? error.message : String(error);
+    const prefix = 'ERR_NO_THREAD: ';
+    if (cause.startsWith(prefix))
+      throw new PortcullisError('ERR_NO_THREAD', cause.slice(prefix.length));
+    if (stallLog === undefined || stallLog === '') throw error;
     throw new ArgumentRangeError(`stalls.log.file cannot be written: ${cause}`, {
       field: 'stalls.log.file',
       value: JSON.stringify(stallLog.slice(0, 40)),

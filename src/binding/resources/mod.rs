@@ -13,8 +13,10 @@ mod figures;
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::Memory;
 use crate::clock::process_now_ms;
+use crate::error::NO_THREAD;
 use crate::resources::Thresholds;
 use crate::sampler::{self, Cells, Config, Mailbox, Target, cell};
+use crate::wake_channel::LoopEnd;
 use figures::{FigureTables, LevelChange, StallFigures};
 use napi::bindgen_prelude::{Env, JsValue, Result, Unknown};
 use napi_derive::napi;
@@ -99,7 +101,7 @@ pub fn resource_cells() -> Vec<&'static str> {
 #[napi]
 pub struct ResourceWatch {
     core: Slot,
-    descriptor: Option<i32>,
+    loop_end: Option<LoopEnd>,
 }
 
 #[napi]
@@ -135,7 +137,12 @@ impl ResourceWatch {
             },
             stall_ms: config.stall_ms,
         };
-        let registration = sampler::join(config, Box::new(shared), log, cpu_clock::current())?;
+        let registration = sampler::join(config, Box::new(shared), log, cpu_clock::current())
+            .map_err(|error| {
+                napi::Error::from_reason(format!(
+                    "{NO_THREAD}: the monitor's thread cannot be started: {error}"
+                ))
+            })?;
         let core = Rc::new(RefCell::new(Some(Core {
             id: registration.id,
             mailbox: registration.mailbox,
@@ -144,7 +151,7 @@ impl ResourceWatch {
         end_with(env, &core);
         Ok(Self {
             core,
-            descriptor: registration.descriptor,
+            loop_end: registration.loop_end,
         })
     }
 
@@ -156,7 +163,7 @@ impl ResourceWatch {
     /// from then on.
     #[napi(catch_unwind)]
     pub fn take_descriptor(&mut self) -> i32 {
-        self.descriptor.take().unwrap_or(-1)
+        self.loop_end.take().map_or(-1, LoopEnd::into_descriptor)
     }
 
     /// Called when the loop turns. Returns the pending notices: 1 level, 2 stall, 4 measure the
