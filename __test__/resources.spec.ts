@@ -1,6 +1,17 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { cpus, loadavg, tmpdir } from 'node:os';
@@ -851,7 +862,7 @@ interface Found {
 }
 
 /** Runs a scene of `fixtures/stalls.mjs` in its own process. */
-function stage(scene: string, file?: string): Found {
+function stage(scene: string, file?: string, stderrTo: 'pipe' | number = 'pipe'): Found {
   const {
     stdout,
     stderr,
@@ -862,9 +873,10 @@ function stage(scene: string, file?: string): Found {
     {
       encoding: 'utf8',
       timeout: 20_000,
+      stdio: ['ignore', 'pipe', stderrTo],
     },
   );
-  expect([stderr, code]).toEqual(['', 0]);
+  expect([stderr ?? '', code]).toEqual(['', 0]);
   return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Found;
 }
 
@@ -901,6 +913,25 @@ describe.runIf(isLinux)('stalls', () => {
       inFlight: 1,
       thread: 'main',
     });
+  });
+
+  it.each(['stderr', 'the FIFO'])('are noticed while %s is full and nobody reads', (to) => {
+    const folder = mkdtempSync(join(tmpdir(), 'portcullis-log-'));
+    folders.push(folder);
+    const fifo = join(folder, 'fifo');
+    spawnSync('mkfifo', [fifo]);
+    const reader = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
+    const filler = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
+    const blocking = openSync(fifo, constants.O_WRONLY);
+    try {
+      expect(() => {
+        for (;;) writeSync(filler, 'x');
+      }).toThrow('EAGAIN');
+      const { stalls } = to === 'stderr' ? stage('busy', to, blocking) : stage('busy', fifo);
+      expect(stalls.map(({ label }) => label)).toContain('scene busy');
+    } finally {
+      for (const descriptor of [reader, filler, blocking]) closeSync(descriptor);
+    }
   });
 
   it('carry their cause, the system call, and the requests in flight', () => {

@@ -13,8 +13,8 @@
 //! - A cell has one writer.
 //! - The cells of a thread are accessed only while the registry is locked, and `leave` removes the
 //!   thread under the same lock: memory is never accessed after its owner is gone.
-//! - Lines of the log are written with the registry unlocked: a full pipe must not block a
-//!   JavaScript thread.
+//! - Neither the watcher nor a JavaScript thread writes lines of a log: a full pipe blocks only the
+//!   thread of that log.
 
 pub mod cell;
 mod config;
@@ -82,7 +82,7 @@ pub struct Registration {
 /// are there at once. `clock` is the CPU clock of the calling thread, if there is one.
 ///
 /// # Errors
-/// The watcher's thread cannot be started.
+/// The watcher's thread, or the log's, cannot be started.
 pub fn join(
     config: Config,
     cells: Box<dyn Cells>,
@@ -93,6 +93,7 @@ pub fn join(
     let mailbox = Arc::new(Mailbox::default());
     let channel = config.stall_ms.and_then(|_| WakeChannel::new());
     let (channel, loop_end) = channel.unzip();
+    let log = log.map(Log::start).transpose()?;
     let mut guard = registry();
     let registry = guard.get_or_insert_default();
     if !registry.is_running {
@@ -109,7 +110,7 @@ pub fn join(
     let id = registry.next_id;
     let mut thread = WatchedThread::new(id, config, cells, Arc::clone(&mailbox), channel, now);
     thread.has_clock(clock);
-    thread.log_to(log.map(Log::new));
+    thread.log_to(log);
     registry.threads.push(thread);
     registry.sample(now);
     CHANGED.notify_all();
@@ -121,17 +122,22 @@ pub fn join(
 }
 
 const STACK_BYTES: usize = 256 * 1024;
-/// Longest time that `leave` waits for the watcher to end; it only takes long if a log cannot be
-/// written.
+/// Longest time that `leave` waits for the watcher to end.
 const LEAVE_MS: u64 = 30;
 
 /// Stops watching a thread. The last one to leave ends the watcher.
 pub fn leave(id: u64) {
+    let log = removed(id);
+    // With the registry unlocked, since it waits for the last lines.
+    drop(log);
+}
+
+/// Removes a thread, and returns its log.
+fn removed(id: u64) -> Option<Log> {
     let mut guard = registry();
     let registry = guard.get_or_insert_default();
-    let Some(at) = registry.threads.iter().position(|thread| thread.id == id) else {
-        return;
-    };
+    let at = registry.threads.iter().position(|thread| thread.id == id)?;
+    let log = registry.threads[at].take_log();
     registry.remember(at);
     let used = |host: &Host| {
         registry
@@ -140,10 +146,10 @@ pub fn leave(id: u64) {
             .any(|thread| thread.root() == host.root)
     };
     registry.hosts.retain(used);
-    if !registry.threads.is_empty() {
-        return;
+    if registry.threads.is_empty() {
+        wait_for_end(guard);
     }
-    wait_for_end(guard);
+    log
 }
 
 /// Waits until the watcher has ended, for at most [`LEAVE_MS`].
@@ -221,11 +227,7 @@ fn run() {
     {
         let now = process_now_ms();
         let outcome = catch_unwind(AssertUnwindSafe(|| registry.tick(now)));
-        let (lines, due_ms) = outcome.unwrap_or((Vec::new(), now + SAMPLE_MS));
-        if !lines.is_empty() {
-            guard = write(guard, now, lines);
-            continue;
-        }
+        let due_ms = outcome.unwrap_or(now + SAMPLE_MS);
         let wait = Duration::from_secs_f64((due_ms - process_now_ms()).clamp(0.5, SAMPLE_MS) / 1e3);
         guard = CHANGED
             .wait_timeout(guard, wait)
@@ -239,32 +241,3 @@ fn run() {
 }
 
 type Guard = MutexGuard<'static, Option<Registry>>;
-
-/// Writes lines with the registry unlocked. Each log is put back, unless its thread has left in the
-/// meantime.
-fn write(mut guard: Guard, now_ms: f64, lines: Vec<(u64, String)>) -> Guard {
-    for (id, line) in lines {
-        let find = |guard: &mut Guard| -> Option<usize> {
-            guard
-                .as_ref()?
-                .threads
-                .iter()
-                .position(|thread| thread.id == id)
-        };
-        let log = find(&mut guard).and_then(|at| guard.as_mut()?.threads.get_mut(at)?.take_log());
-        drop(guard);
-        let log = log.map(|mut log| {
-            log.write(now_ms, &line);
-            log
-        });
-        guard = registry();
-        if let Some(at) = find(&mut guard)
-            && let Some(thread) = guard
-                .as_mut()
-                .and_then(|registry| registry.threads.get_mut(at))
-        {
-            thread.log_to(log);
-        }
-    }
-    guard
-}

@@ -92,8 +92,8 @@ impl OwnUsage {
 }
 
 impl Registry {
-    /// Does everything that is due. Returns lines to write, and the time of the next call.
-    pub(super) fn tick(&mut self, now_ms: f64) -> (Vec<(u64, String)>, f64) {
+    /// Does everything that is due. Returns the time of the next call.
+    pub(super) fn tick(&mut self, now_ms: f64) -> f64 {
         // Done together with an observation if one is near: a wake-up costs more than either.
         if self
             .hosts
@@ -103,7 +103,6 @@ impl Registry {
             self.sample(now_ms);
             self.own.measure(now_ms);
         }
-        let mut lines = Vec::new();
         for thread in self
             .threads
             .iter_mut()
@@ -124,17 +123,16 @@ impl Registry {
                     host.sample.throttled_ms
                 }
             });
-            let found = thread.observe(now_ms, self.own.wait_ms, throttled_ms);
-            lines.extend(found.into_iter().map(|line| (thread.id, line)));
+            for line in thread.observe(now_ms, self.own.wait_ms, throttled_ms) {
+                thread.write(now_ms, &line);
+            }
         }
         let observations = self.threads.iter().map(|thread| thread.observe_due_ms);
-        let due_ms = self
-            .hosts
+        self.hosts
             .iter()
             .map(|host| host.due_ms)
             .chain(observations)
-            .fold(f64::INFINITY, f64::min);
-        (lines, due_ms)
+            .fold(f64::INFINITY, f64::min)
     }
 
     /// Removes a thread and adds its totals to those of the threads that have left.

@@ -149,7 +149,14 @@ impl WatchedThread {
             .is_some_and(|watch| watch.is_suspect(now_ms))
     }
 
-    /// Takes the log out while lines are written to it.
+    /// Writes a line to the log, if there is one.
+    pub(super) fn write(&mut self, now_ms: f64, line: &str) {
+        if let Some(log) = &mut self.log {
+            log.write(now_ms, line);
+        }
+    }
+
+    /// Takes the log out of a thread that leaves.
     pub(super) fn take_log(&mut self) -> Option<Log> {
         self.log.take()
     }

@@ -69,12 +69,13 @@ export interface ResourceMonitorOptions {
         readonly thresholdMs?: number | undefined;
         /**
          * Destination of one line when a stall is noticed and one when it ends; at most 20 lines at
-         * once, then one a second. Default: nowhere.
+         * once, then one a second. A thread of its own writes: lines that cannot be written, as into
+         * a full pipe, are dropped, and the next one tells how many. Default: nowhere.
          */
         readonly log?:
           | 'stderr'
           | {
-              /** Path of a file to append to; opened at construction. */
+              /** Path of a file to append to; opened at construction. A FIFO needs a reader by then. */
               readonly file: string;
             }
           | undefined;
