@@ -36,6 +36,8 @@ const ROUTERS: Readonly<Record<string, (target: string) => string | undefined>> 
   'new URL(), decoded': (target) =>
     decodeURIComponent(new URL(target, 'http://localhost').pathname),
   'new URL() behind a host': (target) => behindHost(target, (url) => new URL(url).pathname),
+  'host and target joined': (target) =>
+    target.includes('://') ? undefined : new URL(`http://localhost${target}`).pathname,
   Hono: (target) => behindHost(target, (url) => getPath({ url } as Request)),
   Elysia: (target) => behindHost(target, (url) => pathOfTarget(routedTarget(url) ?? '')),
   'a host cut off': (target) => beforeQuery(target.replace(/^https?:\/\/[^/]*/i, '')),
@@ -63,7 +65,9 @@ const PARTS = [
   String.raw`/ / / // \ .. . %2e %2E%2e %2f %5c ; ;v=1 # ? me me ME %6de m%65 %256de api/x api %61pi`,
   '%2561pi x a:80 %ff % %zz %C3%A9 me/.. a/../ %09',
 ].flatMap((parts) => parts.split(' '));
-const BEGINNINGS = String.raw`/ / / // /\ /// http:// http://h HTTP:/// https:/`.split(' ');
+const BEGINNINGS = String.raw`/ / / // /\ /// http:// http://h HTTP:/// https:/ * *.x/ :80/ @x/`.split(
+  ' ',
+);
 
 /** Returns one of the targets that a seed names. */
 function targetOf(seed: number): string {
@@ -95,7 +99,7 @@ describe('a guarded path', () => {
     const judge = spentRates();
     const passed: string[] = [];
     let served = 0;
-    for (let seed = 1; seed <= 20_000; seed++) {
+    for (let seed = 1; seed <= 40_000; seed++) {
       const target = targetOf(seed);
       if (!isGuarded(pathIn(router, target))) continue;
       served++;
@@ -109,6 +113,7 @@ describe('a guarded path', () => {
       String.raw`//a/me /\a/me ///a/me //a:80/me /%2fa/me HTTP:///a/me http:/me http://a?x/me \me me`,
       'http://a/x/../me /x/../me /./me /%2e/me /;/../me /x#/../me /me;v=1 /%6de;v=1 /%256de /me/ /ME',
       '/x/..%2fme /%61pi/a%ff /%61pi/%2e%2e%2f..%2fx /api;v=1/x /api//x /api/x%25252525252561 /m\te',
+      '*/me *.x/me *?/me *#/me .x/me :80/me @x/me x/me me *://x/me 1://x/me *%2fme',
       `/${'x'.repeat(3000)}/../me /%61pi/${'x'.repeat(3000)} /${'%2525'.repeat(2000)}`,
     ]
       .flatMap((targets) => targets.split(' '))
@@ -131,6 +136,11 @@ describe('a guarded path', () => {
   ])('is not found in %s', (target) => {
     expect(new HttpTokens(['/me', '/api/*']).needs('GET', target, none)).toBe(false);
     expect(spentRates()(target)).toBe(undefined);
+  });
+
+  it('is the root of a server in *, for a router that joins host and target', () => {
+    expect(new HttpTokens(['/']).needs('GET', '*', none)).toBe(true);
+    expect(new HttpTokens(['/x']).needs('OPTIONS', '*', none)).toBe(false);
   });
 
   it('of a plain target has one reading, and an absolute URL may have another path than its exempt one', () => {
@@ -272,7 +282,7 @@ const byHono = (request: Request): Response | Promise<Response> => hono.fetch(re
 const HOSTS = ['localhost', 'a', 'a?x', 'a#x', 'a/x', 'a/me?', 'a\\me?', 'a b', 'x@y', ''];
 const TARGETS = [
   String.raw`/me //a/me /\a/me ///a/me HTTP:///a/me /x/../me /%2e/me /x?/me /healthz?/me /;/../me`,
-  '/healthz?abcdef/me /healthz/../me http://healthz/me /%61pi/a%ff //healthz/me /x#/me',
+  '*/me *.x/api/x *?/me */healthz/../me /healthz?abcdef/me /healthz/../me http://healthz/me /%61pi/a%ff //healthz/me /x#/me',
 ].flatMap((targets) => targets.split(' '));
 
 if (!isBun) console.log('skipped on Node: paths in the adapters of Elysia and Bun need Bun');

@@ -11,7 +11,10 @@ export interface PathReadings {
   readonly paths: readonly string[];
   /** True for a target that is no URL, or has malformed escapes: a router that reads it may read another path. */
   readonly isMalformed: boolean;
-  /** True for a target that is too long, or has too many readings, for all of them to be made: it may be any path. */
+  /**
+   * True for a target that may be any path: one of no form of HTTP, and one that is too long, or has too many readings,
+   * for all of them to be made.
+   */
   readonly isUnread: boolean;
 }
 
@@ -20,6 +23,11 @@ export interface PathReadings {
  * repeated slashes, and segments that begin with a dot.
  */
 const PLAIN = /^(?:https?:\/\/[-.:[\]\w]+)?((?:\/(?![./])[!"$&-.0-:<->@-[\]-~]*)+)(?:\?|$)/;
+/**
+ * The forms of a target (RFC 9112, section 3.2), but for that of CONNECT. Of all others routers make what they will:
+ * those that put the host before the target read the path `/me` in `*.x/me`, `.x/me` and `:80/me`.
+ */
+const FORM = /^(?:\/|[a-z][-+.\da-z]*:\/\/|\*?$)/i;
 /** Rounds of decoding: a proxy, a router and a handler may each decode once. */
 const ROUNDS_MAX = 4;
 /** Longest path of which readings are made, in characters: each reading costs time linear in its length. */
@@ -46,7 +54,7 @@ export function pathReadingsOf(url: string): PathReadings {
     paths: new Set(),
     texts: new Set(),
     isMalformed: !isUrl,
-    isUnread: false,
+    isUnread: !FORM.test(url),
   };
   for (const text of texts)
     if (found.isUnread || text.length > LENGTH_MAX) found.isUnread = true;
@@ -66,6 +74,8 @@ export function isReadAs(url: string, path: string): boolean {
 function textsOf(url: string): { readonly texts: ReadonlySet<string>; readonly isUrl: boolean } {
   const target = targetOf(url);
   const texts = new Set([upTo(target, /[?#]/), upTo(target, /\?/)]);
+  // Behind a host, `*` is the host's last letter.
+  if (url === '*') texts.add('/');
   const scheme = url.indexOf('://');
   // Some routers take the first slash behind the scheme for the path, whatever ends the host.
   const slash = scheme === -1 || url.startsWith('/') ? -1 : url.indexOf('/', scheme + 3);
