@@ -24,6 +24,11 @@ describe('a token', () => {
       [`${k8s}.${TOKEN}, v4.channel.k8s.io`, [TOKEN, 'v4.channel.k8s.io'], k8s],
       // A second token is not answered either.
       [`bearer.${TOKEN}, bearer.x.y.z`, [TOKEN, 'bearer']],
+      // Nor is a token that is named and stands once more by itself.
+      [`bearer, ${TOKEN}, ${TOKEN}`, [TOKEN, 'bearer']],
+      [`${TOKEN}, bearer, ${TOKEN}, app`, [TOKEN, 'app']],
+      [`bearer.${TOKEN}, ${TOKEN}`, [TOKEN, 'bearer']],
+      [`${k8s}.${packed}, ${TOKEN}, v4.channel.k8s.io`, [TOKEN, 'v4.channel.k8s.io'], k8s],
       [`app, bearer`, [undefined, 'app']],
       [`bearers, ${TOKEN}`, [undefined, undefined]],
       [`app, ${TOKEN}`, [undefined, undefined]],

@@ -95,7 +95,7 @@ function inSubprotocols(offer: string, names: readonly string[]): string | undef
 
 /**
  * Returns the subprotocol for the answer to an offer that announces a token: the first item that neither is nor begins
- * with one of `names`, nor follows one. Returns `undefined` for any other offer.
+ * with one of `names`, and that is no token wherever it stands. Returns `undefined` for any other offer.
  * @param offer the header `Sec-WebSocket-Protocol`
  * @internal
  */
@@ -105,17 +105,19 @@ export function withoutTokens(
 ): string | undefined {
   if (offer === '') return undefined;
   const all = namesOf(names);
+  const items = itemsOf(offer);
   let announced: string | undefined;
-  let isBehind = false;
-  let other: string | undefined;
-  for (const one of itemsOf(offer)) {
+  const tokens = new Set<string | undefined>(['']);
+  for (const [at, one] of items.entries()) {
     const name = nameIn(one, all);
-    if (name === undefined && !isBehind && one !== '') other ??= one;
+    if (name === undefined) continue;
     announced ??= name;
-    isBehind = name === one;
+    tokens.add(one === name ? items[at + 1] : unpacked(name, one.slice(name.length + 1)));
   }
   // A name alone is answered with itself: browsers fail a handshake without any answer.
-  return announced === undefined ? undefined : (other ?? announced);
+  return announced === undefined
+    ? undefined
+    : (items.find((one) => nameIn(one, all) === undefined && !tokens.has(one)) ?? announced);
 }
 
 /** Decodes the token of names such as Kubernetes', which stands in base64url as a whole. */
