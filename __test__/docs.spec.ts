@@ -561,6 +561,8 @@ describe('docs/errors.md', () => {
       'not_judged',
       'origin_not_allowed',
       'malformed_handshake',
+      'invalid_host',
+      'invalid_target',
     ];
     expect(known.length).toBeGreaterThan(20);
     expect(known.filter((code) => !listed.includes(code))).toEqual([]);

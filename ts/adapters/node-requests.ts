@@ -13,8 +13,8 @@ export type RequestHandler = (request: IncomingMessage, response: ServerResponse
 /** A host and its port (RFC 3986, sections 3.2.2 and 3.2.3), not empty. */
 const HOST = /^(?:[\w.~!$&'()*+,;=%-]+|\[[\da-f:.]+\])(?::\d*)?$/i;
 
-/** True for a request whose `Host`, or `:authority` in HTTP/2, is a host. HTTP/1.0 needs none. */
-function hasValidHost({ headers }: IncomingMessage): boolean {
+/** True for a request whose `Host`, or `:authority` in HTTP/2, is a host. HTTP/1.0 needs none. @internal */
+export function hasValidHost({ headers }: IncomingMessage): boolean {
   const host = headers.host ?? headers[':authority'];
   return typeof host !== 'string' || HOST.test(host);
 }

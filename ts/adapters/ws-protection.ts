@@ -115,6 +115,42 @@ export function wrapUpgrades(webSocketServer: WebSocketServer, judge: Judge): ()
 }
 
 /**
+ * Keeps the settings of this moment for a handshake that is completed later: some frameworks set them for the call of
+ * `handleUpgrade()` alone. Hono listens to `headers` so that it can add those of its answer, crossws changes
+ * `perMessageDeflate`.
+ * @internal
+ */
+export function withSettings(host: UpgradeHost): UpgradeHost {
+  const { webSocketServer } = host;
+  const listeners = headersListeners(webSocketServer);
+  const { perMessageDeflate } = webSocketServer.options;
+  return {
+    ...host,
+    complete(request, socket, head, onOpen) {
+      const { options } = webSocketServer;
+      const present = headersListeners(webSocketServer);
+      const gone = listeners.filter((listener) => !present.includes(listener));
+      const own = options.perMessageDeflate;
+      const isOther = own !== perMessageDeflate;
+      for (const listener of gone) webSocketServer.on('headers', listener);
+      if (isOther) Object.assign(options, { perMessageDeflate });
+      try {
+        host.complete(request, socket, head, onOpen);
+      } finally {
+        for (const listener of gone) webSocketServer.off('headers', listener);
+        if (isOther) Object.assign(options, { perMessageDeflate: own });
+      }
+    },
+  };
+}
+
+type HeadersListener = (headers: string[], request: IncomingMessage) => void;
+
+/** Listeners of `once()` keep their wrapper, which runs once. */
+const headersListeners = (webSocketServer: WebSocketServer): HeadersListener[] =>
+  webSocketServer.rawListeners('headers') as HeadersListener[];
+
+/**
  * Returns the HTTP server of a `ws` server: the given one, or with `{ port }` its own.
  * @internal
  */

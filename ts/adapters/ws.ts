@@ -17,15 +17,18 @@ import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import { headerOf, NO_HANDSHAKE, refuse, waitingOn, watchWaiting } from './node-handshake.js';
-import { guardRequests, type RequestHandler } from './node-requests.js';
+import { guardRequests } from './node-requests.js';
+import type { Http2Handler, HttpHandler, NodeRequest, NodeServer } from './node-server.js';
 import { nodePeer } from './peer.js';
 import { checkSocket, CONNECTION, OPEN_SOCKET } from './socket.js';
+import { guardUpgrades, misaddressed } from './upgrade-requests.js';
 import { type AttachOptions, checkedPathOf, UpgradeRouter } from './upgrade-router.js';
 import {
   checkProtectable,
   drainedServerOf,
   isProtected,
   type UpgradeHost,
+  withSettings,
   wrapUpgrades,
 } from './ws-protection.js';
 import {
@@ -57,7 +60,7 @@ export interface WsGuard {
    * @example
    * guard.attach(server, webSocketServer, { path: '/ws' });
    */
-  attach(server: Server, webSocketServer: WebSocketServer, options?: AttachOptions): () => void;
+  attach(server: NodeServer, webSocketServer: WebSocketServer, options?: AttachOptions): () => void;
   /**
    * Guards the handshakes of a `ws` server, however it was made: with `{ port }`, `{ server }` or
    * `{ noServer }`, by the application or by its framework. It wraps `handleUpgrade()`: the callback
@@ -84,6 +87,20 @@ export interface WsGuard {
     socket: Duplex,
     head: Buffer,
   ): void;
+  /**
+   * Judges the upgrades of a server as requests, before any listener of `upgrade` has them: for frameworks whose
+   * hooks, middleware and routes run before a handshake reaches the guard, such as Fastify, Hono and crossws. An
+   * upgrade that the limits of `requests`, `auth.http` or a ban refuse, and one whose `Host` and target make no URL, is
+   * answered; a socket that fails while the framework has it no longer ends the process. A handshake that passes spends
+   * a rate as a request does, and is judged by `protect()` as before.
+   * @param server the HTTP or HTTPS server
+   * @returns a function that ends it
+   * @throws ERR_INVALID_ARG_TYPE
+   * @example
+   * guard.protect(app.websocketServer);
+   * guard.upgrades(app.server);
+   */
+  upgrades(server: NodeServer): () => void;
   /** The page, if the option `page` asks for one; `request` serves it. */
   readonly page: LivePage | undefined;
   /**
@@ -102,6 +119,12 @@ export interface WsGuard {
    */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
   /**
+   * Wraps a handler of `node:http2` in the same way. In TypeScript it names the types of its parameters.
+   * @example
+   * guard.request((request: Http2ServerRequest, response: Http2ServerResponse) => response.end());
+   */
+  request<H extends Http2Handler>(handler: H): H;
+  /**
    * Returns the id of a request and its `traceparent`, as stalls, hooks and `connection.requestId` have them. The
    * headers are read at the first call.
    * @param request a request or a handshake of the guarded server
@@ -109,7 +132,7 @@ export interface WsGuard {
    * @example
    * log.info('paid', guard.traceOf(request).requestId);
    */
-  traceOf(request: IncomingMessage): RequestTrace;
+  traceOf(request: NodeRequest): RequestTrace;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -129,7 +152,7 @@ export interface WsGuard {
    * @param server the HTTP server, or a `WebSocketServer` made with `{ port }` or `{ server }`
    * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a `WebSocketServer` without an HTTP server
    */
-  drainable(server: Server | WebSocketServer): Drainable;
+  drainable(server: NodeServer | WebSocketServer): Drainable;
 }
 
 /** Hands the events of `http` and `ws` to the guard; its methods are named after them. */
@@ -142,6 +165,7 @@ class WsAdapter {
   constructor(options: WsGuardOptions) {
     const guard = new Guard<IncomingMessage>('portcullis/ws', options, wsSockets);
     this.guard = guard;
+    guard.misaddressed = misaddressed;
     this.#traffic = new TrafficCounter(guard);
     const isUncounted = ({ method, url }: IncomingMessage): boolean =>
       guard.page?.owns(url ?? '') === true || guard.isExempt(method, url);
@@ -160,11 +184,12 @@ class WsAdapter {
   }
 
   attach(
-    server: Server,
+    given: NodeServer,
     webSocketServer: WebSocketServer,
     options: AttachOptions = {},
   ): () => void {
-    const path = checkedPathOf(server, webSocketServer, options);
+    const path = checkedPathOf(given, webSocketServer, options);
+    const server = given as Server;
     const detach = UpgradeRouter.of(server).add(path, {
       webSocketServer,
       upgrade: (request, socket, head) =>
@@ -205,8 +230,12 @@ class WsAdapter {
     return () => void server.off('request', countRequest);
   }
 
-  request<H extends RequestHandler>(handler: H): H {
-    return guardRequests(this.guard, this.#countRequest, handler);
+  request<H extends HttpHandler | Http2Handler>(handler: H): H {
+    return guardRequests(this.guard, this.#countRequest, handler as HttpHandler) as H;
+  }
+
+  upgrades(server: NodeServer): () => void {
+    return guardUpgrades(this.guard, server as Server);
   }
 
   handleUpgrade(
@@ -243,11 +272,12 @@ class WsAdapter {
   /** Admits or refuses a handshake whose identity comes later. */
   #judgeLater(host: UpgradeHost, request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const endWatch = watchWaiting(socket);
+    const kept = withSettings(host);
     void this.guard
       .identify(request, nodePeer(request), headerOf(request), request.url ?? '', waitingOn(socket))
       .then((pending) => {
         endWatch();
-        this.#upgrade(pending, host, request, socket, head);
+        this.#upgrade(pending, kept, request, socket, head);
       });
   }
 
@@ -318,9 +348,9 @@ class WsAdapter {
     }
   }
 
-  drainable(given: Server | WebSocketServer): Drainable {
+  drainable(given: NodeServer | WebSocketServer): Drainable {
     const guard = this.guard;
-    const server = drainedServerOf(given);
+    const server = drainedServerOf(given as Server | WebSocketServer);
     // The HTTP server of `{ port }` belongs to `ws`, and serves no page.
     if (!('handleUpgrade' in given) || given.options.server) guard.page?.announceOn(server);
     const http = httpDrainable(server, guard.requests);
@@ -367,7 +397,7 @@ export function portcullis<C extends TokenClaims = TokenClaims>(
     get draining() {
       return guard.draining;
     },
-    traceOf: (request) => guard.traceOf(request),
+    traceOf: (request) => guard.traceOf(request as IncomingMessage),
     snapshot: () => guard.snapshot(),
     explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),
@@ -376,7 +406,8 @@ export function portcullis<C extends TokenClaims = TokenClaims>(
     protect: (webSocketServer) => adapter.protect(webSocketServer),
     handleUpgrade: (webSocketServer, request, socket, head) =>
       adapter.handleUpgrade(webSocketServer, request, socket, head),
-    request: (handler) => adapter.request(handler),
+    upgrades: (server) => adapter.upgrades(server),
+    request: <H extends HttpHandler | Http2Handler>(handler: H) => adapter.request(handler),
     drainable: (server) => adapter.drainable(server),
   };
 }

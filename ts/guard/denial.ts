@@ -11,6 +11,8 @@ export type AuthDenialCode =
   | 'not_judged'
   | 'origin_not_allowed'
   | 'malformed_handshake'
+  | 'invalid_host'
+  | 'invalid_target'
   | FailureCode;
 
 /** Reason for refusing a handshake. @internal */
@@ -55,6 +57,20 @@ export const MALFORMED: AuthDenial = {
   retryAfterMs: 0,
 };
 
+/** Denial of a handshake whose `Host` is no host. @internal */
+export const INVALID_HOST: AuthDenial = {
+  code: 'invalid_host',
+  reason: 'The request needs a valid Host',
+  retryAfterMs: 0,
+};
+
+/** Denial of a handshake whose target is no URL, such as `//`. @internal */
+export const INVALID_TARGET: AuthDenial = {
+  code: 'invalid_target',
+  reason: 'The request needs a valid target',
+  retryAfterMs: 0,
+};
+
 /**
  * Returns the HTTP status of a denial before the upgrade, and the close code after it: 503 and 1013 for the
  * server's own state, 429 and 1008 for one client's limit, 429 and 1013 for its rate.
@@ -68,6 +84,8 @@ export function codesOf({ code, failure }: Denial): readonly [status: number, cl
     case 'unauthorized':
       return [401, 1008];
     case 'malformed_handshake':
+    case 'invalid_host':
+    case 'invalid_target':
       return [400, 1008];
     case 'not_judged':
     case 'origin_not_allowed':

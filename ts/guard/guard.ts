@@ -156,6 +156,8 @@ export class Guard<R extends object> {
   /** Ends sockets with their tokens; `undefined` without `auth`. */
   readonly #tokens: TokenWatch | undefined;
   readonly page: LivePage | undefined;
+  /** Returns the denial of a handshake whose `Host` and target make no URL, on hosts that let it through. */
+  misaddressed: ((request: R) => AuthDenial | undefined) | undefined;
   /** Reads the traces of requests. */
   readonly tracer: Tracer;
   /** Label of handshakes, for the monitor. */
@@ -718,7 +720,8 @@ export class Guard<R extends object> {
     else {
       const denial =
         this.#origins.judge(peer, header) ??
-        (ip === undefined ? IDENTIFY_FAILED : this.#formOf(header));
+        (ip === undefined ? IDENTIFY_FAILED : this.#formOf(header)) ??
+        (request === undefined ? undefined : this.misaddressed?.(request));
       if (denial !== undefined) this.#deny(admission, denial);
     }
     return admission;
@@ -753,6 +756,14 @@ export class Guard<R extends object> {
   refusesHost(isValid: boolean, request: R): Answer | undefined {
     if (isValid || !(this.limitsRequests || this.judgesRequests)) return undefined;
     return this.shape?.shaped(INVALID_HOST, request) ?? INVALID_HOST;
+  }
+
+  /** Returns the answer to an upgrade whose `Host` and target make no URL. */
+  refusesAddress(request: R, peer: string, header: (name: string) => string): Answer | undefined {
+    const denial = this.misaddressed?.(request);
+    return denial === undefined
+      ? undefined
+      : this.#judged(denial, request, () => this.#clientOf(request, peer, header)).answer;
   }
 
   /**

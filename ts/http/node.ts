@@ -1,5 +1,6 @@
 /** Limits of requests on a `node:http` server, and its graceful end. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Http2ServerRequest } from 'node:http2';
 import type { Socket } from 'node:net';
 import { PortcullisError } from '../base/errors.js';
 import { isHttp2, onClientGone } from '../base/socket-close.js';
@@ -25,8 +26,8 @@ const IN_FLIGHT = new WeakMap<IncomingMessage, InFlightRequest>();
  * forced down; `undefined` without a guard that has `requests`.
  * @param request a request whose handler `guard.request()` wraps
  */
-export function signalOf(request: IncomingMessage): AbortSignal | undefined {
-  return IN_FLIGHT.get(request)?.signal;
+export function signalOf(request: IncomingMessage | Http2ServerRequest): AbortSignal | undefined {
+  return IN_FLIGHT.get(request as IncomingMessage)?.signal;
 }
 
 /** Returns the bytes of all headers. Names and values alternate in `rawHeaders`; a pair adds ": " and a line end. */
@@ -292,7 +293,7 @@ export function guardHandler(
   handler: (request: IncomingMessage, response: ServerResponse) => unknown,
 ) {
   return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
-    const admitted = admit(limiter, clientOf, request);
+    const admitted = admitRequest(limiter, clientOf, request);
     if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
     const forget = watch(limiter, admitted, request, response);
     if (mayHaveBody(request)) countBody(admitted, request);
@@ -307,8 +308,8 @@ export function guardHandler(
   };
 }
 
-/** Admits a request, or returns its refusal. */
-function admit(
+/** Admits a request, or returns its refusal. @internal */
+export function admitRequest(
   limiter: RequestLimiter,
   clientOf: (request: IncomingMessage) => string,
   request: IncomingMessage,
