@@ -65,9 +65,8 @@ const PARTS = [
   String.raw`/ / / // \ .. . %2e %2E%2e %2f %5c ; ;v=1 # ? me me ME %6de m%65 %256de api/x api %61pi`,
   '%2561pi x a:80 %ff % %zz %C3%A9 me/.. a/../ %09',
 ].flatMap((parts) => parts.split(' '));
-const BEGINNINGS = String.raw`/ / / // /\ /// http:// http://h HTTP:/// https:/ * *.x/ :80/ @x/`.split(
-  ' ',
-);
+const BEGINNINGS =
+  String.raw`/ / / // /\ /// http:// http://h HTTP:/// https:/ * *.x/ :80/ @x/`.split(' ');
 
 /** Returns one of the targets that a seed names. */
 function targetOf(seed: number): string {

@@ -18,7 +18,7 @@ webSocketServer.on('connection', (ws) =>
 );
 const upgradeNext = app.getUpgradeHandler();
 server.on('upgrade', (request, socket, head) => {
-  const [path] = request.url.split('?');
+  const [path] = (request.url ?? '').split('?');
   if (path === '/ws') guard.handleUpgrade(webSocketServer, request, socket, head);
   else upgradeNext(request, socket, head);
 });

@@ -5,7 +5,7 @@ import { WebSocketServer } from 'ws';
 import { portcullis } from 'portcullis/ws';
 
 const guard = portcullis(options);
-const wss = new WebSocketServer({ noServer: true });
+const wss = new WebSocketServer({ noServer: true, handleProtocols: () => false });
 guard.protect(wss);
 const server = serve({
   port,
@@ -15,6 +15,7 @@ const server = serve({
     options: { node: { wss } },
   },
 });
+guard.upgrades(server.node.server);
 //#endregion
 await server.ready();
 await control(guard, server.node.server);

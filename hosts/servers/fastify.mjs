@@ -9,9 +9,10 @@ const guard = portcullis(options);
 const app = fastify({ serverFactory: (handler) => createServer(guard.request(handler)) });
 await app.register(websocket);
 guard.protect(app.websocketServer);
-app.get('/ws', { websocket: true }, (ws) =>
-  ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary })),
-);
+guard.upgrades(app.server);
+app.get('/ws', { websocket: true }, (ws) => {
+  ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary }));
+});
 await app.listen({ port });
 //#endregion
 await control(guard, app.server);

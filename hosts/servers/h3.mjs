@@ -6,7 +6,7 @@ import { WebSocketServer } from 'ws';
 import { portcullis } from 'portcullis/ws';
 
 const guard = portcullis(options);
-const wss = new WebSocketServer({ noServer: true });
+const wss = new WebSocketServer({ noServer: true, handleProtocols: () => false });
 guard.protect(wss);
 const app = new H3().get(
   '/ws',
@@ -21,6 +21,7 @@ const server = serve(app, {
     }),
   ],
 });
+guard.upgrades(server.node.server);
 //#endregion
 await server.ready();
 await control(guard, server.node.server);

@@ -8,7 +8,7 @@ const hocuspocus = new Hocuspocus();
 const guard = portcullis(options);
 const webSocketServer = new WebSocketServer({ port });
 guard.protect(webSocketServer);
-webSocketServer.on('connection', (ws, { url, headers }) => {
+webSocketServer.on('connection', (ws, { url = '/', headers }) => {
   if (!URL.canParse(url, 'http://localhost')) return ws.close(1008);
   const request = new Request(new URL(url, 'http://localhost'), { headers });
   const client = hocuspocus.handleConnection(ws, request);

@@ -14,5 +14,6 @@ app.get(
 const webSocketServer = new WebSocketServer({ noServer: true });
 guard.protect(webSocketServer);
 const server = serve({ fetch: app.fetch, port, websocket: { server: webSocketServer } });
+guard.upgrades(server);
 //#endregion
 await control(guard, server);

@@ -15,5 +15,6 @@ app.get(
 );
 const server = serve({ fetch: app.fetch, port });
 injectWebSocket(server);
+guard.upgrades(server);
 //#endregion
 await control(guard, server);

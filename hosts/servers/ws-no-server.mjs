@@ -11,7 +11,7 @@ webSocketServer.on('connection', (ws) =>
   ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary })),
 );
 server.on('upgrade', (request, socket, head) => {
-  const [path] = request.url.split('?');
+  const [path] = (request.url ?? '').split('?');
   if (path === '/ws') guard.handleUpgrade(webSocketServer, request, socket, head);
   else socket.destroy();
 });
