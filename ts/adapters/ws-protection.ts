@@ -121,13 +121,15 @@ export function wrapUpgrades(webSocketServer: WebSocketServer, judge: Judge): ()
  * @internal
  */
 export function withSettings(host: UpgradeHost): UpgradeHost {
+  // A server that is only like that of `ws` may have neither.
+  const { options, rawListeners }: Partial<WebSocketServer> = host.webSocketServer;
+  if (options === undefined || rawListeners === undefined) return host;
   const { webSocketServer } = host;
   const listeners = headersListeners(webSocketServer);
-  const { perMessageDeflate } = webSocketServer.options;
+  const { perMessageDeflate } = options;
   return {
     ...host,
     complete(request, socket, head, onOpen) {
-      const { options } = webSocketServer;
       const present = headersListeners(webSocketServer);
       const gone = listeners.filter((listener) => !present.includes(listener));
       const own = options.perMessageDeflate;
