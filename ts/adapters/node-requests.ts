@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { wrongType } from '../base/errors.js';
 import type { Guard } from '../guard/guard.js';
-import { guardHandler, refuseRequest } from '../http/node.js';
+import { guardHandler, refuseBeside, refuseRequest } from '../http/node.js';
 import type { TokenJudgement } from '../guard/guard.js';
 import { headerOf } from './node-handshake.js';
 import { nodePeer } from './peer.js';
@@ -64,8 +64,7 @@ function withToken(guard: Guard<IncomingMessage>, handler: RequestHandler): Requ
       return handler.call(this, request, response);
     const after = ({ answer }: TokenJudgement): unknown => {
       if (answer === undefined) return handler.call(this, request, response);
-      response.writeHead(answer.status, answer.headers).end(answer.body);
-      return undefined;
+      return refuseBeside(answer, request, response);
     };
     const judged = guard.judgeToken(
       nodePeer(request),

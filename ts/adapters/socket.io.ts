@@ -14,7 +14,7 @@ import { type Answer, answerWith } from '../http/answer.js';
 import type { RateExplanation, RateQuestion } from '../http/request-rates.js';
 import { lastAnswer, responseOf, waitingOn as waitingOnRequest } from '../http/fetch.js';
 import { isHandshake, type WaitingClient } from '../http/handshake.js';
-import { httpDrainable } from '../http/node.js';
+import { httpDrainable, refuseBeside } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
@@ -344,19 +344,19 @@ class SocketIoAdapter {
     if (this.guard.isLeaving) response.shouldKeepAlive = false;
     const { guard } = this;
     const query = queryOf(request);
-    if (query === undefined) return answerRequest(response, NO_HANDSHAKE);
+    if (query === undefined) return answerRequest(request, response, NO_HANDSHAKE);
     const peer = nodePeer(request);
     const header = headerOf(request);
     // The engine refuses other methods, and the ids of sessions that it does not know.
     if (query['sid'] || request.method !== 'GET') {
       const refused =
         request.method === 'OPTIONS' ? undefined : guard.refusesPage(peer, header, request);
-      return refused === undefined ? handle() : answerRequest(response, refused);
+      return refused === undefined ? handle() : answerRequest(request, response, refused);
     }
     const admit = (pending: Admission): void => {
       if (pending.answer !== undefined) {
         const { answer } = pending;
-        return withCors(engine, request, response, () => answerRequest(response, answer));
+        return withCors(engine, request, response, () => answerRequest(request, response, answer));
       }
       request[this.#key] = pending;
       // The session opens before its first answer ends: an answer without a session is a refusal.
@@ -614,11 +614,12 @@ function waitingOnResponse(response: ServerResponse): WaitingClient {
   };
 }
 
-/** Answers a refused request that polls. Its connection stays open, for the client's next attempt. */
-function answerRequest(response: ServerResponse, { status, headers, body }: Answer): void {
-  if (response.headersSent || response.destroyed) return;
-  response.writeHead(status, headers);
-  response.end(body);
+/**
+ * Answers a refused request that polls. Its connection stays open, for the client's next attempt, unless it still sends
+ * a body.
+ */
+function answerRequest(request: EngineRequest, response: ServerResponse, answer: Answer): void {
+  if (!response.destroyed) refuseBeside(answer, request, response);
 }
 
 /**

@@ -8,6 +8,8 @@ import { markRefused } from '../metrics/meters.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import type { Answer } from './answer.js';
 import { lengthOf } from './handshake.js';
+import { endIfStuck, type Http2Stream, type Session, streamOf } from './http2-session.js';
+import { endUpload, mayHaveBody, sendAnswer } from './node-answer.js';
 import { besideOthers } from './rate-headers.js';
 import type { RatedOutcome } from './request-rates.js';
 import {
@@ -17,6 +19,7 @@ import {
   type RequestLimiter,
   type RequestRefusal,
   InFlightRequest,
+  type RequestRefusalCode,
 } from './request-limiter.js';
 
 const IN_FLIGHT = new WeakMap<IncomingMessage, InFlightRequest>();
@@ -146,59 +149,6 @@ function joined(list: readonly unknown[]): Record<string, unknown> | readonly un
   );
 }
 
-/**
- * True if a request may have a body. HTTP/2 has no `transfer-encoding`: a stream has a body unless its headers
- * end it.
- */
-function mayHaveBody(request: IncomingMessage): boolean {
-  const { headers } = request;
-  if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined)
-    return true;
-  return isHttp2(request) && streamOf(request)?.endAfterHeaders !== true;
-}
-
-/** The part of an `Http2Stream` that is used here. */
-interface Http2Stream {
-  readonly endAfterHeaders?: boolean;
-  close(): void;
-}
-
-/** Returns the stream of a request of HTTP/2. */
-const streamOf = (request: IncomingMessage): Http2Stream | undefined =>
-  (request as { readonly stream?: Http2Stream }).stream;
-
-/** Calls the callback of `write()` or `end()`, without an error: few handlers expect one. */
-function callBack(...given: unknown[]): void {
-  const callback = given.find((value) => typeof value === 'function');
-  if (callback !== undefined) process.nextTick(callback as () => void);
-}
-
-/** Makes a response ignore its handler: we have answered in its place. */
-function silence(response: ServerResponse): void {
-  const chain = (): ServerResponse => response;
-  const nothing = (): undefined => undefined;
-  Object.assign(response, {
-    writeHead: chain,
-    setHeader: chain,
-    setHeaders: chain,
-    removeHeader: nothing,
-    appendHeader: chain,
-    addTrailers: nothing,
-    flushHeaders: nothing,
-    writeContinue: nothing,
-    writeEarlyHints: nothing,
-    writeProcessing: nothing,
-    write(...given: unknown[]): boolean {
-      callBack(...given);
-      return false;
-    },
-    end(...given: unknown[]): ServerResponse {
-      callBack(...given);
-      return response;
-    },
-  });
-}
-
 /** Answers a refused request, or breaks its response off. */
 function answer(
   limiter: RequestLimiter,
@@ -207,68 +157,41 @@ function answer(
   response: ServerResponse,
 ): void {
   const code = codeOfRefusal(refusal);
-  const failBody = (): void => breakOff(request, code);
-  // A response that has begun cannot be replaced: the client sees it break off.
+  const failBody = (): void => breakOff(request, problemOf(code));
   if (response.headersSent) {
+    // The client gets a response that is complete.
+    const end = (): void => endUpload(request, failBody);
+    if (response.writableFinished) return end();
+    if (response.writableEnded) return void response.once('finish', end);
+    // A response that has begun cannot be replaced: the client sees it break off.
     if (isHttp2(request)) failBody();
     return void request.socket.destroy();
   }
   if (!isFailure(code)) markRefused(response);
+  dropFields(response);
   sendAnswer(limiter.answer(refusal, request), request, response, failBody);
+  // Fastify drops the stream of a late answer, open, if the response has ended, and cancels it if the client has left.
+  Object.defineProperty(response, 'writableEnded', { value: false });
 }
 
+/** Returns the error for the reader of a body that is not taken any further. */
+const problemOf = (code: RequestRefusalCode): Error =>
+  code === 'payload_too_large'
+    ? bodyTooLarge()
+    : new PortcullisError('ERR_TIMEOUT', `the request was refused with ${code}`, { field: 'body' });
+
 /**
- * Fails the body of a refused request for a handler that still reads it: the received part must not look like the whole
- * body.
+ * Fails the body of a request for a handler that still reads it: the received part must not look like the whole body.
  */
-function breakOff(request: IncomingMessage, code: string): void {
+function breakOff(request: IncomingMessage, problem: Error): void {
   if (request.readableEnded || request.destroyed) return;
-  const problem =
-    code === 'payload_too_large'
-      ? bodyTooLarge()
-      : new PortcullisError('ERR_TIMEOUT', `the request was refused with ${code}`, {
-          field: 'body',
-        });
   // With HTTP/2, an error without a listener would be an uncaught exception.
   request.destroy(request.listenerCount('error') > 0 ? problem : undefined);
 }
 
-/**
- * Answers a request in the place of its handler, and ends its connection if it still sends a body.
- * @param failBody called once the answer is on its way and nothing more of the body comes
- */
-function sendAnswer(
-  { status, headers, body }: Answer,
-  request: IncomingMessage,
-  response: ServerResponse,
-  failBody?: () => void,
-): void {
+/** Removes the fields that a handler has set for another answer. */
+function dropFields(response: ServerResponse): void {
   for (const name of response.getHeaderNames()) response.removeHeader(name);
-  const socket = request.socket;
-  const isLast = headers['connection'] === 'close' || !request.complete;
-  if (isHttp2(request)) {
-    // HTTP/2 has no such header, and its socket belongs to the other streams, too.
-    const { connection: _, ...others } = headers;
-    response.writeHead(status, others);
-    // The rest of the body is of no use: the client is told to stop (RFC 9113, section 8.1).
-    response.end(body, () => {
-      const isComplete = request.complete;
-      // Before `close()`: Node then ends the body as if it were whole.
-      failBody?.();
-      if (!isComplete) streamOf(request)?.close();
-    });
-    return silence(response);
-  }
-  response.writeHead(status, isLast ? { ...headers, connection: 'close' } : headers);
-  response.end(body, () => {
-    if (!isLast) return;
-    socket.destroySoon();
-    if (failBody === undefined) return;
-    // The socket closes first: destroying a request would end its socket, and the answer with it.
-    if (socket.closed) failBody();
-    else socket.once('close', failBody);
-  });
-  silence(response);
 }
 
 /** Answers a request that is refused before its handler runs. @internal */
@@ -279,6 +202,17 @@ export function refuseRequest(
 ): void {
   if (response.headersSent) return;
   markRefused(response);
+  dropFields(response);
+  sendAnswer(given, request, response);
+}
+
+/** Answers a request that is refused. The fields that are set already stay: those of rates, or of CORS. @internal */
+export function refuseBeside(
+  given: Answer,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  if (response.headersSent) return;
   sendAnswer(given, request, response);
 }
 
@@ -333,6 +267,7 @@ function watch(
   request: IncomingMessage,
   response: ServerResponse,
 ): () => void {
+  const stream = streamOf(request);
   inFlight.hasBegun = () => hasBegun(response);
   IN_FLIGHT.set(request, inFlight);
   inFlight.awaitedBy({
@@ -340,12 +275,15 @@ function watch(
       answer(limiter, code, request, response);
       inFlight.end();
     },
+    // The sessions of Bun tell when their client has left.
+    checkClient:
+      stream === undefined || isBun ? undefined : () => endIfStuck(stream.session, stream),
   });
   const over = (): void => {
     forget();
     // The answer to a HEAD is its head.
     const isAnswered = request.method === 'HEAD' && response.headersSent;
-    if (!response.writableFinished && !isAnswered) inFlight.abort('The client is gone');
+    if (!isComplete(response) && !isAnswered) inFlight.abort('The client is gone');
     // Without a head there is no status, and the cost stays spent: a client that leaves could get each of them back.
     inFlight.rated = undefined;
     inFlight.end();
@@ -353,7 +291,30 @@ function watch(
   if (inFlight.rated !== undefined) rate(response, inFlight.rated);
   const forget = onClientGone(request, over);
   response.once('close', over);
+  if (stream !== undefined) onAnswered(stream, request, response, over);
   return forget;
+}
+
+/** True once all of a response is on its way. HTTP/2 also finishes a response whose client has left. */
+const isComplete = (response: ServerResponse): boolean =>
+  response.writableEnded && response.writableFinished;
+
+/**
+ * Calls `end` once a stream has carried its response: it may stay open for as long as the client sends a body. With
+ * HTTP/1 a response closes then.
+ */
+function onAnswered(
+  stream: Http2Stream,
+  request: IncomingMessage,
+  response: ServerResponse,
+  end: () => void,
+): void {
+  stream.once('finish', () => {
+    if (!isComplete(response)) return;
+    end();
+    // Nobody reads the body. Node ends such a stream itself, and Bun only if a part of its body has come.
+    if (!request.complete && request.readableFlowing === null) stream.close();
+  });
 }
 
 /** Counts the bytes of a body as they arrive. */
@@ -365,7 +326,11 @@ function countBody(inFlight: InFlightRequest, request: IncomingMessage): void {
   request.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
     // Bytes beyond the limit are dropped: keeping them would take the memory that the limit protects. The end of a cut
     // body is dropped, too, and the body fails (`breakOff`).
-    if (chunk !== null && !isCut) isCut = !inFlight.countBody((chunk as Buffer).length);
+    if (chunk !== null && !isCut) {
+      isCut = !inFlight.countBody((chunk as Buffer).length);
+      // It was answered, and its handler reads on: nothing refuses it any more.
+      if (isCut && inFlight.refusal === undefined) breakOff(request, bodyTooLarge());
+    }
     return isCut || push(chunk, encoding);
   };
 }
@@ -381,14 +346,6 @@ export function watchUpgrades(listener: object): void {
 /** Returns how many listeners of a server's `upgrade` may answer it. @internal */
 export function upgradeHandlers(server: Server): number {
   return server.listeners('upgrade').filter((listener) => !watchers.has(listener)).length;
-}
-
-/** The part of a `ServerHttp2Session` that is used here. */
-interface Session {
-  close(): void;
-  destroy(): void;
-  readonly socket: Socket;
-  once(event: 'close', listener: () => void): unknown;
 }
 
 /** Key of the mark on a socket that carries a session of HTTP/2. */

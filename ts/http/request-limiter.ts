@@ -78,6 +78,8 @@ const REFUSALS: Readonly<
 const no = (): boolean => false;
 /** Interval at which a request under way asks its host whether the client is gone. */
 const CLIENT_CHECK_MS = 1000;
+/** Of these intervals, those between two calls of `checkClient`: it costs a ping. */
+const CHECK_EVERY = 30;
 /** Most requests are answered within this time, and need no timer of their own. */
 const WATCH_AFTER_MS = 50;
 
@@ -101,6 +103,11 @@ export interface RequestWaiter {
   isGone?(): boolean;
   /** Called once, after `isGone` has returned `true`: no client waits for an answer. */
   left?(): void;
+  /**
+   * Ends the connection of a client that has left unnoticed. Called at the timeout, after a second, and then every
+   * `CHECK_EVERY` seconds, also of a response that has begun.
+   */
+  checkClient?: (() => void) | undefined;
 }
 
 /** One request in flight. @internal */
@@ -120,6 +127,8 @@ export class InFlightRequest extends RunningRequest {
   #reason: PortcullisError | undefined;
   #bytes = 0;
   #isOver = false;
+  /** Intervals since the last call of `checkClient`. */
+  #unchecked = CHECK_EVERY;
   /** True while the handler waits for a body that has not arrived whole. */
   waitsForBody: () => boolean = no;
   /** True once the client has the beginning of the response: the timeout is over. */
@@ -155,7 +164,7 @@ export class InFlightRequest extends RunningRequest {
   awaitedBy(waiter: RequestWaiter): void {
     if (this.#isOver) return;
     this.#waiter = waiter;
-    if (this.#leftMs === Infinity && waiter.isGone === undefined) return;
+    if (this.#leftMs === Infinity && !waiter.isGone && !waiter.checkClient) return;
     // Its timeout runs in the AsyncLocalStorage context in which it came in, not in that of another request.
     this.#context = captureContext();
     this.#limiter.watchLater(this);
@@ -230,12 +239,20 @@ export class InFlightRequest extends RunningRequest {
 
   #onTimer(): void {
     const waiter = this.#waiter;
+    if (++this.#unchecked >= CHECK_EVERY || this.#leftMs === 0) {
+      this.#unchecked = 0;
+      waiter?.checkClient?.();
+    }
     if (waiter?.isGone?.() === true) {
       this.abort('The client is gone');
       waiter.left?.();
     } else if (this.#leftMs > 0) this.#arm(CLIENT_CHECK_MS);
     else if (!this.hasBegun())
       this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
+    else if (waiter?.checkClient !== undefined) {
+      this.#leftMs = Infinity;
+      this.#arm(CLIENT_CHECK_MS);
+    }
   }
 
   /** Ends the request before its handler does. */

@@ -1,6 +1,7 @@
 /** The live page on hosts with `Request` and `Response`, and on `node:http`. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { targetOf } from '../http/answer.js';
+import { sendAnswer } from '../http/node-answer.js';
 import type { PageRequest } from './access.js';
 import { BUFFERED_MAX, type Sink } from './viewers.js';
 
@@ -104,11 +105,11 @@ export function answerPage(
     isEncrypted: 'encrypted' in socket && socket.encrypted === true,
     header,
   });
-  response.writeHead(reply.status, reply.headers);
   if (!('watch' in reply)) {
-    response.end(method === 'HEAD' ? undefined : reply.body);
+    sendAnswer(method === 'HEAD' ? { ...reply, body: '' } : reply, request, response);
     return true;
   }
+  response.writeHead(reply.status, reply.headers);
   const leave = reply.watch({
     isGone: () => socket.destroyed || response.destroyed,
     hasRoom: () => response.writableLength < BUFFERED_MAX,
