@@ -523,7 +523,10 @@ export class ElysiaOnNode {
       sockets: () => guard.openSockets,
       watchSockets: (watcher) => guard.openSockets.watch(watcher),
       abort: () => this.#drainable?.abort(),
-      stop: () => guard.manager.close(),
+      stop: () => {
+        guard.manager.close();
+        this.#drainable?.stop();
+      },
       destroy: () => this.#drainable?.destroy(),
     };
   }

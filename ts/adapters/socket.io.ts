@@ -570,6 +570,7 @@ class SocketIoAdapter {
       stop() {
         guard.manager.close();
         http.drain();
+        http.stop();
       },
     };
   }

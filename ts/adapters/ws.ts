@@ -363,7 +363,10 @@ class WsAdapter {
       },
       sockets: () => guard.openSockets,
       watchSockets: (watcher) => guard.openSockets.watch(watcher),
-      stop: () => guard.manager.close(),
+      stop() {
+        guard.manager.close();
+        http.stop();
+      },
     };
   }
 }

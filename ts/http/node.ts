@@ -351,6 +351,33 @@ export function upgradeHandlers(server: Server): number {
 /** Key of the mark on a socket that carries a session of HTTP/2. */
 const CARRIES_SESSION = Symbol('portcullis.carriesSession');
 
+/** Listeners of `listenBeside()`. */
+const beside = new WeakSet<object>();
+
+/**
+ * Calls `listener` before the others of an event, as long as there are others: a server serves such a request itself
+ * where nobody listens.
+ */
+function listenBeside(
+  server: Server,
+  event: 'checkContinue' | 'checkExpectation' | 'connect',
+  listener: (request: IncomingMessage, other: never) => void,
+): void {
+  const own = listener as (...given: unknown[]) => void;
+  beside.add(own);
+  const listen = (): void => {
+    if (!server.listeners(event).includes(own)) server.prependListener(event, own);
+  };
+  if (server.listenerCount(event) > 0) listen();
+  server.on('newListener', (name: string, added: object) => {
+    if (name === event && !beside.has(added)) listen();
+  });
+  server.on('removeListener', (name: string, removed: object) => {
+    if (name !== event || beside.has(removed)) return;
+    if (server.listeners(event).every((one) => beside.has(one))) server.off(event, own);
+  });
+}
+
 /** A TLS socket of a server. */
 type SecureSocket = Socket & {
   /** The socket below it; undocumented, but in every version of Node. */
@@ -366,7 +393,10 @@ class HttpDrain {
   readonly #handshakes = new Set<Socket>();
   /** Sessions of HTTP/2, whose sockets are not among the others. */
   readonly #sessions = new Set<Session>();
-  readonly #responses = new Set<ServerResponse>();
+  /** Responses that have not ended, with their requests. */
+  readonly #responses = new Map<ServerResponse, IncomingMessage>();
+  /** Sockets that have left HTTP, by `upgrade` or `connect`, and the bytes that each had sent before. */
+  readonly #upgraded = new Map<Socket, number>();
   /** Responses that were told to be the last of their connection. */
   readonly #last = new WeakSet<ServerResponse>();
   readonly #idle: (() => void)[] = [];
@@ -391,21 +421,39 @@ class HttpDrain {
       this.#sessions.add(session);
       session.once('close', () => this.#sessions.delete(session));
     });
-    server.prependListener('request', (request: IncomingMessage, response: ServerResponse) =>
-      this.#follow(request, response),
-    );
-    // An upgraded socket belongs to a WebSocket from now on.
-    const onUpgrade = (_request: IncomingMessage, socket: Socket): void =>
-      void this.#sockets.delete(socket);
+    const onRequest = (request: IncomingMessage, response: ServerResponse): void =>
+      this.#follow(request, response);
+    server.prependListener('request', onRequest);
+    listenBeside(server, 'checkContinue', onRequest);
+    listenBeside(server, 'checkExpectation', onRequest);
+    // An upgraded socket belongs to a WebSocket from now on, and that of CONNECT to a tunnel.
+    const onUpgrade = (request: IncomingMessage, socket: Socket): void => {
+      // With HTTP/2, `connect` has a response, whose stream goes on.
+      if (!isHttp2(request)) this.#upgrade(socket);
+    };
     watchUpgrades(onUpgrade);
     server.prependListener('upgrade', onUpgrade);
+    listenBeside(server, 'connect', onUpgrade);
   }
 
   #accept(socket: Socket): void {
     // The session of HTTP/2 begins before this.
     if (CARRIES_SESSION in socket) return;
     this.#sockets.set(socket, new Set());
-    socket.once('close', () => this.#sockets.delete(socket));
+    this.#forgetClosed(socket);
+  }
+
+  #forgetClosed(socket: Socket): void {
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      this.#upgraded.delete(socket);
+    });
+  }
+
+  #upgrade(socket: Socket): void {
+    // A socket that is older than this has no listener yet.
+    if (!this.#sockets.delete(socket)) this.#forgetClosed(socket);
+    this.#upgraded.set(socket, socket.bytesWritten);
   }
 
   #shakeHands(socket: Socket): void {
@@ -425,9 +473,12 @@ class HttpDrain {
   }
 
   #follow(request: IncomingMessage, response: ServerResponse): void {
-    this.#responses.add(response);
+    // The application may pass a request of `checkContinue` on to `request`.
+    if (this.#responses.has(response)) return;
+    this.#responses.set(response, request);
     const socket = isHttp2(request) ? undefined : request.socket;
     if (socket === undefined) {
+      streamOf(request)?.once('finish', () => this.#answered(request, response));
       // The stream of this request goes on; the client opens the next one elsewhere.
       if (this.#isLast) this.#closeSessions();
     } else {
@@ -441,6 +492,15 @@ class HttpDrain {
     };
     const forget = onClientGone(request, over);
     response.once('close', over);
+  }
+
+  /** Ends the stream of a response that is complete, for the drain: its client may never end its body. */
+  #answered(request: IncomingMessage, response: ServerResponse): void {
+    if (!this.#isDraining || !isHttp2(request) || !isComplete(response)) return;
+    const problem = new PortcullisError('ERR_TIMEOUT', 'the server is shutting down', {
+      field: 'body',
+    });
+    endUpload(request, () => breakOff(request, problem));
   }
 
   #ended(socket: Socket | undefined, response: ServerResponse): void {
@@ -461,7 +521,11 @@ class HttpDrain {
    * Node cannot send the earlier notice of section 6.8: after any GOAWAY it drops new streams.
    */
   #closeSessions(): void {
-    for (const session of this.#sessions) session.close();
+    for (const session of this.#sessions) {
+      // Before `close()`: a closed session sends no ping.
+      if (!isBun) endIfStuck(session);
+      session.close();
+    }
   }
 
   /**
@@ -496,6 +560,12 @@ class HttpDrain {
     // Keep-alive sockets, and sockets that never sent a request: Node's `close()` waits for both.
     for (const [socket, responses] of this.#sockets) if (responses.size === 0) socket.destroySoon();
     for (const socket of this.#handshakes) socket.destroy();
+    for (const [response, request] of this.#responses) this.#answered(request, response);
+  }
+
+  /** Ends the upgrades that nobody has answered: no WebSocket and no other protocol has their sockets. */
+  stop(): void {
+    for (const [socket, sent] of this.#upgraded) if (socket.bytesWritten === sent) socket.destroy();
   }
 
   whenIdle(): Promise<void> {
@@ -506,6 +576,7 @@ class HttpDrain {
 
   destroy(): void {
     for (const socket of this.#sockets.keys()) socket.destroy();
+    for (const socket of this.#upgraded.keys()) socket.destroy();
     for (const session of this.#sessions) session.destroy();
   }
 }
@@ -513,11 +584,16 @@ class HttpDrain {
 /** Returns the address of a socket's peer: the raw socket and the TLS socket above it share it. */
 const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
 
+/** The HTTP half of a drainable server. @internal */
+export interface HttpDrainable extends Required<
+  Omit<Drainable, 'name' | 'sockets' | 'watchSockets'>
+> {
+  drain(): void;
+  stop(): void;
+}
+
 /** Returns the HTTP half of a drainable server. @internal */
-export function httpDrainable(
-  server: Server,
-  limiter: RequestLimiter | undefined,
-): Required<Pick<Drainable, 'notReady' | 'drain' | 'requests' | 'whenIdle' | 'abort' | 'destroy'>> {
+export function httpDrainable(server: Server, limiter: RequestLimiter | undefined): HttpDrainable {
   const drain = new HttpDrain(server);
   return {
     drain() {
@@ -528,6 +604,7 @@ export function httpDrainable(
     requests: () => drain.active,
     whenIdle: () => drain.whenIdle(),
     abort: () => limiter?.abort(),
+    stop: () => drain.stop(),
     destroy: () => drain.destroy(),
   };
 }
