@@ -94,6 +94,14 @@ describe('a shutdown', () => {
     expect(socket.seen).toMatch(/^HTTP\/1\.1 100 /);
   });
 
+  it('leaves a request that offers another protocol to the handler where nobody listens', async () => {
+    const { server, port } = await start();
+    expect(server.listenerCount('upgrade')).toBe(0);
+    const socket = send(port, UPGRADE);
+    await until(() => socket.seen.endsWith('ok'));
+    expect(socket.seen).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
   it('leaves a tunnel of CONNECT to the application', async () => {
     let tunnel: Socket | undefined;
     const { drainable, port } = await start((server) =>

@@ -378,6 +378,23 @@ function listenBeside(
   });
 }
 
+/**
+ * Calls `onUpgrade` before the listeners of `upgrade`. It wraps `emit`: with a listener, a server without WebSockets would
+ * no longer serve requests that offer another protocol, such as `Upgrade: h2c`, and Hono leaves the answer to a refused
+ * handshake to others where it is not the only one.
+ */
+function beforeUpgrades(
+  server: Server,
+  onUpgrade: (request: IncomingMessage, socket: Socket) => void,
+): void {
+  const emit = server.emit as (this: Server, event: string | symbol, ...given: unknown[]) => boolean;
+  server.emit = function (this: Server, event: string | symbol): boolean {
+    const given = arguments as unknown as Parameters<typeof emit>;
+    if (event === 'upgrade') onUpgrade(given[1] as IncomingMessage, given[2] as Socket);
+    return Reflect.apply(emit, this, given);
+  } as typeof server.emit;
+}
+
 /** A TLS socket of a server. */
 type SecureSocket = Socket & {
   /** The socket below it; undocumented, but in every version of Node. */
@@ -431,8 +448,7 @@ class HttpDrain {
       // With HTTP/2, `connect` has a response, whose stream goes on.
       if (!isHttp2(request)) this.#upgrade(socket);
     };
-    watchUpgrades(onUpgrade);
-    server.prependListener('upgrade', onUpgrade);
+    beforeUpgrades(server, onUpgrade);
     listenBeside(server, 'connect', onUpgrade);
   }
 
