@@ -5,7 +5,7 @@ import { WebSocketServer } from 'ws';
 import { portcullis } from 'portcullis/ws';
 
 const guard = portcullis(options);
-const wss = new WebSocketServer({ noServer: true, handleProtocols: () => false });
+const wss = new WebSocketServer({ noServer: true });
 guard.protect(wss);
 const server = serve({
   port,

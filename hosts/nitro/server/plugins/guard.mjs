@@ -5,7 +5,7 @@ import { portcullis } from 'portcullis/ws';
 import { WebSocketServer } from 'ws';
 
 const guard = portcullis(options);
-const wss = new WebSocketServer({ noServer: true, handleProtocols: () => false });
+const wss = new WebSocketServer({ noServer: true });
 guard.protect(wss);
 
 export default defineNitroPlugin(({ h3App }) => {
