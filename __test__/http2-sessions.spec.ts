@@ -1,12 +1,19 @@
 import { once } from 'node:events';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { type ClientHttp2Stream, connect as connectHttp2, createServer } from 'node:http2';
+import {
+  type ClientHttp2Stream,
+  connect as connectHttp2,
+  createSecureServer,
+  createServer,
+} from 'node:http2';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import { GracefulShutdown, TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
 import { type GuardOptions, portcullis, signalOf } from '../dist/ws.js';
 import { until } from './fixtures/until.js';
+import { TLS } from '../rolling/certificate.mjs';
 
 // Requests of HTTP/2 whose session or stream stays open behind them. After a frame that breaks the protocol Node keeps
 // the session without a word; Bun keeps the stream of a client that does not end its body.
@@ -19,14 +26,18 @@ afterEach(() => {
 type Handler = (request: IncomingMessage, response: ServerResponse) => unknown;
 
 /** Starts a guarded server whose timeouts pass with `clock`. */
-async function start(requests: GuardOptions['requests'], handler: Handler) {
+async function start(
+  requests: GuardOptions['requests'],
+  handler: Handler,
+  make: () => object = createServer,
+) {
   const clock = new ManualClock();
   const guard = portcullis({
     limits: {},
     timers: new TimerManager({ clock }),
     ...(requests === undefined ? {} : { requests }),
   });
-  const server = createServer() as unknown as Server;
+  const server = make() as Server;
   server.on('request', guard.request(handler)).listen(0, '127.0.0.1');
   server.on('sessionError', () => undefined);
   const drainable = guard.drainable(server);
@@ -120,6 +131,34 @@ describe.each(Object.entries(BAD))('a client of HTTP/2 that sends bytes %s', (_n
     });
     expect(server.served()).toBe(1);
   });
+
+  it.skipIf(BUN)(
+    'gives its seat back over TLS, too (skipped on Bun: its sessions end)',
+    async () => {
+      const server = await start(
+        { maxConcurrent: 1, timeoutMs: 1000 },
+        (_request, response) => response.end('ok'),
+        () => createSecureServer(TLS),
+      );
+      const socket = connectTls({
+        port: server.port,
+        rejectUnauthorized: false,
+        ALPNProtocols: ['h2'],
+      });
+      ends.push(() => socket.destroy());
+      socket.on('error', () => undefined).resume();
+      await once(socket, 'secureConnect');
+      socket.write(Buffer.concat([GET, bad]));
+      await until(() => server.active() === 1);
+      socket.destroy();
+      await until(async () => {
+        server.clock.advance(500);
+        await new Promise((resolve) => setImmediate(resolve));
+        return server.active() === 0 && (await server.connections()) === 0;
+      });
+      expect(server.served()).toBe(1);
+    },
+  );
 
   it('gives its seat back, though its answer had begun and outlived the timeout', async () => {
     let signal: AbortSignal | undefined;

@@ -121,6 +121,21 @@ describe('an upgrade that a framework routes', () => {
     expect(await statusOf(otherPort, '/admin', ['Connection: close'])).toBe(429);
   });
 
+  it('is judged once by a guard, and by none once that has ended', async () => {
+    const [guard, server, port] = await framework(RATED);
+    const end = guard.upgrades(server);
+    expect(() => guard.upgrades(server)).toThrow(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'server' }),
+    );
+    expect(await statusOf(port, '/admin', OTHER)).toBe(200);
+    expect(await statusOf(port, '/admin', OTHER)).toBe(429);
+    end();
+    end();
+    expect(await statusOf(port, '/admin', OTHER)).toBe(200);
+    guard.upgrades(server)();
+    expect(Object.hasOwn(server, 'emit')).toBe(false);
+  });
+
   it('is refused to a banned client', async () => {
     const [guard, server, port] = await framework({
       limits: {},

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { wrongType } from '../base/errors.js';
+import { ArgumentRangeError, wrongType } from '../base/errors.js';
 import { type AuthDenial, INVALID_HOST, INVALID_TARGET } from '../guard/denial.js';
 import type { Guard, TokenJudgement } from '../guard/guard.js';
 import type { Answer } from '../http/answer.js';
@@ -31,16 +31,26 @@ export function misaddressed(request: IncomingMessage): AuthDenial | undefined {
     : INVALID_TARGET;
 }
 
+/** Servers whose upgrades a guard judges. */
+const judgedBy = new WeakMap<Guard<IncomingMessage>, WeakSet<Server>>();
+
 /**
  * Judges the upgrades of a server as requests, before any listener of `upgrade`. It wraps `emit`: no listener could
  * keep an upgrade from those of the framework.
  * @returns a function that ends it; later calls do nothing
- * @throws ERR_INVALID_ARG_TYPE
+ * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a server whose upgrades the guard judges already
  * @internal
  */
 export function guardUpgrades(guard: Guard<IncomingMessage>, server: Server): () => void {
   if (!hasMethods(server, ['on', 'emit', 'listenerCount', 'close']))
     throw wrongType('server', server, 'the HTTP server');
+  const servers = judgedBy.get(guard) ?? new WeakSet();
+  if (servers.has(server))
+    throw new ArgumentRangeError(
+      'the guard judges the upgrades of this server already, and each would spend its rates twice: end that first',
+      { field: 'server', allowed: 'a server whose upgrades this guard does not judge' },
+    );
+  judgedBy.set(guard, servers.add(server));
   const descriptor = Object.getOwnPropertyDescriptor(server, 'emit');
   const emit = server.emit as (this: Server, event: string | symbol, ...args: unknown[]) => boolean;
   let isActive = true;
@@ -55,6 +65,7 @@ export function guardUpgrades(guard: Guard<IncomingMessage>, server: Server): ()
   return () => {
     if (!isActive) return;
     isActive = false;
+    servers.delete(server);
     // Another wrapper came later and calls this one: to restore would take it away, too.
     if (server.emit !== (guarded as typeof server.emit)) return;
     if (descriptor === undefined) Reflect.deleteProperty(server, 'emit');

@@ -95,7 +95,7 @@ export interface WsGuard {
    * a rate as a request does, and is judged by `protect()` as before.
    * @param server the HTTP or HTTPS server
    * @returns a function that ends it
-   * @throws ERR_INVALID_ARG_TYPE
+   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a server whose upgrades this guard judges already
    * @example
    * guard.protect(app.websocketServer);
    * guard.upgrades(app.server);

@@ -312,7 +312,7 @@ function onAnswered(
   stream.once('finish', () => {
     if (!isComplete(response)) return;
     end();
-    // Nobody reads the body. Node ends such a stream itself, and Bun only if a part of its body has come.
+    // The handler does not read the body. Node ends such a stream itself, Bun only if a part of its body has come.
     if (!request.complete && request.readableFlowing === null) stream.close();
   });
 }
