@@ -44,6 +44,9 @@ const judgedBy = new WeakMap<Guard<IncomingMessage>, WeakSet<Server>>();
 export function guardUpgrades(guard: Guard<IncomingMessage>, server: Server): () => void {
   if (!hasMethods(server, ['on', 'emit', 'listenerCount', 'close']))
     throw wrongType('server', server, 'the HTTP server');
+  // It has those methods, too, but emits no `upgrade`.
+  if (hasMethods(server, ['handleUpgrade']))
+    throw wrongType('server', server, 'the HTTP server, and not its WebSocketServer');
   const servers = judgedBy.get(guard) ?? new WeakSet();
   if (servers.has(server))
     throw new ArgumentRangeError(
