@@ -6,7 +6,6 @@ import { ArgumentRangeError, outOfRange, wrongType } from '../base/errors.js';
 import { hasDotSegment, knownOptions, optionsObject } from '../base/options.js';
 import { type Answer, answerWith, targetOf } from '../http/answer.js';
 import { isHandshake } from '../http/handshake.js';
-import { upgradeHandlers, watchUpgrades } from '../http/node.js';
 import { checkUnprotected, hasMethods, noteAttachment } from './ws-protection.js';
 
 /** Options of `attach()`. */
@@ -100,7 +99,6 @@ export class UpgradeRouter {
       // Read only where it is compared: Node adds it up from the system's count and its own queue.
       if (this.#hasOthers()) socket[SENT] = socket.bytesWritten;
     };
-    watchUpgrades(this.#onArrival);
     this.#onUpgrade = (request, socket, head) => this.upgrade(request, socket, head);
   }
 
@@ -148,8 +146,7 @@ export class UpgradeRouter {
 
   /** True if another listener may answer an upgrade. The two of this router are always there: a count is cheap. */
   #hasOthers(): boolean {
-    const server = this.#server;
-    return server.listenerCount('upgrade') > OWN_LISTENERS && upgradeHandlers(server) > 1;
+    return this.#server.listenerCount('upgrade') > OWN_LISTENERS;
   }
 
   upgrade(request: IncomingMessage, socket: ArrivedSocket, head: Buffer): void {

@@ -335,19 +335,6 @@ function countBody(inFlight: InFlightRequest, request: IncomingMessage): void {
   };
 }
 
-/** Listeners of `upgrade` that only watch. */
-const watchers = new WeakSet<object>();
-
-/** Notes that a listener of `upgrade` only watches. @internal */
-export function watchUpgrades(listener: object): void {
-  watchers.add(listener);
-}
-
-/** Returns how many listeners of a server's `upgrade` may answer it. @internal */
-export function upgradeHandlers(server: Server): number {
-  return server.listeners('upgrade').filter((listener) => !watchers.has(listener)).length;
-}
-
 /** Key of the mark on a socket that carries a session of HTTP/2. */
 const CARRIES_SESSION = Symbol('portcullis.carriesSession');
 
