@@ -374,7 +374,11 @@ function beforeUpgrades(
   server: Server,
   onUpgrade: (request: IncomingMessage, socket: Socket) => void,
 ): void {
-  const emit = server.emit as (this: Server, event: string | symbol, ...given: unknown[]) => boolean;
+  const emit = server.emit as (
+    this: Server,
+    event: string | symbol,
+    ...given: unknown[]
+  ) => boolean;
   server.emit = function (this: Server, event: string | symbol): boolean {
     const given = arguments as unknown as Parameters<typeof emit>;
     if (event === 'upgrade') onUpgrade(given[1] as IncomingMessage, given[2] as Socket);
