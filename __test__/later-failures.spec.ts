@@ -228,7 +228,7 @@ describe.each(unreadable)('%s as the answer', (_name, answer) => {
     ['a handshake', true, {}],
     ['a request', false, {}],
     ['a request within limits', false, { requests: { maxConcurrent: 1 } }],
-  ])('of a handler of %s keeps no seat', async (_which, isHandshake, options) => {
+  ])('of a handler of %s of `portcullis/bun` keeps no seat', async (_which, isHandshake, options) => {
     const metrics = new ProductionMetrics({ timers });
     const guard = portcullis({ limits: {}, metrics, ...options });
     ends.push(

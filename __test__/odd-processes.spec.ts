@@ -40,7 +40,7 @@ const SERVES = `
   });`;
 
 // Flags of Node only.
-describe.skipIf(BUN)('a process of Node', () => {
+describe.skipIf(BUN)('a process of Node (Bun has no such flags)', () => {
   it.each([
     ['without WebAssembly', '--jitless'],
     // As with `--no-experimental-global-webcrypto`, for which a script of `-e` still has a `crypto`.

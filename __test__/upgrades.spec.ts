@@ -254,32 +254,35 @@ describe('a handshake whose Host and target make no URL', () => {
 
 describe('a handshake that waits', () => {
   // The `ws` of Bun has neither.
-  it.skipIf(isBun)('is completed with the settings of its call', async () => {
-    const guard = guarded({ limits: {}, identify: async () => 'ann' });
-    const [server, port] = await listening((_request, response) => response.end());
-    const webSocketServer = new WebSocketServer({ noServer: true });
-    guard.protect(webSocketServer);
-    // As Hono and crossws do.
-    server.on('upgrade', (request, socket, head) => {
-      const add = (headers: string[]): void => void headers.push(`x-own: ${request.url}`);
-      webSocketServer.on('headers', add);
-      webSocketServer.once('headers', add);
-      webSocketServer.options.perMessageDeflate = request.url === '/deflated';
-      webSocketServer.handleUpgrade(request, socket, head, () => undefined);
-      webSocketServer.options.perMessageDeflate = false;
-      webSocketServer.off('headers', add).off('headers', add);
-    });
-    const asked = [...HANDSHAKE, 'Sec-WebSocket-Extensions: permessage-deflate'];
-    const [deflated, plain] = await Promise.all([
-      answer(port, '/deflated', asked),
-      answer(port, '/plain', asked),
-    ]);
-    expect(deflated.match(/x-own: \/deflated/g)).toHaveLength(2);
-    expect(deflated).toContain('permessage-deflate');
-    expect(plain.match(/x-own: .*/g)).toEqual(['x-own: /plain', 'x-own: /plain']);
-    expect(plain).not.toContain('permessage-deflate');
-    expect(webSocketServer.listenerCount('headers')).toBe(0);
-    expect(webSocketServer.options.perMessageDeflate).toBe(false);
-    for (const client of webSocketServer.clients) client.terminate();
-  });
+  it.skipIf(isBun)(
+    'is completed with the settings of its call (the `ws` of Bun has neither)',
+    async () => {
+      const guard = guarded({ limits: {}, identify: async () => 'ann' });
+      const [server, port] = await listening((_request, response) => response.end());
+      const webSocketServer = new WebSocketServer({ noServer: true });
+      guard.protect(webSocketServer);
+      // As Hono and crossws do.
+      server.on('upgrade', (request, socket, head) => {
+        const add = (headers: string[]): void => void headers.push(`x-own: ${request.url}`);
+        webSocketServer.on('headers', add);
+        webSocketServer.once('headers', add);
+        webSocketServer.options.perMessageDeflate = request.url === '/deflated';
+        webSocketServer.handleUpgrade(request, socket, head, () => undefined);
+        webSocketServer.options.perMessageDeflate = false;
+        webSocketServer.off('headers', add).off('headers', add);
+      });
+      const asked = [...HANDSHAKE, 'Sec-WebSocket-Extensions: permessage-deflate'];
+      const [deflated, plain] = await Promise.all([
+        answer(port, '/deflated', asked),
+        answer(port, '/plain', asked),
+      ]);
+      expect(deflated.match(/x-own: \/deflated/g)).toHaveLength(2);
+      expect(deflated).toContain('permessage-deflate');
+      expect(plain.match(/x-own: .*/g)).toEqual(['x-own: /plain', 'x-own: /plain']);
+      expect(plain).not.toContain('permessage-deflate');
+      expect(webSocketServer.listenerCount('headers')).toBe(0);
+      expect(webSocketServer.options.perMessageDeflate).toBe(false);
+      for (const client of webSocketServer.clients) client.terminate();
+    },
+  );
 });
