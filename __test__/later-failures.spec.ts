@@ -228,33 +228,36 @@ describe.each(unreadable)('%s as the answer', (_name, answer) => {
     ['a handshake', true, {}],
     ['a request', false, {}],
     ['a request within limits', false, { requests: { maxConcurrent: 1 } }],
-  ])('of a handler of %s of `portcullis/bun` keeps no seat', async (_which, isHandshake, options) => {
-    const metrics = new ProductionMetrics({ timers });
-    const guard = portcullis({ limits: {}, metrics, ...options });
-    ends.push(
-      () => guard.close(),
-      () => metrics.close(),
-    );
-    let handled = 0;
-    const server = Bun.serve({
-      port: 0,
-      fetch: guard.fetch(() => (handled++, answer())) as never,
-      websocket: guard.websocket({ message: () => undefined }) as never,
-      error: () => new Response('failed', { status: 500 }),
-    });
-    ends.push(() => void server.stop(true));
-    const headers: Record<string, string> = isHandshake
-      ? {
-          connection: 'upgrade',
-          upgrade: 'websocket',
-          'sec-websocket-version': '13',
-          'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
-        }
-      : {};
-    for (let asked = 0; asked < 2; asked++)
-      await fetch(`http://127.0.0.1:${server.port}`, { headers });
-    expect([handled, guard.manager.snapshot().totalConnections]).toEqual([2, 0]);
-    expect(guard.snapshot().requests?.active ?? 0).toBe(0);
-    expect(metrics.generateReport().inFlight).toBe(0);
-  });
+  ])(
+    'of a handler of %s of `portcullis/bun` keeps no seat',
+    async (_which, isHandshake, options) => {
+      const metrics = new ProductionMetrics({ timers });
+      const guard = portcullis({ limits: {}, metrics, ...options });
+      ends.push(
+        () => guard.close(),
+        () => metrics.close(),
+      );
+      let handled = 0;
+      const server = Bun.serve({
+        port: 0,
+        fetch: guard.fetch(() => (handled++, answer())) as never,
+        websocket: guard.websocket({ message: () => undefined }) as never,
+        error: () => new Response('failed', { status: 500 }),
+      });
+      ends.push(() => void server.stop(true));
+      const headers: Record<string, string> = isHandshake
+        ? {
+            connection: 'upgrade',
+            upgrade: 'websocket',
+            'sec-websocket-version': '13',
+            'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
+          }
+        : {};
+      for (let asked = 0; asked < 2; asked++)
+        await fetch(`http://127.0.0.1:${server.port}`, { headers });
+      expect([handled, guard.manager.snapshot().totalConnections]).toEqual([2, 0]);
+      expect(guard.snapshot().requests?.active ?? 0).toBe(0);
+      expect(metrics.generateReport().inFlight).toBe(0);
+    },
+  );
 });
