@@ -12,6 +12,7 @@ import {
   RateLimiter,
   ResourceMonitor,
   TimerManager,
+  TokenVerifier,
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
@@ -1113,9 +1114,10 @@ describe('the adapter of ws', () => {
 describe('the adapter of ws', () => {
   const asked = async (
     serve: (guard: ReturnType<typeof portcullis>) => ReturnType<typeof createServer>,
+    options: Parameters<typeof portcullis>[0] = {},
   ): Promise<number> => {
     const metrics = new ProductionMetrics();
-    const guard = portcullis({ limits: {}, metrics });
+    const guard = portcullis({ limits: {}, metrics, ...options });
     const server = serve(guard);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
@@ -1149,6 +1151,13 @@ describe('the adapter of ws', () => {
 
   test('counts requests of a server that routes upgrades itself', async () => {
     expect(await asked((guard) => createServer(guard.request(handler)))).toBe(1);
+  });
+
+  test('does not count a request that is refused since it has no token', async () => {
+    const keys = { secret: 'k'.repeat(32) };
+    const verifier = new TokenVerifier({ algorithms: ['HS256'], keys });
+    const auth = { verifier, http: true };
+    expect(await asked((guard) => createServer(guard.request(handler)), { auth })).toBe(0);
   });
 });
 

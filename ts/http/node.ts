@@ -201,9 +201,8 @@ export function refuseRequest(
   response: ServerResponse,
 ): void {
   if (response.headersSent) return;
-  markRefused(response);
   dropFields(response);
-  sendAnswer(given, request, response);
+  refuseBeside(given, request, response);
 }
 
 /** Answers a request that is refused. The fields that are set already stay: those of rates, or of CORS. @internal */
@@ -213,6 +212,7 @@ export function refuseBeside(
   response: ServerResponse,
 ): void {
   if (response.headersSent) return;
+  markRefused(response);
   sendAnswer(given, request, response);
 }
 
