@@ -10,7 +10,7 @@
 //! nothing older than its length. The time that it covers is reported with it.
 
 use super::figures::{Figures, Totals};
-use super::histogram::{BUCKETS, Quantiles, quantiles};
+use super::histogram::{BUCKETS, Quantiles, bucket_of, quantiles};
 use super::slices::{Ring, Slice};
 
 const SECOND_MS: f64 = 1000.0;
@@ -163,7 +163,7 @@ impl Windows {
             }
             return joined;
         }
-        let mut merged = vec![0; BUCKETS];
+        let mut merged = vec![0; self.used_buckets()];
         for slice in self.seconds.last(ten) {
             slice.add_to(&mut joined.figures, &mut merged);
         }
@@ -182,10 +182,16 @@ impl Windows {
         totals
     }
 
+    /// Returns the number of buckets up to that of the longest request: the others are empty.
+    fn used_buckets(&self) -> usize {
+        bucket_of(self.lifetime.max_ms.max(self.current.max_ms)) + 1
+    }
+
     /// Returns sums and quantiles of a window.
     #[must_use]
     pub fn sums(&self, window: Window) -> Sums {
-        let (mut figures, mut merged) = (Figures::default(), vec![0; BUCKETS]);
+        let used = self.used_buckets();
+        let (mut figures, mut merged) = (Figures::default(), vec![0; used]);
         let since_ten = (self.elapsed % TEN) as usize;
         let (seconds, tens) = match window {
             Window::Short => (self.seconds.filled.min(9), 0),
@@ -194,7 +200,7 @@ impl Windows {
             Window::Quarter => (since_ten, self.tens.filled.min(89)),
             Window::Lifetime => {
                 figures = self.lifetime;
-                merged.copy_from_slice(&self.lifetime_buckets);
+                merged.copy_from_slice(&self.lifetime_buckets[..used]);
                 (0, 0)
             }
         };

@@ -294,7 +294,7 @@ class ListeningApp {
       // `crossws` copies the properties of a context to the socket's.
       return {
         ...result,
-        context: { ...context, [SOURCE]: request },
+        context: { [SOURCE]: request, ...context },
         headers: withProtocol(request, headers),
       };
     } finally {

@@ -200,7 +200,7 @@ export class RouteGuard {
   judge(asked: Omit<RatedRequest, 'request'>, user: string | undefined): RatedOutcome | undefined {
     if (this.ratesUsers === false && this.#guard.manager.isExempt(asked.clientOf()))
       return undefined;
-    return this.#rates?.judge({ ...asked, request: user });
+    return this.#rates?.judge({ request: user, ...asked });
   }
 
   /**

@@ -49,13 +49,16 @@ export function answerWithText(
   };
 }
 
+/** The header field of an answer that ends its connection. @internal */
+export const CLOSE = { connection: 'close' };
+
 /**
  * Returns the answer to a refused handshake, which ends its connection: no request follows a handshake, and a host
  * that ends the connection itself need not wait for the client to do so.
  * @internal
  */
 export function lastOf({ status, headers, body }: Answer): Answer {
-  return { status, headers: { ...headers, connection: 'close' }, body };
+  return { status, headers: Object.assign({}, headers, CLOSE), body };
 }
 
 const AUTHORITY_END = /[/?#]/;

@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
 import { isHttp2 } from '../base/socket-close.js';
-import type { Answer } from './answer.js';
+import { type Answer, CLOSE } from './answer.js';
 import { streamOf } from './http2-session.js';
 
 /**
@@ -102,7 +102,7 @@ export function sendAnswer(
   }
   // Node has not seen the end of any request when it calls the handler.
   const isLast = headers['connection'] === 'close' || (!request.complete && mayHaveBody(request));
-  response.writeHead(status, isLast ? { ...headers, connection: 'close' } : headers);
+  response.writeHead(status, isLast ? Object.assign({}, headers, CLOSE) : headers);
   response.end(body, () => {
     if (isLast) endUpload(request, failBody);
   });

@@ -169,16 +169,13 @@ export class RefusalShape<R> {
           ...rest,
         })
       : answer;
-    const headers = {
-      ...answer.headers,
-      ...(this.#isProblem
-        ? {
-            'content-type': this.mediaType,
-            'content-length': String(Buffer.byteLength(formatted.body)),
-          }
-        : {}),
-      ...this.#headers,
-    };
+    const ofProblem = this.#isProblem
+      ? {
+          'content-type': this.mediaType,
+          'content-length': String(Buffer.byteLength(formatted.body)),
+        }
+      : undefined;
+    const headers = Object.assign({}, answer.headers, ofProblem, this.#headers);
     const standard: Answer = { status, headers, body: formatted.body };
     if (this.#onRefused === undefined) return standard;
     const { cause } = fields;

@@ -406,7 +406,7 @@ export class CompositeRateLimiter {
       if (!one.success && result?.refusedBy === undefined) {
         for (let taken = 0; taken < at; taken++)
           this.#limiters[taken]!.undo(keys[taken]!, cost, times[taken]!);
-        result = { ...one, refusedBy: limiter };
+        result = { refusedBy: limiter, ...one };
       } else result = merged(result, one, one.success ? undefined : limiter);
     }
     return result!;
@@ -419,7 +419,7 @@ function merged(
   next: RateLimitResult,
   refusedBy: RateLimiter | undefined,
 ): CompositeRateLimitResult {
-  if (before === undefined) return { ...next, refusedBy };
+  if (before === undefined) return { refusedBy, ...next };
   if (before.refusedBy !== undefined && next.success) return before;
   const scarce = next.remaining < before.remaining ? next : before;
   return {

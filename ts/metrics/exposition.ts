@@ -9,7 +9,7 @@ import type { HostReading, Sample } from './host-figures.js';
 import type { Format } from './instrument.js';
 import type { Template } from './instrument-registry.js';
 import { areMet } from './health-score.js';
-import { type ExpositionContent, LAYOUT, type Ledger } from './ledger.js';
+import { type ExpositionContent, IN, LAYOUT, type Ledger, OUT } from './ledger.js';
 import type { LimiterFigures } from './limiters.js';
 import type { BanCounts } from './ban-lists.js';
 import { nameLabel } from './routes.js';
@@ -120,16 +120,14 @@ export function scalarsOf(
   assessment: Assessment,
   { host, inFlight, bans }: Pick<Counts, 'host' | 'inFlight' | 'bans'>,
 ): Readonly<Record<string, number | null>> {
-  return {
-    ...resourceScalars(assessment),
-    ...serviceScalars(assessment),
-    ...host.scalars,
+  const own = {
     inFlight,
     bannedAddresses: bans?.active ?? null,
     bans: bans?.banned ?? null,
     banFailures: bans?.failures ?? null,
     routesOverflowed: ledger.overflowed,
   };
+  return Object.assign(own, resourceScalars(assessment), serviceScalars(assessment), host.scalars);
 }
 
 const seconds = (ms: number | undefined): number | null => (ms === undefined ? null : ms / 1000);
@@ -179,12 +177,12 @@ export function samplesOf(
   { budgets }: Assessment,
   { refusals, errors, clusters, limiters, pressure, host, mergeFailures }: Counts,
 ): Sample[] {
-  const { messagesIn, messagesOut, bytesIn, bytesOut } = ledger.window('lifetime');
+  const traffic = ledger.lifetimeTraffic;
   return [
-    ['messages', ['in'], messagesIn],
-    ['messages', ['out'], messagesOut],
-    ['messageBytes', ['in'], bytesIn],
-    ['messageBytes', ['out'], bytesOut],
+    ['messages', ['in'], traffic[IN]!],
+    ['messages', ['out'], traffic[OUT]!],
+    ['messageBytes', ['in'], traffic[IN + 1]!],
+    ['messageBytes', ['out'], traffic[OUT + 1]!],
     ...refusals.map(([code, count]): Sample => ['refusals', [code], count]),
     ...errors.map(([kind, count]): Sample => ['errors', [kind], count]),
     ...distinct(clusters).flatMap(clusterSamples),

@@ -141,12 +141,13 @@ export function scoreParts(
   targets: ProductionTargets,
   weights: Readonly<Record<ScoreWeightName, number>>,
 ): Record<ScorePartName, ScorePart> {
-  return {
-    ...serviceParts(seen, targets, weights),
-    ...loopParts(seen, weights),
-    ...resourceParts(seen, targets, weights),
-    ...conditionParts(seen, targets),
-  };
+  return Object.assign(
+    {},
+    serviceParts(seen, targets, weights),
+    loopParts(seen, weights),
+    resourceParts(seen, targets, weights),
+    conditionParts(seen, targets),
+  );
 }
 
 type Parts<Name extends ScorePartName> = Record<Name, ScorePart>;

@@ -66,6 +66,8 @@ export interface ExpositionContent {
 export class Ledger {
   /** Counts of messages, errors and refusals since time last advanced. */
   readonly traffic = new Float64Array(TRAFFIC_LENGTH);
+  /** The same since the start. */
+  readonly lifetimeTraffic = new Float64Array(TRAFFIC_LENGTH);
   readonly routes: Routes;
   readonly #native: RequestLedger;
   readonly #durations = new Float64Array(PENDING_MAX);
@@ -95,8 +97,10 @@ export class Ledger {
   /** Moves the windows to `nowMs`. Everything recorded before belongs to the time before. */
   advance(nowMs: number): void {
     this.#fold();
-    this.#native.advance(nowMs, this.traffic);
-    this.traffic.fill(0);
+    const { traffic, lifetimeTraffic } = this;
+    this.#native.advance(nowMs, traffic);
+    for (let at = 0; at < TRAFFIC_LENGTH; at++) lifetimeTraffic[at]! += traffic[at]!;
+    traffic.fill(0);
   }
 
   /** Time since the metrics were created, ms. */
@@ -161,9 +165,11 @@ export class Ledger {
 
   /** Returns the routes with the most recent requests. */
   busiest(nowMs: number, count: number): RouteFigures[] {
-    return this.#native
-      .routes(nowMs, count)
-      .map(({ row, ...figures }) => ({ ...this.routes.names[row]!, ...figures }));
+    return this.#native.routes(nowMs, count).map((figures) => {
+      const { requests, requestsPerSecond, errorRate, latencyMs, total } = figures;
+      const { route, method } = this.routes.names[figures.row]!;
+      return { route, method, requests, requestsPerSecond, errorRate, latencyMs, total };
+    });
   }
 
   /** Renders the text of an exposition on another thread. */

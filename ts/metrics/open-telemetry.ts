@@ -243,7 +243,10 @@ class Points {
       const names = FIGURES[key]?.[4] ?? [];
       if (value === null || !Number.isFinite(value)) continue;
       const attributes = Object.fromEntries(names.map((name, at) => [name, labels[at] ?? '']));
-      points.set(key, [...(points.get(key) ?? []), this.#point(attributes, value)]);
+      const known = points.get(key);
+      const point = this.#point(attributes, value);
+      if (known === undefined) points.set(key, [point]);
+      else known.push(point);
     }
     return Object.entries(FIGURES).map(([key, [name, unit, kind, description]]) =>
       numbers(name, unit, kind, description, points.get(key) ?? []),
@@ -269,16 +272,15 @@ class Points {
       for (let place = 0; place <= statuses.length; place++) {
         const requests = cells[start + buckets + 1 + place]!;
         if (requests === 0) continue;
-        const status: Record<string, number> =
-          place === 0 ? {} : { 'http.response.status_code': statuses[place - 1]! };
-        counts.push(this.#point({ ...attributes, ...status }, requests));
+        const status = place === 0 ? {} : { 'http.response.status_code': statuses[place - 1]! };
+        counts.push(this.#point(Object.assign({}, attributes, status), requests));
       }
     });
     return [
       {
-        ...base('http.server.request.duration', 's', 'Duration of HTTP server requests.'),
         dataPointType: 0,
         dataPoints: durations,
+        ...base('http.server.request.duration', 's', 'Duration of HTTP server requests.'),
       },
       numbers('http.server.requests', '{request}', 'sum', 'HTTP requests by status', counts),
     ];
@@ -301,7 +303,7 @@ class Points {
         const sum = shape.hasNegatives ? {} : { sum: series.cells[end]! };
         return this.#point(attributes(labels), { buckets, ...sum, count });
       });
-      return { ...base(name, unit, help), dataPointType: 0, dataPoints };
+      return { dataPointType: 0, dataPoints, ...base(name, unit, help) };
     }
     const points = instrument.all
       .map(({ series, labels }) => this.#point(attributes(labels), series.cells[series.at]!))
@@ -326,15 +328,15 @@ function numbers(
 ): ProducedMetric {
   const common = base(name, unit, description);
   return kind === 'gauge'
-    ? { ...common, dataPointType: 2, dataPoints }
-    : { ...common, dataPointType: 3, isMonotonic: kind === 'sum', dataPoints };
+    ? { dataPointType: 2, dataPoints, ...common }
+    : { dataPointType: 3, isMonotonic: kind === 'sum', dataPoints, ...common };
 }
 
 function requestAttributes(route: string, method: string): Record<string, string | number> {
-  return {
-    ...(method === '' ? {} : { 'http.request.method': method }),
-    ...(route === '' ? {} : { 'http.route': route }),
-  };
+  const attributes: Record<string, string> = {};
+  if (method !== '') attributes['http.request.method'] = method;
+  if (route !== '') attributes['http.route'] = route;
+  return attributes;
 }
 
 function resource(): ProducedResource {
