@@ -507,10 +507,7 @@ export class RequestRateLimiter {
         ...(retry ? { retryAfterMs } : {}),
         'violated-policies': [name],
       },
-      {
-        ...(retry ? { 'retry-after': String(retrySeconds) } : {}),
-        ...headers,
-      },
+      retry ? Object.assign({ 'retry-after': String(retrySeconds) }, headers) : headers,
     );
     const refusal = { code: CODES[scope], answer };
     return new RatedOutcome(headers, refusal, [], 0, options, this.#formerKey);
