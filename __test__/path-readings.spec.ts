@@ -23,6 +23,14 @@ afterEach(async () => {
 });
 
 const none = (): string => '';
+
+it('reads a host beyond ASCII alike, however often it has read', () => {
+  const odd = ['//\u00c3\u0080/me', '//é/me'];
+  const cold = odd.map((target) => pathReadingsOf(target));
+  for (let at = 0; at < 100_000; at++) pathReadingsOf(`/a%20${at & 255}`);
+  expect(odd.map((target) => pathReadingsOf(target))).toEqual(cold);
+});
+
 const beforeQuery = (target: string): string => target.split('?', 1)[0] ?? '';
 
 /** Reads the URL of a target; those that are absolute already are not read so. */

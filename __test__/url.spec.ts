@@ -6,6 +6,7 @@ import {
   PortcullisError,
   type UrlOptions,
   isPublicAddress,
+  urlSchema,
 } from '../dist/index.js';
 
 const VECTORS = '../shared/vectors';
@@ -46,6 +47,20 @@ describe('validateUrl without a mode', () => {
       expect(InputValidator.validateUrl(url)).toBe(url);
       expect(InputValidator.validateUrl(url, {})).toBe(url);
     }
+  });
+
+  it('agrees with the parser once it has run often', () => {
+    // `URL.canParse` of Node 20 answers otherwise for these once it is compiled.
+    const odd = ['https://\u00c3\u0080.example', '//\u00c3\u0080/x', 'https://é.example', '//é/x'];
+    const answers = (): unknown[] =>
+      odd.map((url) => [check(url).success, 'issues' in urlSchema()['~standard'].validate(url)]);
+    const cold = answers();
+    expect(cold.map((one) => (one as unknown[])[0])).toEqual([false, false, true, true]);
+    for (let at = 0; at < 100_000; at++) {
+      check(`https://a.example/${at & 255}`);
+      urlSchema()['~standard'].validate(`https://a.example/${at & 255}`);
+    }
+    expect(answers()).toEqual(cold);
   });
 
   it.skipIf(!HAS_VECTORS)(named('agrees with the engine on the web platform tests'), () => {

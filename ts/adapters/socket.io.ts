@@ -2,6 +2,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { canParseUrl } from '../base/parsable.js';
 import type { RequestTrace } from '../base/trace.js';
 import { onSocketClose } from '../base/socket-close.js';
 import type { ManagedConnection } from '../connections/connection.js';
@@ -433,7 +434,7 @@ class SocketIoAdapter {
   ): unknown {
     const { guard } = this;
     // The engine reads the URL, too, and Bun leaves it relative without a valid `Host`.
-    if (!URL.canParse(request.url)) return responseOf(NO_HANDSHAKE);
+    if (!canParseUrl(request.url)) return responseOf(NO_HANDSHAKE);
     const query = new URL(request.url).searchParams;
     const header = (name: string): string => request.headers.get(name) ?? '';
     const peer = bunPeer(server, request);
@@ -601,7 +602,7 @@ function restore(engine: object, guarded: Readonly<Record<string, unknown>>): vo
 function queryOf(request: EngineRequest): Record<string, string | undefined> | undefined {
   if (request._query !== undefined) return request._query;
   const url = request.url ?? '';
-  if (!URL.canParse(url, ANY_ORIGIN)) return undefined;
+  if (!canParseUrl(url, ANY_ORIGIN)) return undefined;
   return (request._query = Object.fromEntries(new URL(url, ANY_ORIGIN).searchParams));
 }
 

@@ -3,6 +3,7 @@
  * whole or in part, some resolve its dots, some parse it as a URL. A limit of a path holds for a request if any
  * reading of its target is that path.
  */
+import { canParseUrl } from '../base/parsable.js';
 import { targetOf } from './answer.js';
 
 /** The readings of a target. @internal */
@@ -83,7 +84,7 @@ function textsOf(url: string): { readonly texts: ReadonlySet<string>; readonly i
   let isUrl = false;
   // The scheme of the base decides how `http:a` is read.
   for (const base of url.startsWith('/') ? ['http://h'] : ['http://h', 'https://h'])
-    if (URL.canParse(url, base)) {
+    if (canParseUrl(url, base)) {
       texts.add(new URL(url, base).pathname);
       isUrl = true;
     }

@@ -2,6 +2,7 @@
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { requestHeaders } from '../base/header-fields.js';
 import { knownOptions, optionsObject } from '../base/options.js';
+import { canParseUrl } from '../base/parsable.js';
 import { FakeSocket } from './fake-socket.js';
 
 /** An Elysia app, as far as a test server stands in for its server. */
@@ -177,7 +178,7 @@ function isRequest(value: unknown): value is Request {
 /** Returns the URL of a path on the server. @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE */
 function urlOf(field: string, path: unknown, allowed: string): string {
   if (typeof path !== 'string') throw wrongType(field, path, allowed);
-  if (!URL.canParse(path, ORIGIN)) throw outOfRange(field, path, allowed);
+  if (!canParseUrl(path, ORIGIN)) throw outOfRange(field, path, allowed);
   return new URL(path, ORIGIN).href;
 }
 

@@ -1,6 +1,7 @@
 /** Options of `validateUrl`. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { optionsObject, readOptions, wholeNumber } from '../base/options.js';
+import { canParseUrl } from '../base/parsable.js';
 import { bareHost } from './host.js';
 
 /**
@@ -150,7 +151,7 @@ function checkEntry(field: string, entry: string, isValid: boolean, allowed: str
 
 function checkOrigin(origin: string): void {
   if (knownEntries.has(`allowedOrigins ${origin}`)) return;
-  const parsed = URL.canParse(origin) ? new URL(origin) : undefined;
+  const parsed = canParseUrl(origin) ? new URL(origin) : undefined;
   const isOrigin =
     parsed !== undefined &&
     /^https?:$/.test(parsed.protocol) &&
@@ -165,7 +166,7 @@ function checkHost(host: string): void {
   const bare = bareHost(host.toLowerCase());
   const url = `http://${bare.includes(':') ? `[${bare}]` : bare}/`;
   const isHost =
-    !bare.includes('*') && URL.canParse(url) && bareHost(new URL(url).hostname) === bare;
+    !bare.includes('*') && canParseUrl(url) && bareHost(new URL(url).hostname) === bare;
   checkEntry(
     'allowedHosts',
     host,

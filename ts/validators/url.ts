@@ -1,5 +1,6 @@
 /** Checks of a URL for its purpose. The engine parses it; this is the policy before and after. */
 import { domainToUnicode } from 'node:url';
+import { canParseUrl } from '../base/parsable.js';
 import { failure, refused, type ValidationResult } from './failure.js';
 import type { FailureCode } from './failure-codes.js';
 import { bareHost, flagHost, isIpv4, isPublicHost, type UrlFlag } from './host.js';
@@ -79,7 +80,7 @@ export function checkPlainUrl(url: unknown): ValidationResult<string> {
   const wrong = checkLength(url, URL_LENGTH_MAX);
   if (wrong !== undefined) return wrong;
   const text = url as string;
-  return URL.canParse(text, 'http://localhost') ? { success: true, value: text } : FORMAT;
+  return canParseUrl(text, 'http://localhost') ? { success: true, value: text } : FORMAT;
 }
 
 /** The origin that stands for this site. The name is reserved (RFC 2606, section 2). */
@@ -95,7 +96,7 @@ export function checkLink(url: unknown, maxLength: number): ValidationResult<str
   const wrong = checkLength(url, maxLength);
   if (wrong !== undefined) return wrong;
   const text = url as string;
-  if (!URL.canParse(text, THIS_SITE)) return FORMAT;
+  if (!canParseUrl(text, THIS_SITE)) return FORMAT;
   const { protocol, origin } = new URL(text, THIS_SITE);
   if (protocol !== 'http:' && protocol !== 'https:') return refusal('ERR_URL_SCHEME');
   if (text.startsWith('/'))
@@ -104,7 +105,7 @@ export function checkLink(url: unknown, maxLength: number): ValidationResult<str
 }
 
 function checkWithoutMode(url: string): ValidationResult<JudgedUrl> {
-  if (!URL.canParse(url, 'http://localhost')) return FORMAT;
+  if (!canParseUrl(url, 'http://localhost')) return FORMAT;
   const { href, origin, hostname, pathname, search } = new URL(url, 'http://localhost');
   const host = bareHost(hostname);
   return {
@@ -209,7 +210,7 @@ function checkAbsolute(
 ): ValidationResult<JudgedUrl> {
   const parts = splitUrl(url);
   if (parts === undefined) return refusal('ERR_URL_FORM');
-  if (!URL.canParse(url)) return FORMAT;
+  if (!canParseUrl(url)) return FORMAT;
   const parsed = new URL(url);
   const flags = new Set<UrlFlag>();
   const code =
