@@ -860,6 +860,19 @@ describe('a batch', () => {
     });
   });
 
+  it('may hold more text than a string of the engine', async () => {
+    const verifier = hs({ maxTokenBytes: 65_536 });
+    const long = 'a'.repeat(65_536);
+    const tokens: string[] = Array.from({ length: 8200 }, () => long);
+    tokens[8199] = token();
+    const results = await verifier.verifyBatch(tokens);
+    expect([results.length, codeOf(results[0]!), codeOf(results[8199]!)]).toEqual([
+      8200,
+      'ERR_TOKEN_FORMAT',
+      'accepted',
+    ]);
+  });
+
   it('survives the termination of its worker', async () => {
     const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     const script = `const { parentPort, workerData } = require('node:worker_threads');

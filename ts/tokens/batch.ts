@@ -6,6 +6,8 @@ import type { TokenCore } from '../native/addon.js';
 export const BATCH_MAX = 16_384;
 /** The fewest tokens of one task: starting a task costs the event loop some microseconds. */
 const TASK_MIN = 64;
+/** Most characters of one task: Node has no string of 2^29, and a batch may have twice as many. */
+const TEXT_MAX = 2 ** 24;
 /** The pool has four threads; one core belongs to the event loop. */
 const TASKS_MAX = Math.min(4, Math.max(1, os.availableParallelism() - 1));
 
@@ -17,12 +19,47 @@ export interface BatchResults {
   readonly claims: readonly unknown[];
 }
 
+/** Returns the characters of a token that cross to the core: one beyond the limit is enough for a refusal. */
+const lengthOf = (token: unknown, maxTokenBytes: number): number =>
+  typeof token === 'string' ? Math.min(token.length, maxTokenBytes + 1) : 0;
+
 /** Divides a batch among the threads of the pool. @internal */
-export function tasksOf(tokens: readonly unknown[]): unknown[][] {
+export function tasksOf(tokens: readonly unknown[], maxTokenBytes: number): unknown[][] {
   const size = Math.max(TASK_MIN, Math.ceil(tokens.length / TASKS_MAX));
   const tasks: unknown[][] = [];
-  for (let at = 0; at < tokens.length; at += size) tasks.push(tokens.slice(at, at + size));
+  let task: unknown[] = [];
+  let characters = 0;
+  for (const token of tokens) {
+    const length = lengthOf(token, maxTokenBytes);
+    if (task.length === size || characters + length > TEXT_MAX) {
+      tasks.push(task);
+      task = [];
+      characters = 0;
+    }
+    task.push(token);
+    characters += length;
+  }
+  if (task.length > 0) tasks.push(task);
   return tasks;
+}
+
+/**
+ * Runs tasks, no more at a time than the pool has threads for: the texts of all would take twice the memory of the
+ * batch.
+ * @returns their results, in the order of the tasks
+ * @internal
+ */
+export async function inTurns<T, R>(
+  tasks: readonly T[],
+  run: (task: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const rest = tasks.entries();
+  const work = async (): Promise<void> => {
+    for (const [at, task] of rest) results[at] = await run(task);
+  };
+  await Promise.all(Array.from({ length: Math.min(TASKS_MAX, tasks.length) }, work));
+  return results;
 }
 
 /** Verifies tokens on another thread. They cross as one text, with the length of each. @internal */
@@ -37,10 +74,9 @@ export async function verifyOnPool(
   for (let at = 0; at < tokens.length; at++) {
     const token = tokens[at];
     if (typeof token !== 'string') continue;
-    // One character beyond the limit is enough for a refusal.
-    const part = token.length > maxTokenBytes ? token.slice(0, maxTokenBytes + 1) : token;
-    lengths[at] = part.length;
-    text += part;
+    const length = lengthOf(token, maxTokenBytes);
+    lengths[at] = length;
+    text += length < token.length ? token.slice(0, length) : token;
   }
   // The claims of the good tokens, then the array of numbers.
   const answer = JSON.parse(await core.batch(text, lengths, nowSeconds)) as unknown[];

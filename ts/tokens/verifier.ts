@@ -20,7 +20,7 @@ import { TimerManager } from '../timers/manager.js';
 import { InputValidationError, numberOf, type ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failure-codes.js';
 import type { InputSchema, InputSchemaAnswer, InputSchemaResult } from '../validators/schema.js';
-import { BATCH_MAX, tasksOf, verifyOnPool } from './batch.js';
+import { BATCH_MAX, inTurns, tasksOf, verifyOnPool } from './batch.js';
 import { deepFreeze, ResultCache } from './cache.js';
 import { accepts, type ClaimMatcher, type ClaimRules, matchersOf } from './claim-rules.js';
 import { IssuerList, sumOf } from './issuers.js';
@@ -355,8 +355,8 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     if (this.#issuers !== undefined)
       return Promise.all(given.map((token) => this.authenticate<T>(token)));
     if (this.#remote !== undefined) await this.#remote.ready();
-    const tasks = tasksOf(given).map((task) => this.#verifyTask<T>(task));
-    const results = (await Promise.all(tasks)).flat();
+    const tasks = tasksOf(given, this.#maxTokenBytes);
+    const results = (await inTurns(tasks, (task) => this.#verifyTask<T>(task))).flat();
     if (this.#remote === undefined) return results;
     // The key of a token may have been published meanwhile.
     return Promise.all(
