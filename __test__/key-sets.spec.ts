@@ -583,6 +583,36 @@ describe('several issuers', () => {
     expect(codeOf(verifier.safeVerify(ofA({})))).toBe('ERR_TOKEN_REVOKED');
   });
 
+  it('verify a batch on the thread pool, in the order of the tokens', async () => {
+    const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const other = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const verifier = new TokenVerifier({
+      algorithms: ['ES256'],
+      issuers: [
+        { issuer: 'https://a/', keys: pair.publicKey },
+        { issuer: 'https://b/', keys: other.publicKey },
+      ],
+    });
+    const of = (iss: string, key: KeyObject): string => token({ iss }, key, 'ES256');
+    const kinds: unknown[] = [
+      of('https://a/', pair.privateKey),
+      of('https://b/', other.privateKey),
+      of('https://b/', pair.privateKey),
+      of('https://c/', pair.privateKey),
+      'a.b',
+      5,
+      undefined,
+    ];
+    const tokens = Array.from({ length: 2000 }, (_, at) => kinds[at % kinds.length]);
+    let turns = 0;
+    const turn = setInterval(() => turns++, 1);
+    const results = await verifier.verifyBatch(tokens);
+    clearInterval(turn);
+    expect(results).toEqual(tokens.map((one) => verifier.safeVerify(one)));
+    // Timers run meanwhile: the event loop is free.
+    expect(turns).toBeGreaterThan(0);
+  });
+
   it('refuse options that contradict each other', () => {
     const field = (options: object): unknown => {
       try {

@@ -352,8 +352,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       throw outOfRange('tokens.length', tokens.length, `at most ${BATCH_MAX}`);
     // A copy: the caller may change the array before the results are there.
     const given = Array.from(tokens as readonly unknown[]);
-    if (this.#issuers !== undefined)
-      return Promise.all(given.map((token) => this.authenticate<T>(token)));
+    if (this.#issuers !== undefined) return this.#verifyBySelection<T>(given);
     if (this.#remote !== undefined) await this.#remote.ready();
     const tasks = tasksOf(given, this.#maxTokenBytes);
     const results = (await inTurns(tasks, (task) => this.#verifyTask<T>(task))).flat();
@@ -652,6 +651,25 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
         void this.#remote.refreshForToken();
     }
     return this.#refusals.of(number, token);
+  }
+
+  /** Verifies the tokens of each issuer as a batch of its verifier. */
+  async #verifyBySelection<C>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
+    const results: TokenResult<C>[] = [];
+    const places = new Map<TokenVerifier, number[]>();
+    for (const [at, token] of tokens.entries()) {
+      const selected = this.#select(token);
+      const its = selected && places.get(selected);
+      if (selected === undefined) results[at] = this.#refusals.of(WRONG_ISSUER, token);
+      else if (its === undefined) places.set(selected, [at]);
+      else its.push(at);
+    }
+    const batches = [...places].map(async ([verifier, its]) => {
+      const found = await verifier.verifyBatch<C>(its.map((at) => tokens[at]));
+      for (const [index, result] of found.entries()) results[its[index]!] = result;
+    });
+    await Promise.all(batches);
+    return results;
   }
 
   async #verifyTask<C>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
