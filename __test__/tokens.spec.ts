@@ -873,6 +873,22 @@ describe('a batch', () => {
     ]);
   });
 
+  it('refuses tokens that are revoked while it runs', async () => {
+    for (const revoke of [
+      (verifier: TokenVerifier) => verifier.revoke({ jti: 'one', exp: inAnHour() }),
+      (verifier: TokenVerifier) => verifier.notBefore('ann', inAnHour()),
+    ]) {
+      const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+      const verifier = new TokenVerifier({ algorithms: ['ES256'], keys: publicKey });
+      const good = token({ jti: 'one' }, privateKey, 'ES256');
+      const batch = verifier.verifyBatch(Array.from({ length: 500 }, () => good));
+      // The pool has judged some by then, and not all of them.
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      revoke(verifier);
+      expect([...new Set((await batch).map(codeOf))]).toEqual(['ERR_TOKEN_REVOKED']);
+    }
+  });
+
   it('survives the termination of its worker', async () => {
     const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     const script = `const { parentPort, workerData } = require('node:worker_threads');

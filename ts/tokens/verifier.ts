@@ -66,6 +66,7 @@ export type RevocationListener = (isRevoked: IsRevoked) => void;
 
 const KEY_UNKNOWN = numberOf('ERR_TOKEN_KEY_UNKNOWN');
 const KEYS_UNAVAILABLE = numberOf('ERR_TOKEN_KEYS_UNAVAILABLE');
+const REVOKED = numberOf('ERR_TOKEN_REVOKED');
 /** The number of the core for `iss`, the first claim. */
 const WRONG_ISSUER = numberOf('ERR_TOKEN_ISSUER') | (1 << 8);
 /** Places in the cells that the core writes for a token. */
@@ -529,9 +530,12 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   isRevoked(token: HeldToken): boolean {
     if (this.#revision === 0 || token.revision === this.#revision) return false;
     const { claims } = token;
-    const { iss, jti, sub, iat } = claims;
-    const selected = this.#issuers?.of(iss ?? '', claims);
-    return selected?.isRevoked(token) ?? this.#core.isRevoked(iss, jti, sub, iat);
+    const selected = this.#issuers?.of(claims.iss ?? '', claims);
+    return selected?.isRevoked(token) ?? this.#isRevokedNow(claims);
+  }
+
+  #isRevokedNow({ iss, jti, sub, iat }: TokenClaims): boolean {
+    return this.#core.isRevoked(iss, jti, sub, iat);
   }
 
   /**
@@ -673,6 +677,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   }
 
   async #verifyTask<C>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
+    const revision = this.#revision;
     const { numbers, claims } = await verifyOnPool(
       this.#core,
       tokens,
@@ -686,6 +691,9 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       const good = claims[next++] as C;
       // With `replay` the token is used here, on this thread: the pool only checked it.
       if (this.#replay !== undefined) return this.safeVerify<C>(token);
+      // Revoked meanwhile, maybe after the pool had judged it.
+      if (this.#revision !== revision && this.#isRevokedNow(good as TokenClaims))
+        return this.#refusals.of(REVOKED, token);
       const refused = this.#rules?.judge(good as TokenClaims) ?? 0;
       return refused === 0 ? { success: true, claims: good } : this.#refusals.of(refused, token);
     });
