@@ -145,6 +145,35 @@ describe.skipIf(SERVER === undefined)('revocations', () => {
         }),
     ).toThrow('issuers[0].cluster');
   });
+
+  it('of several issuers are as many, and held as long, as those of one', async () => {
+    const { url, port } = await server();
+    const call = (...parts: unknown[]): Promise<unknown> =>
+      withClient(port, (client) => client.call(...parts));
+    const KEY = '{pc2:%00tokens}:v';
+    const fill = "for at = 1, 100000 do redis.call('ZADD', KEYS[1], 'inf', 'x' .. at) end";
+    await call('EVAL', fill, 1, KEY);
+    const common = { algorithms: ['HS256'], keys: { secret: SECRET } } as const;
+    const policy = { maxRevocations: 200_000, maxAgeSeconds: 60 };
+    for (const made of [
+      (cluster: Cluster) => new TokenVerifier({ ...common, ...policy, cluster }),
+      (cluster: Cluster) =>
+        new TokenVerifier({ issuers: [{ ...common, issuer: 'a' }], ...policy, cluster }),
+    ]) {
+      const cluster = new Cluster({ url, leaseMs: LEASE_MS });
+      ends.push(() => cluster.close());
+      const verifier = made(cluster);
+      ends.push(() => verifier.close());
+      expect(await verifier.ready()).toBe(true);
+      const subject = `ada ${Math.random()}`;
+      const before = Math.floor(Date.now() / 1000);
+      verifier.notBefore(subject, before);
+      await until(() => verifier.snapshot().shared?.unsaved === 0);
+      // By then each such token has expired: tolerance, and a minute for clocks that differ.
+      const until65 = JSON.stringify(['subject', subject, before, before + 65]);
+      expect(Number(await call('ZSCORE', KEY, until65))).toBe((before + 65 + 5 + 60) * 1000);
+    }
+  });
 });
 
 describe.skipIf(SERVER === undefined)('calls that cannot wait', () => {

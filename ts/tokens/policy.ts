@@ -200,6 +200,8 @@ interface Matchers {
 
 /** Default of `clockToleranceSeconds`. @internal */
 export const CLOCK_TOLERANCE_SECONDS = 5;
+/** Default of `maxRevocations`. @internal */
+export const MAX_REVOCATIONS = 100_000;
 
 /**
  * Returns a plain copy of the options of a verifier; see `readOptions`.
@@ -357,7 +359,13 @@ function policyOf(
     refuseEmbeddedKeys: flag('refuseEmbeddedKeys', options.refuseEmbeddedKeys),
     maxTokenBytes: wholeNumber('maxTokenBytes', options.maxTokenBytes, 64, TOKEN_BYTES_MAX, 2048),
     maxDepth: wholeNumber('maxClaimsDepth', options.maxClaimsDepth, 1, 64, 32),
-    maxRevocations: wholeNumber('maxRevocations', options.maxRevocations, 0, 10_000_000, 100_000),
+    maxRevocations: wholeNumber(
+      'maxRevocations',
+      options.maxRevocations,
+      0,
+      10_000_000,
+      MAX_REVOCATIONS,
+    ),
   };
 }
 

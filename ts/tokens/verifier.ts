@@ -39,6 +39,7 @@ import {
   checkedIssuers,
   checkedOptions,
   CLOCK_TOLERANCE_SECONDS,
+  MAX_REVOCATIONS,
   seconds,
   text,
   type TokenVerifierOptions,
@@ -173,7 +174,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
           : new SharedRevocations(
               given.cluster,
               policy.maxRevocations,
-              Math.max(...(issuers ?? [given]).map(toleranceOf)),
+              policy.toleranceSeconds,
               () => this.#expiry.nowMs(),
               (revocation) => void this.#hold(revocation, true),
             );
@@ -705,12 +706,21 @@ const issuersOf = (options: TokenVerifierOptions): readonly TokenVerifierOptions
     ? checkedIssuers(options)
     : undefined;
 
-/** Returns options for the checks that come before an issuer is selected. */
+/**
+ * Returns options for the checks that come before an issuer is selected, and for the revocations that processes share:
+ * each of them stands in the list of every issuer, so it counts towards the shortest list, for the longest time.
+ */
 function sharedOptions(issuers: readonly TokenVerifierOptions[]): TokenVerifierOptions {
   const limits = issuers.map(({ maxTokenBytes = 2048 }) => maxTokenBytes);
+  const ages = issuers.map(({ maxAgeSeconds = Infinity }) => maxAgeSeconds);
+  const lists = issuers.map(({ maxRevocations = MAX_REVOCATIONS }) => maxRevocations);
+  const maxAgeSeconds = Math.max(...ages);
   return {
     algorithms: [...new Set(issuers.flatMap(({ algorithms = [] }) => algorithms))],
     maxTokenBytes: Math.max(...limits),
+    ...(Number.isFinite(maxAgeSeconds) && { maxAgeSeconds }),
+    clockToleranceSeconds: Math.max(...issuers.map(toleranceOf)),
+    maxRevocations: Math.min(...lists),
   };
 }
 
