@@ -645,6 +645,30 @@ describe('policy', () => {
     });
   });
 
+  it('explains a key that does not fit, also beside a signature that cannot be read', () => {
+    const verifier = new TokenVerifier({
+      algorithms: ['HS256', 'ES256'],
+      keys: [
+        { secret: SECRET, algorithm: 'HS256', kid: 'h' },
+        {
+          ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' }),
+          kid: 'e',
+        } as TokenJwk,
+      ],
+    });
+    for (const [kid, code] of [
+      ['e', 'ERR_TOKEN_ALGORITHM'],
+      ['x', 'ERR_TOKEN_KEY_UNKNOWN'],
+    ] as const) {
+      const wrong = `${token({}, SECRET, 'HS256', { kid })}=`;
+      expect(verifier.check(wrong)).toBe(code);
+      expect(verifier.explain(wrong).errors.map((error) => error.code)).toEqual([
+        code,
+        'ERR_TOKEN_ENCODING',
+      ]);
+    }
+  });
+
   it('explains every failing check', () => {
     const wrong = raw(
       '{"alg":"HS256","typ":"x","crit":["y"]}',

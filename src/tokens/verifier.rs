@@ -304,15 +304,17 @@ impl Verifier {
         let candidates = judged
             .filter(|header| header.algorithm.is_some())
             .map(|header| candidates_of(&keys, &header));
+        if let Some(Err(failure)) = &candidates {
+            let _ = note((*failure).into());
+        }
         match (candidates, decode(parts.signature, &mut signature)) {
             (_, Err(failure)) => _ = note(failure.into()),
-            (Some(Err(failure)), Ok(_)) => _ = note(failure.into()),
             (Some(Ok(candidates)), Ok(signature)) => {
                 if let Err(failure) = keys.verify(&candidates, parts.signed, signature) {
                     let _ = note(failure.into());
                 }
             }
-            (None, Ok(_)) => {}
+            (Some(Err(_)) | None, Ok(_)) => {}
         }
         match decode(parts.payload, &mut payload) {
             Err(failure) => _ = note(failure.into()),
