@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type TokenResult, TokenVerifier, type TokenVerifierOptions } from '../dist/index.js';
+import { portcullis } from '../dist/ws.js';
 import { encode, inAnHour, raw, SECRET, token } from './fixtures/sign.js';
 
 const hs = (options: Partial<TokenVerifierOptions> = {}): TokenVerifier =>
@@ -9,6 +10,21 @@ const code = (options: Partial<TokenVerifierOptions>, claims: object, head: obje
   codeOf(hs(options).safeVerify(token(claims, SECRET, 'HS256', head)));
 
 afterEach(() => vi.useRealTimers());
+
+it('refuses rights that no token can have, in a verifier and in a guard', () => {
+  for (const [rights, field] of [
+    [{ scope: 'chat:read chat:write' }, 'scope'],
+    [{ roles: 'a', rolesPath: '' }, 'rolesPath'],
+    [{ roles: 'a', rolesPath: 'realm_access.' }, 'rolesPath'],
+    [{ roles: 'a', rolesPath: '\ud800' }, 'rolesPath'],
+    [{ roles: 'a', rolesPath: [] }, 'rolesPath'],
+  ] as const) {
+    expect(() => hs(rights)).toThrow(expect.objectContaining({ field }));
+    expect(() => portcullis({ limits: {}, auth: { verifier: hs(), ...rights } })).toThrow(
+      expect.objectContaining({ field: `auth.${field}` }),
+    );
+  }
+});
 
 describe('matchers', () => {
   it('are texts, expressions of the whole value, and functions', async () => {

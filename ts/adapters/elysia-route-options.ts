@@ -5,10 +5,11 @@ import { ConnectionManager } from '../connections/manager.js';
 import { checkedConnectRate, type ConnectRate, frozenRate } from '../connections/connect-rates.js';
 import { checkedRateLimit } from '../limiter/options.js';
 import type { Admission } from '../guard/admission.js';
-import { lackOf, rightsOf, type TokenRights } from '../guard/bearer.js';
+import { lackOf } from '../guard/bearer.js';
 import type { Guard } from '../guard/guard.js';
 import type { RequestRate } from '../http/rate-options.js';
 import { type RatedOutcome, type RatedRequest, RequestRateLimiter } from '../http/request-rates.js';
+import { checkedRights, type TokenRights } from '../tokens/policy.js';
 import { VerifiedToken } from '../tokens/verified-token.js';
 
 /** In the place of the token of a client that needs none. */
@@ -95,7 +96,7 @@ function requiresToken(guard: Guard<Request>, options: RouteGuardOptions): boole
 
 /** Returns the rights that the tokens of a route must have. */
 function rightsOfRoute(options: RouteGuardOptions, hasToken: boolean): TokenRights {
-  const rights = rightsOf(`${NAME}.`, options);
+  const rights = checkedRights(`${NAME}.`, options);
   for (const name of ['scope', 'roles'] as const) {
     if (options[name] !== undefined && !hasToken)
       throw wrongType(`${NAME}.${name}`, options[name], 'absent without requireToken');

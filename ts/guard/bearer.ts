@@ -4,7 +4,7 @@ import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/o
 import { ID_MAX } from '../connections/arguments.js';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import { hasRole, hasScopes } from '../tokens/claim-rules.js';
-import { oneOrMoreTexts } from '../tokens/policy.js';
+import { checkedRights, type TokenRights } from '../tokens/policy.js';
 import type { TokenClaims, TokenResult } from '../tokens/result.js';
 import { VerifiedToken } from '../tokens/verified-token.js';
 import { TokenVerifier } from '../tokens/verifier.js';
@@ -98,13 +98,6 @@ const OPTIONS = [
 /** A token of RFC 9110, section 5.6.2: the names of cookies and subprotocols. */
 const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
-/** Rights that a token must have. @internal */
-export interface TokenRights {
-  readonly scope: readonly string[] | undefined;
-  readonly roles: readonly string[] | undefined;
-  readonly rolesPath: readonly string[];
-}
-
 /** Checked options of `auth`. @internal */
 export interface CheckedAuth {
   readonly verifier: TokenVerifier;
@@ -157,7 +150,7 @@ function checkedAuth(auth: TokenAuth): CheckedAuth {
     verifier,
     http: http.isEmpty ? undefined : http,
     places: { cookie, subprotocol, queryParameter },
-    rights: rightsOf('auth.', auth),
+    rights: checkedRights('auth.', auth),
     atTokenEnd,
     tokenGraceMs: wholeNumber('auth.tokenGraceMs', auth.tokenGraceMs, 0, TIME_MAX_MS, 25_000),
     onTokenEnd,
@@ -174,22 +167,6 @@ function checkName(field: string, value: unknown): void {
   const allowed = 'a name of letters, digits and the other characters of a token';
   if (value === undefined) return;
   if (typeof value !== 'string' || !NAME.test(value)) throw wrongType(field, value, allowed);
-}
-
-/** Checks scopes and roles. @internal */
-export function rightsOf(
-  prefix: string,
-  { scope, roles, rolesPath = 'roles' }: Pick<TokenAuth, 'scope' | 'roles' | 'rolesPath'>,
-): TokenRights {
-  const allowed = 'text or an array of texts';
-  return {
-    scope: oneOrMoreTexts(`${prefix}scope`, scope, allowed),
-    roles: oneOrMoreTexts(`${prefix}roles`, roles, allowed),
-    rolesPath:
-      typeof rolesPath === 'string'
-        ? rolesPath.split('.')
-        : (oneOrMoreTexts(`${prefix}rolesPath`, rolesPath, allowed) ?? []),
-  };
 }
 
 const NO_SCOPE = failure('ERR_TOKEN_SCOPE', { field: 'token' });

@@ -31,6 +31,7 @@ import { checkedPage, checkPagePath, LivePage, pageOptions } from '../page/live-
 import { checkedSection } from '../resources/resource-limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
+import type { TokenRights } from '../tokens/policy.js';
 import type { TokenClaims, TokenResult } from '../tokens/result.js';
 import { VerifiedToken } from '../tokens/verified-token.js';
 import { ValidationFailure } from '../validators/failure.js';
@@ -42,7 +43,6 @@ import {
   authOf,
   type CheckedAuth,
   lackOf,
-  type TokenRights,
   userOf,
 } from './bearer.js';
 import { findToken, hideTokens } from './bearer-places.js';

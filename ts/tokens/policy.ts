@@ -310,16 +310,51 @@ function requiredOf(options: TokenVerifierOptions, matchers: Matchers): string[]
 
 function ruleOptions(options: TokenVerifierOptions, matchers: Matchers): ClaimRuleOptions {
   const { issuer, audience, subject, nonce } = matchers;
-  const { rolesPath = 'roles' } = options;
-  const path = oneOrMoreTexts('rolesPath', rolesPath, 'a path, or an array of names');
   return {
     issuer: issuer === undefined || isPlain(issuer) ? undefined : issuer,
     audience: audience === undefined || isPlain(audience) ? undefined : audience,
     subject: subject === undefined || isOnePlain(subject) ? undefined : subject,
     nonce,
-    scope: oneOrMoreTexts('scope', options.scope, 'text or an array of texts'),
-    roles: oneOrMoreTexts('roles', options.roles, 'text or an array of texts'),
-    rolesPath: typeof rolesPath === 'string' ? rolesPath.split('.') : (path ?? []),
+    ...checkedRights('', options),
+  };
+}
+
+/** Rights that a token must have, checked. @internal */
+export interface TokenRights {
+  readonly scope: readonly string[] | undefined;
+  readonly roles: readonly string[] | undefined;
+  readonly rolesPath: readonly string[];
+}
+
+/**
+ * Checks scopes and roles.
+ * @param prefix of the fields' names
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+ * @internal
+ */
+export function checkedRights(
+  prefix: string,
+  {
+    scope,
+    roles,
+    rolesPath = 'roles',
+  }: Pick<TokenVerifierOptions, 'scope' | 'roles' | 'rolesPath'>,
+): TokenRights {
+  const allowed = 'text or an array of texts';
+  const scopes = oneOrMoreTexts(`${prefix}scope`, scope, allowed);
+  // Spaces stand between scopes: no token could have such a one.
+  const spaced = scopes?.find((one) => one.includes(' '));
+  if (spaced !== undefined)
+    throw outOfRange(`${prefix}scope`, spaced, 'a scope without spaces, or an array of scopes');
+  const field = `${prefix}rolesPath`;
+  const path = oneOrMoreTexts(field, rolesPath, 'a path, or an array of names') ?? [];
+  const names = typeof rolesPath === 'string' ? rolesPath.split('.') : path;
+  if (names.includes(''))
+    throw outOfRange(field, rolesPath, "a path of names with a dot between two, such as 'a.roles'");
+  return {
+    scope: scopes,
+    roles: oneOrMoreTexts(`${prefix}roles`, roles, allowed),
+    rolesPath: names,
   };
 }
 
