@@ -5,6 +5,7 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { ArgumentRangeError, wrongType } from '../base/errors.js';
+import { canParseUrl } from '../base/parsable.js';
 import { type AuthDenial, INVALID_HOST, INVALID_TARGET } from '../guard/denial.js';
 import type { Guard, TokenJudgement } from '../guard/guard.js';
 import type { Answer } from '../http/answer.js';
@@ -23,10 +24,10 @@ import { hasMethods } from './ws-protection.js';
 export function misaddressed(request: IncomingMessage): AuthDenial | undefined {
   const { url = '', headers } = request;
   const host = headers.host ?? 'localhost';
-  if (!hasValidHost(request) || !URL.canParse(`http://${host}`)) return INVALID_HOST;
+  if (!hasValidHost(request) || !canParseUrl(`http://${host}`)) return INVALID_HOST;
   // The scheme of the base decides how `http:a` is read.
   const schemes = url.startsWith('/') ? ['http'] : ['http', 'https'];
-  return schemes.every((scheme) => URL.canParse(url, `${scheme}://${host}`))
+  return schemes.every((scheme) => canParseUrl(url, `${scheme}://${host}`))
     ? undefined
     : INVALID_TARGET;
 }
