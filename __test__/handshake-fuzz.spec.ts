@@ -1,11 +1,13 @@
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { expect, it } from 'vitest';
 import { WebSocketServer } from 'ws';
+import { misaddressed } from '../dist/adapters/upgrade-requests.js';
 import { isHandshake, lengthOf } from '../dist/http/handshake.js';
 import { portcullis } from '../dist/ws.js';
+import { randomOf } from './fixtures/random.js';
 
 // The headers of whole handshakes: the seeds of fuzz/corpus/handshake, and mutations of them.
 const folder = 'fuzz/corpus/handshake';
@@ -96,4 +98,68 @@ it('a server answers them or ends them, opens no socket past its guard, and keep
   server.closeAllConnections();
   server.close();
   guard.close();
+});
+
+it('a handshake is addressed exactly if the parser makes a URL of its Host and target', () => {
+  const hosts = [
+    'a',
+    'A.b:80',
+    '[::1]',
+    '1.2.3.4',
+    '1.2.3.4.5',
+    'a:99999',
+    'a%zz',
+    'xn--',
+    'localhost',
+  ];
+  const characters = [
+    '/',
+    '\\',
+    'a',
+    '.',
+    '?',
+    '#',
+    '%',
+    '@',
+    ':',
+    '[',
+    ']',
+    ' ',
+    '\t',
+    '|',
+    'é',
+    '\0',
+  ];
+  const parses = (text: string): boolean => {
+    try {
+      return new URL(text).href !== '';
+    } catch {
+      return false;
+    }
+  };
+  const below = randomOf(1);
+  const counts = { good: 0, host: 0, target: 0 };
+  for (let round = 0; round < 20_000; round++) {
+    const host = hosts[below(hosts.length)];
+    let url = below(8) === 0 ? '' : '/';
+    for (let length = below(6); length > 0; length--) url += characters[below(characters.length)];
+    const request = { url, headers: { host } } as IncomingMessage;
+    const code = misaddressed(request)?.code;
+    const resolves = (scheme: string): boolean => {
+      try {
+        return new URL(url, `${scheme}://${host}`).href !== '';
+      } catch {
+        return false;
+      }
+    };
+    const isAddressed = resolves('http') && (url.startsWith('/') || resolves('https'));
+    const expected = !parses(`http://${host}`)
+      ? 'invalid_host'
+      : isAddressed
+        ? undefined
+        : 'invalid_target';
+    expect([host, url, code]).toEqual([host, url, expected]);
+    counts[expected === undefined ? 'good' : expected === 'invalid_host' ? 'host' : 'target']++;
+  }
+  expect(Math.min(counts.good, counts.host, counts.target)).toBeGreaterThan(100);
 });
