@@ -75,6 +75,29 @@ describe.skipIf(SERVER === undefined)('revocations', () => {
     expect(cluster.snapshot().managers).toEqual([]);
   });
 
+  it('are read beside entries of the server that are none', async () => {
+    const { url, port } = await server();
+    const exp = Math.floor(Date.now() / 1000) + 600;
+    const foreign = [
+      ['token', 5, 'x', exp],
+      ['token', 'x', null, exp],
+      ['subject', 'ada', '1', null],
+      ['family', 'ada', exp, null],
+      ['token', '', '1'],
+      {},
+    ].map((entry) => JSON.stringify(entry));
+    const entries = [...foreign, 'no JSON', JSON.stringify(['token', '', '1', exp])];
+    const pairs = entries.flatMap((entry) => [(exp + 600) * 1000, entry]);
+    await withClient(port, (client) => client.call('ZADD', '{pc2:%00tokens}:v', ...pairs));
+    const peer = new Peer({ options: { url, leaseMs: LEASE_MS }, hasManager: false });
+    ends.push(() => peer.end());
+    expect(await peer.run(`own.v = ${VERIFIER}; return own.v.ready()`)).toBe(true);
+    const check = (claims: object): Promise<unknown> =>
+      peer.run(`return own.v.check(${JSON.stringify(tokenOf({ exp, iat: 1, ...claims }))})`);
+    expect(await check({ jti: '1' })).toBe('ERR_TOKEN_REVOKED');
+    expect(await check({ jti: '2', sub: 'ada' })).toBe(null);
+  });
+
   it('stay on a server whose clock is ahead of the processes until their own clocks have passed', async () => {
     const { url, port } = await server();
     const peer = new Peer({ options: { url, leaseMs: LEASE_MS }, hasManager: false });

@@ -10,10 +10,20 @@ export type SharedRevocation =
 /** The server keeps an entry a minute longer than it is needed: clocks differ. */
 const KEPT_MS = 60_000;
 
+/** Reads an entry of the server, which anybody may have written who has its password. */
 function parsed(text: string): SharedRevocation | undefined {
   try {
     const found: unknown = JSON.parse(text);
-    return Array.isArray(found) ? (found as unknown as SharedRevocation) : undefined;
+    if (!Array.isArray(found) || found.length !== 4) return undefined;
+    const [kind, name, middle, end] = found as readonly unknown[];
+    const isEntry =
+      typeof name === 'string' &&
+      (kind === 'token'
+        ? typeof middle === 'string' && typeof end === 'number'
+        : kind === 'subject' &&
+          typeof middle === 'number' &&
+          (end === null || typeof end === 'number'));
+    return isEntry ? (found as unknown as SharedRevocation) : undefined;
   } catch {
     // Not of this package.
     return undefined;
