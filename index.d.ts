@@ -1436,7 +1436,8 @@ interface ClusterOptions {
     readonly urls?: readonly string[] | undefined;
     /**
      * Name of the primary that the Sentinels watch, whose URLs are in `urls`: 1 to 255 characters. A user and a
-     * password in these URLs are for the Sentinels; `username` and `password` are for the primary. Default: none.
+     * password in these URLs are for the Sentinels; `username` and `password` are for the primary, of which database 0
+     * is used. Default: none.
      */
     readonly sentinelMaster?: string | undefined;
     /** TLS, for URLs of the scheme `rediss:`. Default: the authorities of the operating system. */

@@ -92,6 +92,8 @@ describe('options of servers', () => {
       [{ url, tls: { ca, cert: client.cert, key: CERTIFICATES.server.key } }, 'ERR_CLUSTER_CONFIG'],
       [{ url, tls: { ca, serverName: 'a b' } }, 'ERR_CLUSTER_CONFIG'],
       [{ url: 'redis://host:port' }, 'ERR_CLUSTER_CONFIG'],
+      [{ url: 'redis://hidden:0' }, 'ERR_CLUSTER_CONFIG'],
+      [{ urls: ['redis://hidden/2'], sentinelMaster: 'main' }, 'ERR_CLUSTER_CONFIG'],
       [{ url: 'redis://localhost', rejectCacheMs: 5001 }, 'ERR_OUT_OF_RANGE'],
       [{ url: 'redis://localhost', releaseDelayMs: -1 }, 'ERR_OUT_OF_RANGE'],
       [{ url: 'redis://localhost', leaseTotal: 1001 }, 'ERR_OUT_OF_RANGE'],

@@ -33,7 +33,8 @@ export interface ClusterOptions {
   readonly urls?: readonly string[] | undefined;
   /**
    * Name of the primary that the Sentinels watch, whose URLs are in `urls`: 1 to 255 characters. A user and a
-   * password in these URLs are for the Sentinels; `username` and `password` are for the primary. Default: none.
+   * password in these URLs are for the Sentinels; `username` and `password` are for the primary, of which database 0
+   * is used. Default: none.
    */
   readonly sentinelMaster?: string | undefined;
   /** TLS, for URLs of the scheme `rediss:`. Default: the authorities of the operating system. */
@@ -188,20 +189,24 @@ const DATABASE_MAX = 2 ** 31 - 1;
 /**
  * Checks the server, the database and the parameters of a URL, which the core would refuse without naming the part at
  * fault, or leave unused.
+ * @param isSentinel a Sentinel has no databases
  * @throws ERR_CLUSTER_CONFIG
  */
-function checkServer(field: string, url: string, isUnix: boolean): void {
+function checkServer(field: string, url: string, isUnix: boolean, isSentinel: boolean): void {
   const wrong = (allowed: string): PortcullisError => {
     const value = `${SCHEME.exec(url)?.[0] ?? ''}(not shown)`;
     const message = `${field} must be ${allowed}, got "${value}"`;
     return new PortcullisError('ERR_CLUSTER_CONFIG', message, { field, value, allowed });
   };
   let parsed: URL;
+  const server = 'a URL with a valid host, and a port of 1 to 65535 if it has one';
   try {
     parsed = new URL(url);
   } catch {
-    throw wrong('a URL with a valid host, and a port of 1 to 65535 if it has one');
+    throw wrong(server);
   }
+  // Nobody listens there.
+  if (parsed.port === '0') throw wrong(server);
   const names = [...parsed.searchParams.keys()];
   const known = isUnix ? UNIX_PARAMETERS : [];
   if (
@@ -222,6 +227,8 @@ function checkServer(field: string, url: string, isUnix: boolean): void {
     throw wrong(
       `a URL with the number of a database, 0 to ${DATABASE_MAX}, as its ${isUnix ? 'parameter db' : 'path'}, or without it`,
     );
+  if (isSentinel && Number(database) > 0)
+    throw wrong('a URL without the number of a database, since a Sentinel has none');
 }
 
 /** Returns the URLs, and whether they ask for TLS. Of a value only the scheme is told: a URL may hold a password. */
@@ -242,7 +249,7 @@ function checkedUrls(options: ClusterOptions): { urls: readonly string[]; isTls:
     if (one.length > 2048) throw outOfRange(field, '(not shown)', 'at most 2048 characters');
     if (form === null)
       throw outOfRange(field, `${SCHEME.exec(one)?.[0] ?? ''}(not shown)`, URL_ALLOWED);
-    checkServer(field, one, form[2] !== undefined);
+    checkServer(field, one, form[2] !== undefined, options.sentinelMaster !== undefined);
     schemes.add(form[1] ?? form[2]);
     return one;
   });
