@@ -52,6 +52,9 @@ pub(super) struct Events {
     number: u64,
     /// Number of the latest event as of the beat before, and its generation.
     told: (String, u64),
+    /// Generation and number of the latest event that needs no reading: the state was read again after it. The stream
+    /// may have lost it, and would be found incomplete with every beat.
+    covered: (String, u64),
 }
 
 impl Default for Events {
@@ -62,6 +65,7 @@ impl Default for Events {
             generation: String::new(),
             number: 0,
             told: (String::new(), 0),
+            covered: (String::new(), 0),
         }
     }
 }
@@ -84,21 +88,18 @@ impl Events {
     /// Notes the number of the latest event that a beat tells; `true` if the reader has missed one that
     /// was there at the beat before.
     pub(super) fn beaten(&mut self, generation: &str, number: u64) -> bool {
-        let seen = if self.generation == generation {
-            self.number
-        } else {
-            0
-        };
+        let own = |known: &str, number| if known == generation { number } else { 0 };
+        let seen = own(&self.generation, self.number).max(own(&self.covered.0, self.covered.1));
         let is_behind = self.told.0 == generation && seen < self.told.1;
         self.told = (generation.to_owned(), number);
         if is_behind {
-            // A stream that was lost may give out ids below the position.
+            // A stream that was lost may give out ids below the position: the reader begins at the end.
             *self = Self {
                 told: std::mem::take(&mut self.told),
                 ..Self::default()
             };
-            // Once: the reader begins at the end.
-            self.told.1 = 0;
+            // The state is read after this beat was answered.
+            self.covered.clone_from(&self.told);
         }
         is_behind
     }
@@ -320,6 +321,31 @@ mod tests {
                 self.owed.clear();
             }
         }
+    }
+
+    #[test]
+    fn a_lost_stream_is_no_gap_with_every_beat() {
+        let mut model = Model::new();
+        model.turn();
+        model.tell();
+        model.beat();
+        model.turn();
+        // It is lost, and the reader has a new connection.
+        model.stream.clear();
+        model.events.unsure();
+        for _ in 0..3 {
+            model.turn();
+            model.beat();
+        }
+        model.has_gap = false;
+        for _ in 0..9 {
+            model.turn();
+            model.beat();
+        }
+        assert!(!model.has_gap);
+        model.tell();
+        model.turn();
+        assert!(model.owed.is_empty());
     }
 
     proptest! {
