@@ -357,6 +357,14 @@ fn is_of_cluster(info: &str) -> bool {
 
 /// Checks the server; returns the identity of its process.
 fn check_server(info: &str, allow_eviction: bool) -> Result<String, String> {
+    if ["redis_mode", "server_mode"]
+        .iter()
+        .any(|name| field(info, name) == "sentinel")
+    {
+        return Err(format!(
+            "{CONFIG}: the server is a Sentinel: name its primary by sentinelMaster"
+        ));
+    }
     let version = field(info, "redis_version");
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let numbers = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
@@ -472,6 +480,8 @@ mod tests {
         assert!(check_server(&info(policy), false).is_err_and(|text| text.starts_with(CONFIG)));
         assert!(check_server(&info(policy), true).is_ok());
         assert!(check_server(&info("role:slave\r\n"), false).is_err());
+        let sentinel = check_server(&info("redis_mode:sentinel\r\n"), false);
+        assert!(sentinel.is_err_and(|text| text.starts_with(CONFIG)));
         assert!(check_server(&info("loading:1\r\n"), false).is_err());
         let old = check_server("redis_version:6.0.16\r\n", false);
         assert!(old.is_err_and(|text| text.starts_with(INCOMPATIBLE)));

@@ -33,8 +33,10 @@ pub(super) async fn send(
 }
 
 /// Texts of a server that refuses a command for good: 7.0 and later name the user in a script's error.
-const FORBIDDEN: [&str; 5] = [
+const FORBIDDEN: [&str; 6] = [
     "can't run this command",
+    // The client library hides the kind of an error of SELECT.
+    "has no permissions to run",
     "can't access at least one of the keys",
     "ACL failure in script",
     "unknown command",
@@ -48,6 +50,10 @@ pub(super) fn describe(error: &RedisError) -> String {
     let text = readable(whole.split(", with args").next().unwrap_or_default());
     if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || is_forbidden(&text) {
         return lacks(&text);
+    }
+    // A database that the server has not, or any but 0 in a Redis Cluster.
+    if text.contains("DB index is out of range") || text.contains("SELECT is not allowed") {
+        return format!("{CONFIG}: {text}");
     }
     text
 }
