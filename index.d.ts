@@ -1659,7 +1659,8 @@ interface ClusterEvents {
  * newer) or Valkey server. The seats of a process that dies are free after `leaseMs`. Give it to a manager or a
  * guard as `cluster`, with a `name`; the adapters then ask it before each upgrade.
  *
- * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`.
+ * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. It asks and acts for its
+ * managers: without one, `count` is 0, `nodes` is empty, and `drain` changes nothing.
  *
  * @example
  * const cluster = new Cluster({ url: 'redis://127.0.0.1:6379' });
@@ -1689,8 +1690,9 @@ declare class Cluster {
      */
     get state(): ClusterState;
     /**
-     * Waits until every manager of this cluster is `up`. Servers may admit before: `onUnreachable` decides then. The
-     * first process of a new cluster waits for `leaseMs`, in case that others hold seats.
+     * Waits until every manager of this cluster is `up`, and for the first one if there is none yet. Servers may admit
+     * before: `onUnreachable` decides then. The first process of a new cluster waits for `leaseMs`, in case that others
+     * hold seats.
      * @param options `timeoutMs`: 1 to 2^30, default 30000
      * @throws ERR_TIMEOUT; ERR_CLUSTER_CONFIG and ERR_CLUSTER_INCOMPATIBLE for a server that cannot be used;
      * ERR_CLOSED

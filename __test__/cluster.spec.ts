@@ -157,6 +157,16 @@ describe('options of a cluster', () => {
   });
 });
 
+describe('a cluster that nobody uses', () => {
+  it('is waited for in vain, and says why', async () => {
+    const cluster = clusterOf('redis://127.0.0.1:1');
+    await expect(cluster.ready({ timeoutMs: 50 })).rejects.toMatchObject({
+      code: 'ERR_TIMEOUT',
+      message: expect.stringContaining('no manager, guard, limiter or verifier uses it'),
+    });
+  });
+});
+
 describe('admit() without a cluster', () => {
   it('answers as reserve does, and knows the signal', async () => {
     using manager = new ConnectionManager({ maxConnectionsPerIp: 1 });
