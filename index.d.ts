@@ -1660,7 +1660,7 @@ interface ClusterEvents {
  * guard as `cluster`, with a `name`; the adapters then ask it before each upgrade.
  *
  * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. It asks and acts for its
- * managers: without one, `count` is 0, `nodes` is empty, and `drain` changes nothing.
+ * managers: without one, `count` is 0, `nodes` is empty, and `drain` and `resume` reject.
  *
  * @example
  * const cluster = new Cluster({ url: 'redis://127.0.0.1:6379' });
@@ -1708,12 +1708,14 @@ declare class Cluster {
      * cannot reach the server, they go on as before. `manager.drain()` is this process's.
      * @param reason for logs: at most 256 characters
      * @param ttlMs 1 to 2^30
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_CLUSTER_UNREACHABLE, ERR_CLOSED; ERR_UNSUPPORTED if no manager
+     * of this process uses the cluster. As rejections
      */
     drain(reason: string, ttlMs: number): Promise<void>;
     /**
      * Admits newcomers again in all processes, after `drain()`.
-     * @throws ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+     * @throws ERR_CLUSTER_UNREACHABLE, ERR_CLOSED; ERR_UNSUPPORTED if no manager of this process uses the cluster. As
+     * rejections
      */
     resume(): Promise<void>;
     /**

@@ -165,6 +165,13 @@ describe('a cluster that nobody uses', () => {
       message: expect.stringContaining('no manager, guard, limiter or verifier uses it'),
     });
   });
+
+  it('drains nobody, and says so', async () => {
+    const cluster = clusterOf('redis://127.0.0.1:1');
+    const refused = { code: 'ERR_UNSUPPORTED', field: 'cluster' };
+    await expect(cluster.drain('deploy', 1000)).rejects.toMatchObject(refused);
+    await expect(cluster.resume()).rejects.toMatchObject(refused);
+  });
 });
 
 describe('admit() without a cluster', () => {

@@ -88,7 +88,7 @@ function errorOf(error: unknown, field = 'cluster'): unknown {
  * guard as `cluster`, with a `name`; the adapters then ask it before each upgrade.
  *
  * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. It asks and acts for its
- * managers: without one, `count` is 0, `nodes` is empty, and `drain` changes nothing.
+ * managers: without one, `count` is 0, `nodes` is empty, and `drain` and `resume` reject.
  *
  * @example
  * const cluster = new Cluster({ url: 'redis://127.0.0.1:6379' });
@@ -407,26 +407,37 @@ export class Cluster {
    * cannot reach the server, they go on as before. `manager.drain()` is this process's.
    * @param reason for logs: at most 256 characters
    * @param ttlMs 1 to 2^30
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_CLUSTER_UNREACHABLE, ERR_CLOSED; ERR_UNSUPPORTED if no manager
+   * of this process uses the cluster. As rejections
    */
   async drain(reason: string, ttlMs: number): Promise<void> {
     if (typeof reason !== 'string') throw wrongType('reason', reason, 'a string');
     if (reason.length > REASON_MAX)
       throw outOfRange('reason', reason, `at most ${REASON_MAX} characters`);
     const ms = wholeNumber('ttlMs', ttlMs, 1, TIME_MAX_MS);
-    await this.#askAll('nobody drains', (member) =>
-      member.ask('nobody drains', 'drain', '', [reason], [ms]),
-    );
+    await this.#setDrain('nobody drains', reason, ms);
   }
 
   /**
    * Admits newcomers again in all processes, after `drain()`.
-   * @throws ERR_CLUSTER_UNREACHABLE, ERR_CLOSED, as rejections
+   * @throws ERR_CLUSTER_UNREACHABLE, ERR_CLOSED; ERR_UNSUPPORTED if no manager of this process uses the cluster. As
+   * rejections
    */
   async resume(): Promise<void> {
-    await this.#askAll('the drain goes on', (member) =>
-      member.ask('the drain goes on', 'drain', '', [''], [0]),
+    await this.#setDrain('the drain goes on', '', 0);
+  }
+
+  /** Sets the drain of all names that managers of this process have: without one, nobody would hear of it. */
+  async #setDrain(action: string, reason: string, ttlMs: number): Promise<void> {
+    const asked = await this.#askAll(action, (member) =>
+      member.ask(action, 'drain', '', [reason], [ttlMs]),
     );
+    if (asked.length === 0)
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        `no manager of this process uses the cluster: ${action}. Give it to a manager or a guard`,
+        { field: 'cluster' },
+      );
   }
 
   /**
