@@ -254,6 +254,30 @@ describe('requests', () => {
     expect(await of('/shared', { 'x-b': 'bob' })).toEqual(['a=1; Path=/', 'b=bob']);
   });
 
+  it('get the headers of their own layers also where all get one response', async () => {
+    const server = await run();
+    const user = async (name: string): Promise<string | null> =>
+      (await fetch(url(server, '/user'), { headers: { 'x-user': name } })).headers.get('x-user');
+    expect(await Promise.all([user('ada'), user('bob')])).toEqual(['ada', 'bob']);
+    expect(await user('eve')).toBe('eve');
+    expect((await fetch(url(server, '/user'))).headers.get('x-user')).toBeNull();
+  });
+
+  it('with a text keep its type where a layer sets a status or a cookie', async () => {
+    const server = await run();
+    for (const [path, status] of [
+      ['/text-status', 201],
+      ['/text-cookie', 200],
+    ] as const) {
+      const answer = await fetch(url(server, path));
+      expect([answer.status, answer.headers.get('content-type'), await answer.text()]).toEqual([
+        status,
+        'text/plain;charset=utf-8',
+        'a text',
+      ]);
+    }
+  });
+
   it('are limited; health checks are not', async () => {
     const server = await runAlone({
       limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } },

@@ -63,6 +63,10 @@ if (silent !== true) {
 }
 // One response for all requests.
 const SHARED = new Response(null, { status: 403 });
+const SHARED_BY_ALL = new Response(null, { status: 403 });
+let waiting = 0;
+let letGo: () => void = () => undefined;
+const bothWait = new Promise<void>((resolve) => (letGo = resolve));
 const ONCE = new Response('once');
 const HELD = new Response('once');
 const server = await builder
@@ -79,8 +83,17 @@ const server = await builder
   })
   .middleware({
     name: 'gate',
-    middleware: (context, next) => {
+    middleware: async (context, next) => {
       const path = context.store['path'];
+      if (path === '/user') {
+        const user = context.request.headers.get('x-user');
+        if (user !== null) context.set.headers['x-user'] = user;
+        if (++waiting === 2) letGo();
+        await bothWait;
+        return SHARED_BY_ALL;
+      }
+      if (path === '/text-status') context.set.status = 201;
+      if (path === '/text-cookie') context.set.headers['set-cookie'] = 'a=1';
       if (path === '/denied') return new Response('denied', { status: 403 });
       if (path === '/set') context.response = new Response('set', { status: 418 });
       if (path === '/quiet') context.set.status = 402;
@@ -114,6 +127,8 @@ const server = await builder
         return 'cookies';
       })
       .get('/cookie', 'cookie')
+      .get('/text-status', () => 'a text')
+      .get('/text-cookie', () => new Response('a text'))
       .get('/resent', () => ONCE)
       .get('/measured', () => {
         const { routes = [], refusals } = metrics?.snapshot() ?? {};

@@ -81,6 +81,9 @@ export function baseApp(inner: object, options: ServerOptions) {
       // Elysia reads the source of hooks: it would make every field of a context that is named as a whole.
       if (!isForClient(error)) parts.thrown(request, error, arguments[0] as ElysiaAnswer);
     })
+    .mapResponse({ as: 'global' }, ({ request, responseValue }) => {
+      if (typeof responseValue === 'string') parts.answersText(request);
+    })
     .derive({ as: 'global' }, ({ request }) => ({
       requestContext: parts.contexts.get(request) as RequestContext | undefined,
     }));

@@ -4,6 +4,9 @@ import { answerWith } from '../http/answer.js';
 import { responseOf, signalOf } from '../http/fetch.js';
 import type { MiddlewareItem } from '../middleware/contract.js';
 
+/** Type that Bun sends with a text that has none. */
+const TEXT_TYPE = 'text/plain;charset=utf-8';
+
 /** Headers by name. Cookies are added to those of the response; all other headers replace those of the response. */
 export type HeadersToSet = Record<string, string> & { 'set-cookie'?: string | readonly string[] };
 
@@ -29,6 +32,8 @@ export class Context implements RequestContext {
   response: Response | undefined;
   readonly store: Record<string, unknown> = {};
   thrown: Thrown | undefined;
+  /** Whether the route has answered with a text. Bun tells its type only when it sends it. */
+  isText = false;
   readonly #tracer: Tracer;
   #signal: AbortSignal | undefined;
 
@@ -108,23 +113,46 @@ export function sanitized(
     : thrown.hidden(response).catch(internalError);
 }
 
+/** The mistake of an application that returns one response with a body again, in Bun's words. */
+export class SentBefore extends TypeError {
+  constructor() {
+    super(
+      'Response body already used. A Response body can only be sent once; create a new Response for each request.',
+    );
+  }
+}
+
 /** Returns a response with the status and headers that layers have set; an upgrade has no response. */
 export function settings(context: Context, response: Response | undefined): Response | undefined {
   if (response === undefined) return undefined;
-  const { status, headers } = context.set;
+  const { status = response.status, headers } = context.set;
   const all = Object.entries(headers) as [string, string | readonly string[]][];
-  const isCookie = (name: string): boolean => name.toLowerCase() === 'set-cookie';
-  // Cookies are added to a copy: a response that a layer returns for many requests would gather all their cookies.
-  const isChanged =
-    (status !== undefined && status !== response.status) || all.some(([name]) => isCookie(name));
-  const told = isChanged
-    ? new Response(response.body, { status: status ?? response.status, headers: response.headers })
-    : response;
+  if (all.length === 0 && status === response.status) return response;
+  // Bun says so only of a response that no copy was made of.
+  if (response.bodyUsed) throw new SentBefore();
+  const told = copied(response, status);
+  if (status !== response.status && context.isText && !told.headers.has('content-type'))
+    told.headers.set('content-type', TEXT_TYPE);
   for (const [name, value] of all) {
-    if (!isCookie(name)) told.headers.set(name, String(value));
+    if (name.toLowerCase() !== 'set-cookie') told.headers.set(name, String(value));
     else
       for (const cookie of typeof value === 'string' ? [value] : value)
         told.headers.append(name, cookie);
   }
   return told;
+}
+
+/**
+ * Copies a response. An application may return one response for many requests: the headers of one client must not
+ * reach the next.
+ */
+function copied(response: Response, status: number): Response {
+  const { headers } = response;
+  if (status !== response.status || headers.has('content-type'))
+    return new Response(response.body, { status, headers });
+  // Bun derives the type of a text from the body when it sends it: a clone keeps that, a stream of the body does not.
+  const copy = response.clone() as Response;
+  // A stream that nobody reads would gather what the clone sends.
+  void response.body?.cancel().catch(() => undefined);
+  return copy;
 }

@@ -25,6 +25,7 @@ import {
   internalError,
   type RequestContext,
   sanitized,
+  SentBefore,
   settings,
   Thrown,
 } from './context.js';
@@ -218,6 +219,12 @@ export class ServerParts {
     this.onError(error, 'route', this.guard.lazyTraceOf(request));
   }
 
+  /** Notes that a route answers with a text. */
+  answersText(request: Request): void {
+    const context = this.contexts.get(request);
+    if (context !== undefined) context.isText = true;
+  }
+
   /** Reports a response that the host could not send, and returns the one in its place. */
   unsent(error: unknown): Response {
     this.onError(error, 'response');
@@ -255,6 +262,7 @@ export class ServerParts {
       );
     } catch (error) {
       if (error instanceof Response) return error;
+      if (error instanceof SentBefore) return this.unsent(error);
       if (!context.request.signal.aborted) this.onError(error, 'middleware', context);
       return internalError();
     }
