@@ -434,19 +434,23 @@ describe('a signal', () => {
   });
 
   it('waits for every shutdown that it has begun', async () => {
-    const script = (fails: boolean): string => `
+    const script = (fails: boolean, exit = true): string => `
       let end;
       new GracefulShutdown({ signals: ['SIGTERM'] }).onShutdown('quick', () => {
         console.log('quick');
         if (${fails}) throw new Error('failed');
       });
-      new GracefulShutdown({ signals: ['SIGTERM'] })
+      new GracefulShutdown({ signals: ['SIGTERM'], exit: ${exit} })
         .onShutdown('slow', () => new Promise((resolve) => (end = resolve)))
         .onShutdown('first', () => undefined);
       process.on('SIGUSR2', () => setImmediate(() => { console.log('slow'); end(); }));
       console.log('ready');`;
     expect(await signalled(script(false), 'SIGTERM', 'SIGUSR2')).toEqual(['ready quick slow', 0]);
     expect(await signalled(script(true), 'SIGTERM', 'SIGUSR2')).toEqual(['ready quick slow', 1]);
+    expect(await signalled(script(false, false), 'SIGTERM', 'SIGUSR2')).toEqual([
+      'ready quick slow',
+      0,
+    ]);
   });
 });
 

@@ -29,8 +29,8 @@ const ABORT_GRACE_MS = 500;
 /** Time for `destroy`, which may be past the deadline, ms. */
 const DESTROY_MS = 50;
 
-/** The shutdowns that a signal has begun and after which the process exits: how many, and how they have ended. */
-const signalled = { running: 0, isGraceful: true };
+/** The shutdowns that a signal has begun: how many, how they have ended, and whether the process exits then. */
+const signalled = { running: 0, isGraceful: true, exits: false };
 const DRAINABLE = 'guard.drainable(server) of an adapter, or an object with a name';
 const DRAINABLE_METHODS = [
   'notReady',
@@ -334,12 +334,12 @@ export class GracefulShutdown {
   #onSignal(signal: NodeJS.Signals): void {
     if (this.#isSignalled) process.exit(128 + (SIGNAL_NUMBERS[signal] ?? 0));
     this.#isSignalled = true;
-    if (!this.#exits) return void this.shutdown(signal);
-    // The process may have several shutdowns of this signal: the last one to end lets it exit.
+    // The process may have several shutdowns of this signal: the last one to end lets it exit, if any of them does.
+    signalled.exits ||= this.#exits;
     signalled.running++;
     void this.shutdown(signal).then(({ graceful }) => {
       signalled.isGraceful &&= graceful;
-      if (--signalled.running === 0) process.exit(signalled.isGraceful ? 0 : 1);
+      if (--signalled.running === 0 && signalled.exits) process.exit(signalled.isGraceful ? 0 : 1);
     });
   }
 
