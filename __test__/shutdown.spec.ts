@@ -752,6 +752,21 @@ describe('a shutdown', () => {
     expect(told).toEqual(['one: early', 'two: during']);
   });
 
+  it('takes any value as the name of held work', async () => {
+    const told: string[] = [];
+    const { shutdown } = setUp({ onError: (_error, name) => void told.push(name) });
+    const nameless = {
+      toString(): string {
+        throw new Error('no text');
+      },
+    };
+    for (const name of [Symbol('one'), nameless])
+      void shutdown.hold(Promise.reject(new Error('failed')), name as never);
+    await turn();
+    expect(told).toEqual(['Symbol(one)', 'object']);
+    expect((await shutdown.shutdown()).leftovers).toEqual([]);
+  });
+
   it('warns once for each name of an error that neither onError nor a result has', async () => {
     const warned: [string, unknown][] = [];
     const listener = (warning: Error): void => void warned.push([warning.message, warning.cause]);

@@ -260,14 +260,15 @@ export class GracefulShutdown {
     if (typeof work !== 'object' || work === null || typeof work.then !== 'function')
       throw wrongType('work', work, 'a promise');
     const key = {};
-    this.#holds.set(key, String(name));
+    const text = textOf(name);
+    this.#holds.set(key, text);
     const release = (): void => {
       this.#holds.delete(key);
       if (this.#holds.size === 0) this.#resolveHolds?.();
     };
     Promise.resolve(work).then(release, (error: unknown) => {
-      if (this.#result === undefined) this.#errors.report(name, error);
-      else this.#errors.collect(name, error);
+      if (this.#result === undefined) this.#errors.report(text, error);
+      else this.#errors.collect(text, error);
       release();
     });
     return work;
@@ -534,12 +535,12 @@ export class GracefulShutdown {
   }
 }
 
-/** Returns a reason as text; an object that has none by its type. */
-function textOf(reason: unknown): string {
+/** Returns a reason or a name as text; an object that has none by its type. */
+function textOf(value: unknown): string {
   try {
-    return String(reason);
+    return String(value);
   } catch {
-    return typeof reason;
+    return typeof value;
   }
 }
 
