@@ -3,7 +3,7 @@ import { readFile } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import v8 from 'node:v8';
 import vm from 'node:vm';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry, Summary } from 'prom-client';
 import { afterEach, describe, expect, test } from 'vitest';
 import { ProductionMetrics, ResourceMonitor, TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
@@ -269,6 +269,7 @@ describe('merge', () => {
       'summary',
       [['', { quantile: 0.5 }, 1], ['_sum', { a: 1 }, 1], ...sums],
     ],
+    ['has a quantile that is no number', 'summary', [['', { quantile: 'x' }, 1], ...sums]],
   ])('leaves out a family that %s: a %s', async (_, type, series) => {
     const metrics = merged(type, series);
     for (const text of [await metrics.toOpenMetrics(), await metrics.toPrometheus()])
@@ -437,6 +438,79 @@ describe('merge', () => {
     expect(failures).toContain('portcullis_merge_failures_total{reason="error"} 4\n');
     expect(failures).toContain('portcullis_merge_failures_total{reason="invalid"} 22\n');
     expect(failures).toContain('portcullis_merge_failures_total{reason="limit"} 2\n');
+  });
+
+  test.each<[string, string, Series[]]>([
+    ['counts below 0', 'counter', [['', {}, -1]]],
+    ['a count that is no number', 'counter', [['', {}, Number.NaN]]],
+    [
+      'a fraction as a count',
+      'histogram',
+      [
+        ['_bucket', { le: '+Inf' }, 1.5],
+        ['_sum', {}, 1],
+        ['_count', {}, 1.5],
+      ],
+    ],
+    [
+      'a count without end',
+      'histogram',
+      [
+        ['_bucket', { le: '+Inf' }, Infinity],
+        ['_sum', {}, 1],
+        ['_count', {}, Infinity],
+      ],
+    ],
+    [
+      'a sum that is no number',
+      'histogram',
+      [
+        ['_bucket', { le: '+Inf' }, 1],
+        ['_sum', {}, Number.NaN],
+        ['_count', {}, 1],
+      ],
+    ],
+    [
+      'a fraction as a count',
+      'summary',
+      [
+        ['_sum', {}, 1],
+        ['_count', {}, 0.5],
+      ],
+    ],
+    [
+      'a count below 0',
+      'summary',
+      [
+        ['_sum', {}, 1],
+        ['_count', {}, -1],
+      ],
+    ],
+    ['a quantile above 1', 'summary', [['', { quantile: 5 }, 1]]],
+    ['no quantile', 'summary', [['', {}, 1]]],
+  ])('leaves out of OpenMetrics, which forbids it, %s: a %s', async (_, type, series) => {
+    const metrics = merged(type, series);
+    expect(await metrics.toOpenMetrics()).not.toContain('shop_time');
+    expect(await metrics.toPrometheus()).toContain('\nshop_time');
+    metrics.close();
+  });
+
+  test('shows a summary of values below 0 in OpenMetrics without them', async () => {
+    const register = new Registry();
+    const drift = new Summary({
+      name: 'drift_seconds',
+      help: 'h',
+      percentiles: [0.01, 0.99],
+      registers: [register],
+    });
+    for (const value of [-5, 2]) drift.observe(value);
+    const metrics = production();
+    metrics.merge(register);
+    expect((await metrics.toOpenMetrics()).match(/^drift.*$/gm)).toEqual([
+      'drift_seconds{quantile="0.99"} 2',
+      'drift_seconds_count 2',
+    ]);
+    expect((await metrics.toPrometheus()).match(/^drift.*$/gm)).toHaveLength(4);
   });
 
   test('refuses what is no registry, and wrong options', () => {

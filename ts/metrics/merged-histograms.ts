@@ -1,6 +1,6 @@
 /**
- * Checks of histograms and summaries of other libraries. A parser of OpenMetrics refuses a whole text for one that
- * contradicts itself.
+ * Checks of the values of other libraries. A parser of OpenMetrics refuses a whole text for a histogram that contradicts
+ * itself, or for a value that its type cannot have.
  */
 
 /** One value of a family, as far as it can be read. */
@@ -70,4 +70,26 @@ export function isConsistent(kind: string, family: string, values: readonly unkn
     if (kind === 'histogram' && !group.add(suffix, le, value as number)) return false;
   }
   return kind !== 'histogram' || [...groups.values()].every(({ isWhole }) => isWhole);
+}
+
+/** True unless a summary has a quantile that is no number. */
+export function hasQuantiles(values: readonly unknown[]): boolean {
+  return (values as readonly Sample[]).every(({ labels }) => {
+    const { quantile } = labels ?? {};
+    return quantile === undefined || !Number.isNaN(boundOf(quantile));
+  });
+}
+
+/** True if OpenMetrics allows the values of a family for its type. Sums and quantiles below 0 are left out elsewhere. */
+export function areAllowed(kind: string, family: string, values: readonly unknown[]): boolean {
+  return (values as readonly Sample[]).every(({ metricName = family, value, labels }) => {
+    const suffix = String(metricName).slice(family.length);
+    if (kind === 'counter') return Number(value) >= 0;
+    if (kind !== 'histogram' && kind !== 'summary') return true;
+    if (suffix === '_bucket' || suffix === '_count')
+      return Number.isInteger(value) && Number(value) >= 0;
+    if (suffix === '_sum') return !Number.isNaN(value);
+    const quantile = boundOf(labels?.['quantile']);
+    return kind === 'histogram' || suffix !== '' || (quantile >= 0 && quantile <= 1);
+  });
 }

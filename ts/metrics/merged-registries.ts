@@ -7,7 +7,7 @@ import { wrongType } from '../base/errors.js';
 import { isThenable } from '../base/hooks.js';
 import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
-import { boundOf, isConsistent } from './merged-histograms.js';
+import { areAllowed, boundOf, hasQuantiles, isConsistent } from './merged-histograms.js';
 import { isLabelName, isMetricName, namesOf, type Template } from './instrument-registry.js';
 import { type Format, helpText, labelText, seriesLine } from './instrument.js';
 
@@ -189,13 +189,14 @@ class TemplateWriter {
     if (this.#values.length + values.length > end) return 'limit';
     if (names.includes('')) return 'invalid';
     if (hasBounds(kind) && !isConsistent(kind, name, values)) return 'invalid';
+    if (kind === 'summary' && !hasQuantiles(values)) return 'invalid';
+    if (this.#isOpen && !areAllowed(kind, name, values)) return 'invalid';
     const base = kind === 'counter' && this.#isOpen ? name.replace(/_total$/, '') : name;
     const word = kind === 'unknown' && !this.#isOpen ? 'untyped' : kind;
     const description = helpText(help.replaceAll('\r', ' '), this.#isOpen);
     this.#text += `# HELP ${base} ${description}\n# TYPE ${base} ${word}\n`;
     this.#series.clear();
-    const lacksSums = this.#isOpen && kind === 'histogram' && hasNegatives(values, name);
-    for (const value of lacksSums ? values.filter((one) => !isSum(one, name)) : values)
+    for (const value of this.#isOpen ? withoutNegatives(kind, values, name) : values)
       if (!this.#write(value, name, kind, names)) return 'invalid';
     for (const one of names) this.#names.add(one);
     return undefined;
@@ -236,6 +237,19 @@ interface Sample {
 function isSum(given: unknown, family: string): boolean {
   const { metricName } = given as Sample;
   return metricName === `${family}_sum` || metricName === `${family}_count`;
+}
+
+/** Returns the values that OpenMetrics allows: a sum is a counter, and a quantile is not below 0. */
+function withoutNegatives(
+  kind: string,
+  values: readonly unknown[],
+  family: string,
+): readonly unknown[] {
+  if (kind === 'histogram')
+    return hasNegatives(values, family) ? values.filter((one) => !isSum(one, family)) : values;
+  return kind === 'summary'
+    ? (values as readonly Sample[]).filter(({ value }) => !(Number(value) < 0))
+    : values;
 }
 
 /** Whether a histogram has a bound or a sum below 0: its sum is no counter, and OpenMetrics forbids it. */

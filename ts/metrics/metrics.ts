@@ -528,8 +528,9 @@ export class ProductionMetrics {
    * Shows the metrics of another registry, such as prom-client's, in both text formats. It is read
    * at each exposition. A family whose name is in use is left out: this package's names win, then
    * the application's, then those of the registry merged first. So is a histogram that contradicts itself, such as one
-   * without a bucket `+Inf`: a parser would refuse the whole text. `portcullis_merge_failures_total`
-   * counts families and readings left out, by reason. Repeated calls have no effect.
+   * without a bucket `+Inf`, and in OpenMetrics a family with a value that its type cannot have, such as a negative
+   * counter: a parser would refuse the whole text. Negative sums and quantiles of a summary are left out there alone.
+   * `portcullis_merge_failures_total` counts families and readings left out, by reason. Repeated calls have no effect.
    * @param registry an object with `getMetricsAsJSON()`, such as a `Registry` of prom-client
    * @param options see `MergeOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
