@@ -213,6 +213,17 @@ describe('access', () => {
     expect(html.length).toBeLessThan(140_000);
     const zipped = ask(page, { headers: { 'accept-encoding': 'br, gzip' } })!;
     expect(zipped.headers.get('content-encoding')).toBe('gzip');
+    for (const [accepted, coding] of [
+      ['GZIP ; q=0.5, br', 'gzip'],
+      ['br;q=0,gzip;q=0.001', 'gzip'],
+      ['gzip;q=0', null],
+      ['br, gzip; q=0.000', null],
+      ['x-gzip', null],
+    ] as const)
+      expect(
+        ask(page, { headers: { 'accept-encoding': accepted } })!.headers.get('content-encoding'),
+        accepted,
+      ).toBe(coding);
     expect((await zipped.arrayBuffer()).byteLength).toBeLessThan(45 * 1024);
   });
 });

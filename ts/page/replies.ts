@@ -41,11 +41,14 @@ export const STREAM_HEADERS = {
   'x-accel-buffering': 'no',
 } as const;
 
+/** gzip in a list of codings, without the weight 0 that excludes it. */
+const ACCEPTS_GZIP = /(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[^,]*)?(?:,|$)/i;
+
 let gzipped: Buffer | undefined;
 
 /** Returns the document, compressed for clients that accept gzip. @internal */
 export function documentReply({ header }: PageRequest): PageReply {
-  if (!/\bgzip\b/.test(header('accept-encoding')))
+  if (!ACCEPTS_GZIP.test(header('accept-encoding')))
     return { status: 200, headers: DOCUMENT_HEADERS, body: DOCUMENT };
   gzipped ??= zlib().gzipSync(DOCUMENT);
   return {
