@@ -493,6 +493,22 @@ describe('connections', () => {
     manager.cleanup();
   });
 
+  test('of one name count also once the manager that was attached first is closed', () => {
+    const { timers } = fixture();
+    const make = (): ConnectionManager =>
+      new ConnectionManager({}, timers, { name: 'closed first' });
+    const [one, two] = [make(), make()];
+    const metrics = new ProductionMetrics({ timers, connections: [one, two] });
+    for (const manager of [one, two]) manager.reserve('192.0.2.1');
+    const open = (): number => metrics.generateReport().metrics.connectionCount;
+    expect(open()).toBe(2);
+    one.close();
+    expect(open()).toBe(1);
+    two.close();
+    expect(open()).toBe(0);
+    metrics.close();
+  });
+
   test('of managers with one name count once, and so do their bans', async () => {
     const { timers, clock } = fixture();
     const options = { name: 'metrics front', banAfter: 3 };

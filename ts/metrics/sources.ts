@@ -112,13 +112,14 @@ export class Sources {
   /** Open connections and leases, those of the managers of one name once. */
   get connections(): number {
     let total = 0;
-    const named = new Set<string>();
+    const named = new Map<string, number>();
     for (const manager of this.#sources.keys()) {
       const { indexName } = manager;
-      if (indexName !== undefined && named.has(indexName)) continue;
-      if (indexName !== undefined) named.add(indexName);
-      total += manager.getStats().totalConnections;
+      if (indexName === undefined) total += manager.total;
+      // A closed manager tells 0, while others of its name go on.
+      else named.set(indexName, Math.max(named.get(indexName) ?? 0, manager.total));
     }
+    for (const count of named.values()) total += count;
     return total;
   }
 
