@@ -1183,6 +1183,27 @@ describe('figures', () => {
 });
 
 describe('timeoutMs', () => {
+  it('ends with a layer whose thenable throws', async () => {
+    const { run, clock, timers, of } = chainOf([
+      {
+        name: 'thrower',
+        timeoutMs: 50,
+        middleware: (): Promise<unknown> =>
+          ({
+            // oxlint-disable-next-line unicorn/no-thenable
+            then(): void {
+              throw new Error('of then');
+            },
+          }) as never,
+      },
+    ]);
+    const context: { signal?: AbortSignal } = {};
+    await expect(run(context)).rejects.toThrow('of then');
+    expect(timers.getActiveTimersCount()).toBe(0);
+    clock.advance(60);
+    expect([of('thrower').timeouts, context.signal?.aborted]).toEqual([0, false]);
+  });
+
   const never = (): Promise<never> => new Promise(() => undefined);
   const timedItem = (
     middleware: Layer,

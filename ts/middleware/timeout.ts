@@ -62,7 +62,8 @@ class TimedCall {
         this.#leftMs -= this.#now() - this.#sinceMs;
         this.#resume();
       }
-      result.then(
+      // Not its own `then`, which may throw: the timer would outlive the call.
+      Promise.resolve(result).then(
         (value) => {
           if (this.#end()) resolve(value);
         },
