@@ -179,7 +179,7 @@ export interface WindowFigures {
   readonly errors: number;
   /** `errors` / `requests`, 0 to 1; 0 without requests. */
   readonly errorRate: number;
-  /** Responses with status 400 to 499, the client's errors. */
+  /** Responses with status 400 to 499 that are not recorded with `error`: the client's errors. */
   readonly clientErrors: number;
   /** Requests and connections that limits refused; they are in no other figure. */
   readonly refused: number;
