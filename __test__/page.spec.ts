@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import http2 from 'node:http2';
 import { type AddressInfo, connect } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -225,6 +226,44 @@ describe('access', () => {
         accepted,
       ).toBe(coding);
     expect((await zipped.arrayBuffer()).byteLength).toBeLessThan(45 * 1024);
+  });
+});
+
+describe('HTTP/2, whose requests have an authority in the place of a host', () => {
+  type Answer = http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader;
+  const asked = async (page: LivePage, path: string, authority?: string): Promise<Answer> => {
+    const server = http2.createServer((request, response) => {
+      // The request and response of the compatibility API stand for those of node:http.
+      page.handle(request as never, response as never);
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    const client = http2.connect(`http://127.0.0.1:${port}`);
+    try {
+      const stream = client.request({
+        ':path': path,
+        ':authority': authority ?? `localhost:${port}`,
+      });
+      const [headers] = (await once(stream, 'response')) as [Answer];
+      stream.resume();
+      await once(stream, 'end');
+      return headers;
+    } finally {
+      client.close();
+      server.close();
+    }
+  };
+
+  it('opens to this machine at localhost only', async () => {
+    const { page } = setUp({ access: 'local' });
+    expect((await asked(page, '/live'))[':status']).toBe(200);
+    expect((await asked(page, '/live', 'evil.example'))[':status']).toBe(403);
+  });
+
+  it('gets a cookie of its port', async () => {
+    const { page } = setUp({ token: TOKEN });
+    const answer = await asked(page, `/live?token=${TOKEN}`);
+    expect(answer['set-cookie']?.[0]).toMatch(/^portcullis_page_\d+=/);
   });
 });
 

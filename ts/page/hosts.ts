@@ -95,7 +95,8 @@ export function answerPage(
   if (!page.owns(target)) return false;
   const { method = 'GET', headers, socket } = request;
   const header = (name: string): string => {
-    const value = headers[name];
+    // A request of HTTP/2 tells its host in `:authority`.
+    const value = headers[name] ?? (name === 'host' ? headers[':authority'] : undefined);
     return Array.isArray(value) ? value.join(', ') : (value ?? '');
   };
   const reply = page.reply({
