@@ -658,7 +658,7 @@ interface ConnectionLimits {
     readonly maxConnectionsPerPrefix?: number | undefined;
     /** Connections without a user. */
     readonly maxAnonymousConnections?: number | undefined;
-    /** Connections without a user, per address. */
+    /** Connections without a user, per address. Clients without a valid address count as one address. */
     readonly maxAnonymousConnectionsPerIp?: number | undefined;
     /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
     readonly maxUnknownIpConnections?: number | undefined;
@@ -1919,7 +1919,7 @@ interface HostCounts {
 interface ConnectionStats {
     /** Open connections and leases. */
     readonly totalConnections: number;
-    /** Addresses with a connection. */
+    /** Addresses with a connection. Clients without a valid address count as one. */
     readonly connectionsByIp: number;
     /** Users with a connection. */
     readonly connectionsByUser: number;
@@ -3331,7 +3331,7 @@ interface WindowFigures {
     readonly errors: number;
     /** `errors` / `requests`, 0 to 1; 0 without requests. */
     readonly errorRate: number;
-    /** Responses with status 400 to 499, the client's errors. */
+    /** Responses with status 400 to 499 that are not recorded with `error`: the client's errors. */
     readonly clientErrors: number;
     /** Requests and connections that limits refused; they are in no other figure. */
     readonly refused: number;
@@ -3675,7 +3675,7 @@ declare class ProductionMetrics {
     checkTargets(): boolean;
     /**
      * Returns a report on the health of the service: key figures, score, findings, recommendations.
-     * Takes some 100 µs; the report has at most 16 KB as JSON.
+     * Takes some 100 µs; the report has at most 16 KB as JSON, and 24 KB with names that JSON escapes or that are not ASCII.
      */
     generateReport(): ProductionReport;
     /**
@@ -3765,8 +3765,9 @@ declare class ProductionMetrics {
      * Shows the metrics of another registry, such as prom-client's, in both text formats. It is read
      * at each exposition. A family whose name is in use is left out: this package's names win, then
      * the application's, then those of the registry merged first. So is a histogram that contradicts itself, such as one
-     * without a bucket `+Inf`: a parser would refuse the whole text. `portcullis_merge_failures_total`
-     * counts families and readings left out, by reason. Repeated calls have no effect.
+     * without a bucket `+Inf`, and in OpenMetrics a family with a value that its type cannot have, such as a negative
+     * counter: a parser would refuse the whole text. Negative sums and quantiles of a summary are left out there alone.
+     * `portcullis_merge_failures_total` counts families and readings left out, by reason. Repeated calls have no effect.
      * @param registry an object with `getMetricsAsJSON()`, such as a `Registry` of prom-client
      * @param options see `MergeOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
