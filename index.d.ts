@@ -658,7 +658,7 @@ interface ConnectionLimits {
     readonly maxConnectionsPerPrefix?: number | undefined;
     /** Connections without a user. */
     readonly maxAnonymousConnections?: number | undefined;
-    /** Connections without a user, per address. Clients without a valid address count as one address. */
+    /** Connections without a user, per address; clients without a valid address count as one. */
     readonly maxAnonymousConnectionsPerIp?: number | undefined;
     /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
     readonly maxUnknownIpConnections?: number | undefined;

@@ -268,7 +268,9 @@ impl Sampling {
             used: limit.working_set as f64,
             level: limit.level,
         });
-        let host = process.rss.zip(known.total).map(|(rss, total)| Limit {
+        // A container may hide the memory of its host behind a 0.
+        let total = known.total.filter(|total| total.value > 0);
+        let host = process.rss.zip(total).map(|(rss, total)| Limit {
             bound: Bound::Host,
             limit: total.value as f64,
             used: rss as f64,
@@ -610,6 +612,19 @@ pub(super) mod tests {
         assert_eq!(allowed(sampling.sample(&files, 5000.0)), Some(0.5));
         files.put("/sys/fs/cgroup/app/cpu.max", "max 100000");
         assert_eq!(allowed(sampling.sample(&files, 10_000.0)), Some(16.0));
+    }
+
+    #[test]
+    fn a_host_without_memory_is_no_limit() {
+        let mut files = process(1, "max 1");
+        files.put("/proc/meminfo", "MemTotal: 0 kB\n");
+        let sample = Sampling::default().sample(&files, 0.0);
+        assert!(
+            sample
+                .limits
+                .iter()
+                .all(|limit| limit.percent().is_finite())
+        );
     }
 
     #[test]
