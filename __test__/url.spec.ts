@@ -23,6 +23,15 @@ const outcome = (url: string, options: UrlOptions): string => {
   return result.success ? result.value.flags.toSorted().join(' ') : result.error.code;
 };
 
+/** Not `URL.canParse`, which errs in Node 20 once it is compiled. */
+function parses(url: string, base: string): boolean {
+  try {
+    return new URL(url, base).href !== '';
+  } catch {
+    return false;
+  }
+}
+
 describe('validateUrl without a mode', () => {
   it('has its documented messages', () => {
     for (const [url, message] of [
@@ -72,7 +81,7 @@ describe('validateUrl without a mode', () => {
     expect(cases.length).toBeGreaterThan(800);
     for (const { input } of cases) {
       if (input === '' || input.length > 2048) continue;
-      expect(check(input).success, input).toBe(URL.canParse(input, 'http://localhost'));
+      expect(check(input).success, input).toBe(parses(input, 'http://localhost'));
       const result = check(input, { mode: 'outbound', schemes: ['http', 'https', 'ws', 'wss'] });
       if (!result.success) expect(result.error.code).toMatch(/^ERR_URL_/);
       else expect(result.value.href).toBe(new URL(input).href);
