@@ -63,9 +63,25 @@ export class Hooks {
       `${name} failed; process.on('warning') gets the error as its cause. Further errors of this hook are not reported`,
       { cause },
     );
-    process.emitWarning(
+    emitWarning(
       Object.assign(warning, { name: 'PortcullisWarning', code: 'PORTCULLIS_HOOK_ERROR' }),
     );
+  }
+}
+
+/**
+ * Emits an error as a process warning. A realm of its own, as each test file of Jest has one, has another class `Error`
+ * than the host, and the host throws for an error that is none of its own: such a warning is made one.
+ */
+function emitWarning(warning: Error): void {
+  try {
+    process.emitWarning(warning);
+  } catch (refusal) {
+    const chain: unknown[] = [];
+    for (let at: unknown = refusal; at !== null; at = Object.getPrototypeOf(at)) chain.push(at);
+    // The prototype of the host's `Error` comes last but one, before that of all objects.
+    const own = chain.at(-2) as object;
+    process.emitWarning(Object.setPrototypeOf(warning, own) as Error);
   }
 }
 

@@ -1,0 +1,83 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
+import { compileFunction, type Context, createContext } from 'node:vm';
+import { expect, onTestFinished, test } from 'vitest';
+import type * as Portcullis from '../dist/index.js';
+import type * as Testing from '../dist/testing.js';
+
+// A realm beside that of the host, as each test file of Jest has one: its classes `Error` and `Object` are its own.
+
+const isBun = 'bun' in process.versions;
+
+/** Evaluates CommonJS files in a realm; the host loads its own modules and addons. */
+function requireIn(context: Context): (path: string) => unknown {
+  const loaded = new Map<string, { exports: unknown }>();
+  const load = (path: string): unknown => {
+    const known = loaded.get(path);
+    if (known !== undefined) return known.exports;
+    const module = { exports: {} as unknown };
+    loaded.set(path, module);
+    const near = createRequire(path);
+    const requireNear = (id: string): unknown => {
+      const found = near.resolve(id);
+      return /\.c?js$/.test(found) ? load(found) : near(id);
+    };
+    compileFunction(
+      readFileSync(path, 'utf8'),
+      ['module', 'exports', 'require', '__filename', '__dirname'],
+      { filename: path, parsingContext: context },
+    )(module, module.exports, requireNear, path, dirname(path));
+    return module.exports;
+  };
+  return (path) => load(resolve(path));
+}
+
+function realm(): typeof Portcullis & typeof Testing {
+  const names = ['process', 'Buffer', 'URL', 'AbortSignal', 'AbortController', 'DOMException'];
+  const others = ['setTimeout', 'clearTimeout', 'setImmediate', 'queueMicrotask', 'performance'];
+  const given = [...names, ...others, 'Uint8Array', 'ArrayBuffer', 'TextDecoder', 'TextEncoder'];
+  const globals = Object.fromEntries(given.map((name) => [name, Reflect.get(globalThis, name)]));
+  const load = requireIn(createContext(globals));
+  const parts = ['index', 'testing'].map((name) => load(join('dist', `${name}.cjs`)) as object);
+  return Object.assign({}, ...parts) as typeof Portcullis & typeof Testing;
+}
+
+/** Resolves to the next warnings of a code. */
+function warnings(code: string, count: number): Promise<Error[]> {
+  return new Promise((resolve) => {
+    const found: Error[] = [];
+    const listener = (warning: Error): void => {
+      if ((warning as NodeJS.ErrnoException).code === code) found.push(warning);
+      if (found.length === count) resolve(found);
+    };
+    process.on('warning', listener);
+    onTestFinished(() => void process.off('warning', listener));
+  });
+}
+
+test.skipIf(isBun)('a hook that fails in another realm becomes a warning of the host', async () => {
+  const { ConnectionManager, FakeSocket, TimerManager } = realm();
+  const warned = warnings('PORTCULLIS_HOOK_ERROR', 2);
+  const cause = new Error('of the application');
+  const timers = new TimerManager();
+  const hooks = [
+    () => {
+      throw cause;
+    },
+    () => Promise.reject(cause),
+  ];
+  for (const onRefuse of hooks) {
+    const manager = new ConnectionManager({ maxConnectionsPerIp: 1 }, { timers, onRefuse });
+    manager.addConnection('one', new FakeSocket(), '203.0.113.1');
+    expect(manager.addConnection('two', new FakeSocket(), '203.0.113.1')).toMatchObject({
+      code: 'ip_limit',
+    });
+    manager.close();
+  }
+  for (const warning of await warned) {
+    expect(warning).toBeInstanceOf(Error);
+    expect(warning).toMatchObject({ name: 'PortcullisWarning', cause });
+  }
+  timers.close();
+});
