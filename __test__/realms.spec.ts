@@ -81,3 +81,42 @@ test.skipIf(isBun)('a hook that fails in another realm becomes a warning of the 
   }
   timers.close();
 });
+
+test.skipIf(isBun)('conflicts that the core finds have their codes in another realm', () => {
+  const { ConnectionManager, PortcullisError, RateLimiter, ResourceMonitor, TimerManager } =
+    realm();
+  const timers = new TimerManager();
+  const errorOf = (run: () => unknown): unknown => {
+    try {
+      return run();
+    } catch (error) {
+      return error;
+    }
+  };
+  const name = 'realms';
+  const limiter = new RateLimiter({ limit: 1, windowMs: 1000, name });
+  const banAfter = { failures: 3, windowMs: 1000, banMs: 1000 };
+  const manager = new ConnectionManager({}, { timers, name, banAfter });
+  const errors = [
+    errorOf(() => new RateLimiter({ limit: 2, windowMs: 1000, name })),
+    errorOf(
+      () => new ConnectionManager({}, { timers, name, banAfter: { ...banAfter, failures: 4 } }),
+    ),
+    errorOf(
+      () =>
+        new ResourceMonitor(
+          { memory: { maxHeapSizeMb: 512 } },
+          { timers, stalls: { log: { file: '/nowhere/at/all' } } },
+        ),
+    ),
+  ];
+  for (const error of errors) expect(error).toBeInstanceOf(PortcullisError);
+  expect(errors).toMatchObject([
+    { code: 'ERR_LIMITS_CONFLICT', field: 'name' },
+    { code: 'ERR_LIMITS_CONFLICT', field: 'banAfter' },
+    { code: 'ERR_OUT_OF_RANGE', field: 'stalls.log.file' },
+  ]);
+  expect(limiter.take('a').success).toBe(true);
+  manager.close();
+  timers.close();
+});

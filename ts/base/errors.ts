@@ -154,6 +154,16 @@ export class UnauthorizedError extends Error {
   }
 }
 
+/**
+ * Returns the message of an error of the core, the host or a package. Not by `instanceof`: in another realm, such as that
+ * of a test file of Jest, the errors of the core and the host are of other classes.
+ * @internal
+ */
+export function messageOf(error: unknown): string {
+  const { message } = Object(error) as Partial<Error>;
+  return typeof message === 'string' ? message : String(error);
+}
+
 /** Returns the kind of an object. Of a promise and a collection the mistake is easier to see than of an object. */
 function kindOf(value: object): string {
   try {

@@ -1,5 +1,5 @@
 /** One limit over all processes: the end of one JavaScript thread. The work is done in `src/cluster`. */
-import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { messageOf, outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions, optionsObject, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { type ClusterFigures, NativeCluster } from '../native/addon.js';
@@ -70,7 +70,7 @@ type Listeners = { readonly [E in keyof ClusterEvents]: Set<ClusterEvents[E]> };
  * @param field the option at fault, unless the message names one of TLS
  */
 function errorOf(error: unknown, field = 'cluster'): unknown {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const found =
     /^(ERR_CLUSTER_CONFLICT|ERR_CLUSTER_CONFIG|ERR_CLOSED|ERR_UNSUPPORTED|ERR_NO_THREAD): (.*)$/s.exec(
       message,

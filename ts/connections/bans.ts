@@ -3,7 +3,7 @@
  * handshake and no token: the guard tells it what has failed.
  */
 import { hostClock, wallClockMs } from '../base/clock.js';
-import { nameConflict, outOfRange, wrongType } from '../base/errors.js';
+import { messageOf, nameConflict, outOfRange, wrongType } from '../base/errors.js';
 import { type Hooks } from '../base/hooks.js';
 import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -31,7 +31,7 @@ function openBans(name: string | undefined, options: CheckedBans, prefixBits: nu
   try {
     return createBans(name, [least, windowMs, banMs, maxBanMs, forgetMs, maxAddresses, prefixBits]);
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     const prefix = 'ERR_LIMITS_CONFLICT: ';
     if (message.startsWith(prefix))
       throw nameConflict(name, message.slice(prefix.length), 'banAfter');

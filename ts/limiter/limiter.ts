@@ -1,6 +1,6 @@
 /** Rate limits by any key. The keys are in the core (`src/limiter`), as keyed hashes. */
 import { type Clock, hasFakeTimers, hostClock } from '../base/clock.js';
-import { describe, nameConflict, typeError, wrongType } from '../base/errors.js';
+import { describe, messageOf, nameConflict, typeError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { createLimiter } from '../native/addon.js';
@@ -40,7 +40,7 @@ function openLimiter({
   try {
     return createLimiter(name, algorithmIndex(algorithm), numbers);
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     const prefix = 'ERR_LIMITS_CONFLICT: ';
     if (message.startsWith(prefix)) throw nameConflict(name, message.slice(prefix.length));
     throw error;

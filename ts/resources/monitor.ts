@@ -4,7 +4,7 @@
  * methods; options, log lines, heap and snapshot have modules of their own.
  */
 import { wallClockMs } from '../base/clock.js';
-import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
+import { ArgumentRangeError, messageOf, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import type { PossibleTrace } from '../base/trace.js';
 import { ResourceWatch } from '../native/addon.js';
@@ -570,7 +570,7 @@ function openWatch(
       ...(stallLog === undefined ? {} : { log: stallLog }),
     });
   } catch (error) {
-    const cause = error instanceof Error ? error.message : String(error);
+    const cause = messageOf(error);
     const prefix = 'ERR_NO_THREAD: ';
     if (cause.startsWith(prefix))
       throw new PortcullisError('ERR_NO_THREAD', cause.slice(prefix.length));
