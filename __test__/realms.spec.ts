@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
-import { compileFunction, type Context, createContext } from 'node:vm';
+import { setFlagsFromString } from 'node:v8';
+import { compileFunction, type Context, createContext, runInNewContext } from 'node:vm';
 import { expect, onTestFinished, test } from 'vitest';
 import type * as Portcullis from '../dist/index.js';
 import type * as Testing from '../dist/testing.js';
+import { until } from './fixtures/until.js';
 
 // A realm beside that of the host, as each test file of Jest has one: its classes `Error` and `Object` are its own.
 
@@ -33,14 +35,16 @@ function requireIn(context: Context): (path: string) => unknown {
   return (path) => load(resolve(path));
 }
 
-function realm(): typeof Portcullis & typeof Testing {
+type Realm = typeof Portcullis & typeof Testing;
+
+function realm(): Realm {
   const names = ['process', 'Buffer', 'URL', 'AbortSignal', 'AbortController', 'DOMException'];
   const others = ['setTimeout', 'clearTimeout', 'setImmediate', 'queueMicrotask', 'performance'];
   const given = [...names, ...others, 'Uint8Array', 'ArrayBuffer', 'TextDecoder', 'TextEncoder'];
   const globals = Object.fromEntries(given.map((name) => [name, Reflect.get(globalThis, name)]));
   const load = requireIn(createContext(globals));
   const parts = ['index', 'testing'].map((name) => load(join('dist', `${name}.cjs`)) as object);
-  return Object.assign({}, ...parts) as typeof Portcullis & typeof Testing;
+  return Object.assign({}, ...parts) as Realm;
 }
 
 /** Resolves to the next warnings of a code. */
@@ -119,4 +123,28 @@ test.skipIf(isBun)('conflicts that the core finds have their codes in another re
   expect(limiter.take('a').success).toBe(true);
   manager.close();
   timers.close();
+});
+
+test.skipIf(isBun)('a realm is collected once nothing uses it', async () => {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as () => void;
+  const use = ({
+    ConnectionManager,
+    FakeSocket,
+    TimerManager,
+    scanJson,
+  }: Realm): WeakRef<object> => {
+    const timers = new TimerManager();
+    const manager = new ConnectionManager({ maxConnectionsPerIp: 1 }, { timers });
+    expect(manager.addConnection('one', new FakeSocket(), '203.0.113.1').success).toBe(true);
+    expect(scanJson('[1, 2').success).toBe(false);
+    manager.close();
+    timers.close();
+    return new WeakRef(ConnectionManager);
+  };
+  const left = use(realm());
+  await until(() => {
+    gc();
+    return left.deref() === undefined;
+  });
 });

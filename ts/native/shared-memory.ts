@@ -4,14 +4,36 @@
  * whatever other code does with the array. The core refuses any other memory.
  */
 
+import { lazily } from '../base/builtin.js';
+import { createJsonScanner } from './addon.js';
+
 interface TypedArrayConstructor<A> {
   readonly BYTES_PER_ELEMENT: number;
   new (buffer: SharedArrayBuffer, byteOffset: number, length: number): A;
+}
+
+/**
+ * Whether the core belongs to another realm than this module: each test file of Jest has a realm, and all of them have
+ * the core of the process. An array of such a realm, which the core keeps, would keep the realm.
+ */
+const isCoreOfOtherRealm = !(createJsonScanner instanceof Function);
+
+const workers = lazily(() => process.getBuiltinModule('node:worker_threads'));
+
+/** Returns an array of the core's realm with the memory of the given one: of that realm is what a port receives. */
+function inCoreRealm<A>(array: A): A {
+  const { MessageChannel, receiveMessageOnPort } = workers();
+  const { port1, port2 } = new MessageChannel();
+  port1.postMessage(array);
+  const { message } = receiveMessageOnPort(port2) as { message: A };
+  port1.close();
+  return message;
 }
 
 /** Allocates a typed array that the core can keep. @internal */
 export function sharedArray<A>(type: TypedArrayConstructor<A>, length: number): A {
   // The core copies whole words of 8 bytes.
   const bytes = Math.ceil((length * type.BYTES_PER_ELEMENT) / 8) * 8;
-  return new type(new SharedArrayBuffer(bytes), 0, length);
+  const array = new type(new SharedArrayBuffer(bytes), 0, length);
+  return isCoreOfOtherRealm ? inCoreRealm(array) : array;
 }
