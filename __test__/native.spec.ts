@@ -210,6 +210,21 @@ describe('an addon that cannot be loaded', () => {
       /Dynamic require of "fs" is not supported\): build CommonJS/,
     ],
     [
+      'it is an executable of Node',
+      [
+        'No such built-in module: ./portcullis.linux-x64-gnu.node',
+        'require.resolve is no function',
+      ],
+      'ERR_ADDON_UNUSABLE',
+      /No such built-in module.*\): build CommonJS, define `require` by `createRequire`/,
+    ],
+    [
+      'a loader of the bundler has put the path of the addon in its place',
+      ["Cannot create property 'NativeCluster' on string './portcullis.linux-x64-gnu.node'"],
+      'ERR_ADDON_UNUSABLE',
+      /on string .*: let the bundler copy \.node files as they are, or keep portcullis external/,
+    ],
+    [
       'its executable has no temporary folder',
       [
         '/$bunfs/root/portcullis.linux-x64-gnu-3q.node: cannot open shared object file: No such file',
@@ -236,6 +251,9 @@ describe('an addon that cannot be loaded', () => {
 
   test('is refused if it belongs to another package, and the environment is unchanged', () => {
     expect(() => addonOf({ loaded: { other: 1 } }, LINUX)).toThrow(/addon of another package/);
+    expect(() => addonOf({ loaded: './portcullis.node' }, LINUX)).toThrow(
+      /a path and no addon\): let the bundler copy/,
+    );
     // The variable is set while the addon loads, which it did at the import above.
     expect(process.env).not.toHaveProperty('NAPI_RS_ENFORCE_VERSION_CHECK');
   });

@@ -48,7 +48,9 @@ const BUNDLERS = 'See docs/bundlers.md.';
 /** The addon's package or file, with its platform: `linux-x64-gnu`. */
 const ADDON_NAME =
   /(?:@portcullis\/addon-|portcullis\.)((?:linux|darwin|win32)-(?:x64|arm64)(?:-(?:gnu|musl|msvc))?)/;
-const NO_REQUIRE = /^Dynamic require of |^Could not dynamically require |^require is not defined/;
+/** The last of them is of an executable of Node, whose `require` knows the modules of Node only. */
+const NO_REQUIRE =
+  /^Dynamic require of |^Could not dynamically require |^require is not defined|^No such built-in module: \./;
 
 /** A file within an executable of Bun, which the linker cannot open. */
 const IN_EXECUTABLE = /^\/\$bunfs\/.*\.node: cannot open shared object file/;
@@ -140,7 +142,7 @@ class LoadFailure {
     if (this.#linkerMessages.length === 0) return undefined;
     return this.#errorOf(
       'ERR_ADDON_UNUSABLE',
-      `portcullis's binary for ${this.#platform} does not load (${this.#reason}): ${remedyFor(this.#reason)}`,
+      `portcullis's binary for ${this.#platform} does not load (${this.#reason}): ${remedyFor(this.#reason, this.#isBundled)}`,
       'platform',
       this.#platform,
     );
@@ -219,7 +221,7 @@ export function explainLoadFailure(
 }
 
 /** Returns the remedy for a binary that is there and does not load, by the linker's message. */
-function remedyFor(reason: string): string {
+function remedyFor(reason: string, isBundled: boolean): string {
   if (/version `?GLIBC/.test(reason))
     return 'use a system with glibc 2.17 or newer, or build from source there.';
   if (/musl|ld-linux|libc\.so|symbol not found|Error relocating/.test(reason)) {
@@ -229,6 +231,8 @@ function remedyFor(reason: string): string {
     return 'its version is not that of portcullis, so install again, without the node_modules folder and the lock file.';
   if (/loading addons is disabled/.test(reason))
     return 'start the process without --no-addons, and with --allow-addons if it has the permission model of Node.';
+  if (isBundled)
+    return `let the bundler copy .node files as they are, or keep portcullis external. ${BUNDLERS}`;
   return 'install again on this machine, without its node_modules folder.';
 }
 
@@ -241,6 +245,9 @@ function remedyFor(reason: string): string {
 export function addonOf(outcome: typeof native, host: Host): typeof Native {
   if (outcome.error !== undefined)
     throw explainLoadFailure(outcome.error, host, outcome.isBundled);
+  // Some loaders of bundlers write the path of a file, or its content, in the place of what it exports.
+  if (typeof outcome.loaded !== 'object')
+    throw explainLoadFailure(new Error('it is a path and no addon'), host, true);
   const loaded = outcome.loaded as Partial<typeof Native>;
   // Addons of all packages made with napi-rs read NAPI_RS_NATIVE_LIBRARY_PATH: it may be another's.
   if (typeof loaded.createConnections !== 'function')
