@@ -106,6 +106,17 @@ describe('an addon that cannot be loaded', () => {
       /without --no-addons, and with --allow-addons/,
     ],
     [
+      'its file system is mounted noexec',
+      failed(
+        '/tmp/.bun-0-eed0.node: failed to map segment from shared object',
+        'Cannot find native binding.',
+      ),
+      LINUX,
+      'ERR_ADDON_UNUSABLE',
+      'linux-x64',
+      /mount its file system with exec/,
+    ],
+    [
       'a path was given that is wrong',
       failed("Cannot find module '/nowhere.node'", 'Cannot find native binding.'),
       { ...LINUX, env: { NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node' } },
