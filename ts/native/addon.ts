@@ -230,7 +230,7 @@ function remedyFor(reason: string, isBundled: boolean): string {
   if (/version mismatch/.test(reason))
     return 'its version is not that of portcullis, so install again, without the node_modules folder and the lock file.';
   if (/failed to map segment/.test(reason))
-    return 'mount its file system with exec, as for Docker in `--tmpfs /tmp:exec`; or, if it is so, allow the process to map executable memory.';
+    return 'mount its file system with exec, as for Docker in `--tmpfs /tmp:exec`. If it is mounted so, allow the process to map executable memory.';
   if (/loading addons is disabled/.test(reason))
     return 'start the process without --no-addons, and with --allow-addons if it has the permission model of Node.';
   if (isBundled)
