@@ -278,6 +278,18 @@ describe('requests', () => {
     }
   });
 
+  it('have the type of a text only where a text of the route is sent', async () => {
+    const server = await run();
+    const typeOf = async (path: string): Promise<[number, string | null]> => {
+      const { status, headers } = await fetch(url(server, path));
+      return [status, headers.get('content-type')];
+    };
+    expect(await typeOf('/number-status')).toEqual([201, 'text/plain;charset=utf-8']);
+    expect(await typeOf('/custom-status')).toEqual([201, 'text/plain;charset=utf-8']);
+    expect(await typeOf('/text-empty')).toEqual([204, null]);
+    expect(await typeOf('/text-replaced')).toEqual([201, 'application/octet-stream']);
+  });
+
   it('are limited; health checks are not', async () => {
     const server = await runAlone({
       limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } },

@@ -92,7 +92,14 @@ const server = await builder
         await bothWait;
         return SHARED_BY_ALL;
       }
-      if (path === '/text-status') context.set.status = 201;
+      if (path === '/text-status' || path === '/number-status' || path === '/custom-status')
+        context.set.status = 201;
+      if (path === '/text-empty') context.set.status = 204;
+      if (path === '/text-replaced') {
+        await next();
+        context.set.status = 201;
+        return new Response(new Uint8Array([1]));
+      }
       if (path === '/text-cookie') context.set.headers['set-cookie'] = 'a=1';
       if (path === '/denied') return new Response('denied', { status: 403 });
       if (path === '/set') context.response = new Response('set', { status: 418 });
@@ -128,6 +135,10 @@ const server = await builder
       })
       .get('/cookie', 'cookie')
       .get('/text-status', () => 'a text')
+      .get('/number-status', () => 5)
+      .get('/custom-status', ({ status }) => status(400, 'a text'))
+      .get('/text-empty', () => 'a text')
+      .get('/text-replaced', () => 'a text')
       .get('/text-cookie', () => new Response('a text'))
       .get('/resent', () => ONCE)
       .get('/measured', () => {

@@ -34,6 +34,12 @@ function isForClient(thrown: unknown): boolean {
   return typeof status === 'number' && status < 500;
 }
 
+/** True for a value of a route that Elysia sends as text. */
+function isText(value: unknown): boolean {
+  if (value instanceof ElysiaCustomStatusResponse) return isText(value.response);
+  return ['string', 'number', 'boolean'].includes(typeof value) || value instanceof String;
+}
+
 /**
  * Makes the app; its type is inferred by Elysia, and one chain of calls beyond forty lines keeps it so.
  * @param inner the `ServerParts`; typed `object`, since the public declarations show this function's parameters
@@ -82,7 +88,7 @@ export function baseApp(inner: object, options: ServerOptions) {
       if (!isForClient(error)) parts.thrown(request, error, arguments[0] as ElysiaAnswer);
     })
     .mapResponse({ as: 'global' }, ({ request, responseValue }) => {
-      if (typeof responseValue === 'string') parts.answersText(request);
+      if (isText(responseValue)) parts.answersText(request);
     })
     .derive({ as: 'global' }, ({ request }) => ({
       requestContext: parts.contexts.get(request) as RequestContext | undefined,

@@ -6,6 +6,8 @@ import type { MiddlewareItem } from '../middleware/contract.js';
 
 /** Type that Bun sends with a text that has none. */
 const TEXT_TYPE = 'text/plain;charset=utf-8';
+/** Statuses of responses without a body, which have no type. */
+const BODILESS: ReadonlySet<number> = new Set([204, 205, 304]);
 
 /** Headers by name. Cookies are added to those of the response; all other headers replace those of the response. */
 export type HeadersToSet = Record<string, string> & { 'set-cookie'?: string | readonly string[] };
@@ -34,6 +36,8 @@ export class Context implements RequestContext {
   thrown: Thrown | undefined;
   /** Whether the route has answered with a text. Bun tells its type only when it sends it. */
   isText = false;
+  /** The response of the route: layers may have another one in its place. */
+  routed: Response | undefined;
   readonly #tracer: Tracer;
   #signal: AbortSignal | undefined;
 
@@ -131,7 +135,8 @@ export function settings(context: Context, response: Response | undefined): Resp
   // Bun says so only of a response that no copy was made of.
   if (response.bodyUsed) throw new SentBefore();
   const told = copied(response, status);
-  if (status !== response.status && context.isText && !told.headers.has('content-type'))
+  const isText = context.isText && response === context.routed && !BODILESS.has(status);
+  if (isText && status !== response.status && !told.headers.has('content-type'))
     told.headers.set('content-type', TEXT_TYPE);
   for (const [name, value] of all) {
     if (name.toLowerCase() !== 'set-cookie') told.headers.set(name, String(value));

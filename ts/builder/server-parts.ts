@@ -244,7 +244,7 @@ export class ServerParts {
     let isUpgraded = false;
     try {
       const returned = await this.chain.execute()(context, async () => {
-        context.response = await this.#routed(context, handle);
+        context.response = context.routed = await this.#routed(context, handle);
         isUpgraded = context.response === undefined;
         return context.response;
       });
