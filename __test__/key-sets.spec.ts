@@ -613,6 +613,35 @@ describe('several issuers', () => {
     expect(turns).toBeGreaterThan(0);
   });
 
+  it('refuse tokens that are revoked before the whole batch is judged', async () => {
+    const verifier = new TokenVerifier({
+      algorithms: ['ES256'],
+      issuers: [
+        { issuer: 'https://a/', keys: ec.publicKey },
+        { issuer: 'https://b/', jwks: { url: at('/b') } },
+      ],
+    });
+    verifiers.push(verifier);
+    server.removeAllListeners('request');
+    const asked = new Promise<() => void>((resolve) => {
+      server.on('request', (_request, response) => {
+        resolve(() => response.end(JSON.stringify({ keys: [jwkOf(ec.publicKey)] })));
+      });
+    });
+    const of = (iss: string, jti: string): string => token({ iss, jti }, ec.privateKey, 'ES256');
+    const batch = verifier.verifyBatch([
+      of('https://a/', '1'),
+      of('https://a/', '2'),
+      of('https://b/', '3'),
+    ]);
+    const answer = await asked;
+    // Those of the first issuer are judged by then.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    verifier.revoke({ issuer: 'https://a/', jti: '1', exp: Math.floor(Date.now() / 1000) + 9000 });
+    answer();
+    expect((await batch).map(codeOf)).toEqual(['ERR_TOKEN_REVOKED', 'accepted', 'accepted']);
+  });
+
   it('refuse options that contradict each other', () => {
     const field = (options: object): unknown => {
       try {

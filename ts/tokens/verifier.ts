@@ -354,17 +354,16 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       throw outOfRange('tokens.length', tokens.length, `at most ${BATCH_MAX}`);
     // A copy: the caller may change the array before the results are there.
     const given = Array.from(tokens as readonly unknown[]);
-    if (this.#issuers !== undefined) return this.#verifyBySelection<T>(given);
-    if (this.#remote !== undefined) await this.#remote.ready();
-    const tasks = tasksOf(given, this.#maxTokenBytes);
-    const results = (await inTurns(tasks, (task) => this.#verifyTask<T>(task))).flat();
-    if (this.#remote === undefined) return results;
-    // The key of a token may have been published meanwhile.
-    return Promise.all(
-      results.map((result, at) =>
-        !result.success && isAboutKeys(result.error) ? this.authenticate<T>(given[at]) : result,
-      ),
-    );
+    const revision = this.#revision;
+    const results = await (this.#issuers === undefined
+      ? this.#verifyOwn<T>(given)
+      : this.#verifyBySelection<T>(given));
+    if (this.#revision === revision) return results;
+    return results.map((result, at) => {
+      // Revoked meanwhile, maybe after it was judged.
+      const isRevoked = result.success && this.#isRevokedNow(result.claims as TokenClaims);
+      return isRevoked ? this.#refusals.of(REVOKED, given[at]) : result;
+    });
   }
 
   /**
@@ -535,8 +534,10 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     return selected?.isRevoked(token) ?? this.#isRevokedNow(claims);
   }
 
-  #isRevokedNow({ iss, jti, sub, iat }: TokenClaims): boolean {
-    return this.#core.isRevoked(iss, jti, sub, iat);
+  #isRevokedNow(claims: TokenClaims): boolean {
+    const { iss, jti, sub, iat } = claims;
+    const selected: TokenVerifier = this.#issuers?.of(iss ?? '', claims) ?? this;
+    return selected.#core.isRevoked(iss, jti, sub, iat);
   }
 
   /**
@@ -658,6 +659,19 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
     return this.#refusals.of(number, token);
   }
 
+  async #verifyOwn<C>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
+    if (this.#remote !== undefined) await this.#remote.ready();
+    const tasks = tasksOf(tokens, this.#maxTokenBytes);
+    const results = (await inTurns(tasks, (task) => this.#verifyTask<C>(task))).flat();
+    if (this.#remote === undefined) return results;
+    // The key of a token may have been published meanwhile.
+    return Promise.all(
+      results.map((result, at) =>
+        !result.success && isAboutKeys(result.error) ? this.authenticate<C>(tokens[at]) : result,
+      ),
+    );
+  }
+
   /** Verifies the tokens of each issuer as a batch of its verifier. */
   async #verifyBySelection<C>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
     const results: TokenResult<C>[] = [];
@@ -678,7 +692,6 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
   }
 
   async #verifyTask<C>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
-    const revision = this.#revision;
     const { numbers, claims } = await verifyOnPool(
       this.#core,
       tokens,
@@ -692,9 +705,6 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       const good = claims[next++] as C;
       // With `replay` the token is used here, on this thread: the pool only checked it.
       if (this.#replay !== undefined) return this.safeVerify<C>(token);
-      // Revoked meanwhile, maybe after the pool had judged it.
-      if (this.#revision !== revision && this.#isRevokedNow(good as TokenClaims))
-        return this.#refusals.of(REVOKED, token);
       const refused = this.#rules?.judge(good as TokenClaims) ?? 0;
       return refused === 0 ? { success: true, claims: good } : this.#refusals.of(refused, token);
     });
