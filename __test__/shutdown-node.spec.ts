@@ -452,6 +452,17 @@ describe('a signal', () => {
       0,
     ]);
   });
+
+  it('has the result of its own shutdowns, and none of them exits with exit: false', async () => {
+    const script = `
+      new GracefulShutdown({ signals: ['SIGUSR2'], exit: false, preDrainDelayMs: 0 }).onShutdown('one', () => {
+        setTimeout(() => console.log('goes on'), 200);
+        throw new Error('failed');
+      });
+      new GracefulShutdown({ signals: ['SIGTERM'], preDrainDelayMs: 0 });
+      console.log('ready');`;
+    expect(await signalled(script, 'SIGUSR2', 'SIGTERM')).toEqual(['ready goes on', 0]);
+  });
 });
 
 it.skipIf(BUN)(

@@ -340,7 +340,10 @@ export class GracefulShutdown {
     signalled.running++;
     void this.shutdown(signal).then(({ graceful }) => {
       signalled.isGraceful &&= graceful;
-      if (--signalled.running === 0 && signalled.exits) process.exit(signalled.isGraceful ? 0 : 1);
+      if (--signalled.running > 0) return;
+      if (signalled.exits) process.exit(signalled.isGraceful ? 0 : 1);
+      // The process goes on: a later signal has a result of its own.
+      signalled.isGraceful = true;
     });
   }
 
