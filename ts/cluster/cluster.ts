@@ -87,8 +87,8 @@ function errorOf(error: unknown, field = 'cluster'): unknown {
  * newer) or Valkey server. The seats of a process that dies are free after `leaseMs`. Give it to a manager or a
  * guard as `cluster`, with a `name`; the adapters then ask it before each upgrade.
  *
- * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. It asks and acts for its
- * managers: without one, `count` is 0, `nodes` is empty, and `drain` and `resume` reject.
+ * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. Its methods are about the
+ * managers that use it: while none does, `count` is 0, `nodes` is empty, and `drain` and `resume` reject.
  *
  * @example
  * const cluster = new Cluster({ url: 'redis://127.0.0.1:6379' });

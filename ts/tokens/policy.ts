@@ -342,7 +342,7 @@ export function checkedRights(
 ): TokenRights {
   const allowed = 'text or an array of texts';
   const scopes = oneOrMoreTexts(`${prefix}scope`, scope, allowed);
-  // Spaces stand between scopes: no token could have such a one.
+  // Spaces stand between scopes (RFC 6749, section 3.3): none has one.
   const spaced = scopes?.find((one) => one.includes(' '));
   if (spaced !== undefined)
     throw outOfRange(`${prefix}scope`, spaced, 'a scope without spaces, or an array of scopes');
