@@ -1,5 +1,6 @@
 import { createPublicKey, createSecretKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { Elysia } from 'elysia';
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
@@ -14,6 +15,7 @@ import {
   type TokenVerifierOptions,
   verifyJws,
 } from '../dist/index.js';
+import { inTurns, tasksOf } from '../dist/tokens/batch.js';
 import { SECRET, encode, inAnHour, raw, signature, token } from './fixtures/sign.js';
 
 const HS256 = { alg: 'HS256' };
@@ -882,6 +884,43 @@ describe('a batch', () => {
     await expect(verifier.verifyBatch(Array.from({ length: 16_385 }))).rejects.toMatchObject({
       code: 'ERR_OUT_OF_RANGE',
     });
+  });
+
+  it('is divided evenly, and no part has more text than 2^24 characters', () => {
+    const tokens = Array.from({ length: 1000 }, (_, at) => `token ${at}`);
+    const parts = tasksOf(tokens, 64);
+    expect(parts.flat()).toEqual(tokens);
+    const most = Math.max(
+      64,
+      Math.ceil(1000 / Math.min(4, Math.max(1, availableParallelism() - 1))),
+    );
+    expect(parts.length).toBe(Math.ceil(1000 / most));
+    expect(Math.max(...parts.map((part) => part.length))).toBe(most);
+    const long = 'a'.repeat(65_536);
+    const large = [5, ...Array.from({ length: 1200 }, () => long), undefined];
+    expect(tasksOf(large, 65_536).flat()).toEqual(large);
+    for (const part of tasksOf(large, 65_536))
+      expect(part.filter((one) => one === long).length).toBeLessThanOrEqual(256);
+    // What is beyond the limit of a token is no part of the text.
+    expect(
+      tasksOf(
+        Array.from({ length: 64 }, () => 'a'.repeat(2 ** 20)),
+        64,
+      ),
+    ).toHaveLength(1);
+  });
+
+  it('has no more parts under way than the pool has threads for', async () => {
+    let running = 0;
+    let most = 0;
+    const results = await inTurns([5, 1, 3, 2, 4, 1, 0, 2, 6, 1], async (ms) => {
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      running--;
+      return ms * 2;
+    });
+    expect(results).toEqual([10, 2, 6, 4, 8, 2, 0, 4, 12, 2]);
+    expect(most).toBe(Math.min(4, Math.max(1, availableParallelism() - 1)));
   });
 
   it('may hold more text than a string of the engine', async () => {
