@@ -529,7 +529,7 @@ export class ProductionMetrics {
    * at each exposition. A family whose name is in use is left out: this package's names win, then
    * the application's, then those of the registry merged first. So is a histogram that contradicts itself, such as one
    * without a bucket `+Inf`, and in OpenMetrics a family with a value that its type cannot have, such as a negative
-   * counter: a parser would refuse the whole text. Negative sums and quantiles of a summary are left out there alone.
+   * counter: a parser would refuse the whole text. Of a summary, OpenMetrics lacks only the negative sums and quantiles.
    * `portcullis_merge_failures_total` counts families and readings left out, by reason. Repeated calls have no effect.
    * @param registry an object with `getMetricsAsJSON()`, such as a `Registry` of prom-client
    * @param options see `MergeOptions`
