@@ -916,6 +916,23 @@ describe('the exposition', () => {
     }
   });
 
+  test('counts messages and their bytes since the start, by direction', async () => {
+    const { metrics, clock } = fixture();
+    for (let count = 1; count <= 2; count++) {
+      for (const bytes of [100, 1]) metrics.recordMessage('in', bytes);
+      metrics.recordMessage('out', 7);
+      const text = await metrics.toPrometheus();
+      expect(text.match(/(?<=^portcullis_websocket_message).*$/gm)).toEqual([
+        `s_total{direction="in"} ${2 * count}`,
+        `s_total{direction="out"} ${count}`,
+        `_bytes_total{direction="in"} ${101 * count}`,
+        `_bytes_total{direction="out"} ${7 * count}`,
+      ]);
+      // They leave all windows.
+      clock.advance(3_600_000);
+    }
+  });
+
   test('keeps counting a series that left all windows', async () => {
     const { metrics, clock } = fixture();
     metrics.recordRequest(1, { route: '/a' });
