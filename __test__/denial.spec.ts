@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { REASONS, type RefusalCode } from '../dist/connections/refusal.js';
 import { answerOf, codesOf, type Denial } from '../dist/guard/denial.js';
+import { answerWith, lastOf } from '../dist/http/answer.js';
 import { failure } from '../dist/validators/failure.js';
 import { FAILURES } from '../dist/validators/failure-codes.js';
 
@@ -24,6 +25,13 @@ function naive({ code, reason, retryAfterMs, failure, cause }: Denial) {
     body,
   };
 }
+
+it('the last answer of a connection is a copy: requests get the same answer and keep theirs', () => {
+  const answer = answerWith(400, { code: 'invalid_host' });
+  const before = structuredClone(answer);
+  expect(lastOf(answer).headers).toEqual({ ...before.headers, connection: 'close' });
+  expect(answer).toEqual(before);
+});
 
 describe('answerOf', () => {
   const codes = Object.keys(REASONS) as RefusalCode[];

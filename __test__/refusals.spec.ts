@@ -13,13 +13,15 @@ describe.each(Object.entries(SERVERS))('refusals of the adapter for %s', (_name,
       limits: { maxConnectionsPerIp: 1 },
       requests: { maxPayloadSize: 4 },
       refusalFormat: 'problem',
-      refusalHeaders: { 'X-Service': 'chat' },
+      refusalHeaders: { 'X-Service': 'chat', 'Cache-Control': 'private' },
     });
     await server.open();
     const refused = await server.handshake();
     expect(refused.status).toBe(429);
     expect(refused.headers).toMatch(/\r\ncontent-type: application\/problem\+json/);
     expect(refused.headers).toMatch(/\r\nx-service: chat/);
+    // A header of the application stands in the place of the guard's.
+    expect(refused.headers.match(/cache-control: .*/g)).toEqual(['cache-control: private']);
     expect(refused.headers).toMatch(/\r\nretry-after: \d/);
     expect(JSON.parse(refused.body)).toEqual({
       type: 'about:blank',
