@@ -1659,8 +1659,8 @@ interface ClusterEvents {
  * newer) or Valkey server. The seats of a process that dies are free after `leaseMs`. Give it to a manager or a
  * guard as `cluster`, with a `name`; the adapters then ask it before each upgrade.
  *
- * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. It asks and acts for its
- * managers: without one, `count` is 0, `nodes` is empty, and `drain` and `resume` reject.
+ * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. Its methods are about the
+ * managers that use it: while none does, `count` is 0, `nodes` is empty, and `drain` and `resume` reject.
  *
  * @example
  * const cluster = new Cluster({ url: 'redis://127.0.0.1:6379' });
@@ -3766,7 +3766,7 @@ declare class ProductionMetrics {
      * at each exposition. A family whose name is in use is left out: this package's names win, then
      * the application's, then those of the registry merged first. So is a histogram that contradicts itself, such as one
      * without a bucket `+Inf`, and in OpenMetrics a family with a value that its type cannot have, such as a negative
-     * counter: a parser would refuse the whole text. Negative sums and quantiles of a summary are left out there alone.
+     * counter: a parser would refuse the whole text. Of a summary, OpenMetrics lacks only the negative sums and quantiles.
      * `portcullis_merge_failures_total` counts families and readings left out, by reason. Repeated calls have no effect.
      * @param registry an object with `getMetricsAsJSON()`, such as a `Registry` of prom-client
      * @param options see `MergeOptions`
