@@ -985,4 +985,17 @@ describe('an error', () => {
       'got an empty array',
     );
   });
+
+  it.each(['scope', 'roles', 'rolesPath', 'typ', 'issuer', 'audience'])(
+    'names an empty array as %s without quotes',
+    (field) => {
+      const options = { algorithms: ['HS256'], keys: ['k'.repeat(32)], [field]: [] };
+      const error = errorOf(() => new TokenVerifier(options as never));
+      expect([error.code, error.field, error.value]).toEqual([
+        'ERR_OUT_OF_RANGE',
+        field,
+        'an empty array',
+      ]);
+    },
+  );
 });

@@ -42,7 +42,7 @@ export function matchersOf(field: string, given: unknown): readonly ClaimMatcher
   if (given === undefined) return undefined;
   const allowed = 'text, a RegExp, a function, or an array of them';
   const list: readonly unknown[] = Array.isArray(given) ? given : [given];
-  if (list.length === 0) throw outOfRange(field, 'an empty array', allowed);
+  if (list.length === 0) throw outOfRange(field, given, allowed);
   return list.map((one, at): ClaimMatcher => {
     const isMatcher =
       (typeof one === 'string' && one !== '') || one instanceof RegExp || typeof one === 'function';

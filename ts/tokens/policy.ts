@@ -409,7 +409,7 @@ function typesOf(typ: unknown): (string | undefined)[] | undefined {
   if (typ === undefined || typ === null) return undefined;
   const allowed = 'text, an array of texts, of which one may be undefined, or null';
   if (!Array.isArray(typ)) return oneOrMoreTexts('typ', typ, allowed);
-  if (typ.length === 0) throw outOfRange('typ', 'an empty array', allowed);
+  if (typ.length === 0) throw outOfRange('typ', typ, allowed);
   return typ.map((one: unknown, at) => (one === undefined ? one : text(`typ[${at}]`, one)));
 }
 
@@ -478,7 +478,7 @@ export function oneOrMoreTexts(
   if (value === undefined) return undefined;
   if (typeof value === 'string') return [text(field, value)];
   const list = texts(field, value, allowed);
-  if (list?.length === 0) throw outOfRange(field, 'an empty array', allowed);
+  if (list?.length === 0) throw outOfRange(field, list, allowed);
   return list;
 }
 
