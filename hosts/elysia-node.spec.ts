@@ -249,6 +249,16 @@ describe('elysia on Node: what its adapter hides', () => {
     }
   });
 
+  it('gives the seat of one guard back at once if another refuses by close code', async () => {
+    const server = await on('narrower', { limits: {} });
+    await server.open();
+    // It does not answer the close: the socket lives on.
+    const refused = server.rawHandshake();
+    await until(() => refused.seen().includes('Max connections per IP'));
+    expect(await server.total()).toBe(1);
+    refused.socket.destroy();
+  });
+
   it('counts for both of two guards', async () => {
     const server = await on('pair', { limits: { maxConnectionsPerIp: 2 }, json: {} });
     const client = await server.open();

@@ -97,6 +97,11 @@ const APPS = {
         ),
       );
   },
+  narrower: () =>
+    new Elysia({ adapter: node() })
+      .use(plugin)
+      .use(portcullis({ refuseWith: 'close', limits: { maxConnectionsPerIp: 1 } }))
+      .ws('/ws', echo),
   tokens: () =>
     new Elysia({ adapter: node() })
       .get('/before', () => 'secret')

@@ -243,6 +243,12 @@ function withProtocol(request: Request, given: HeadersGiven): Headers {
   return headers;
 }
 
+/** Gives the seats of a socket back that a later guard has refused. */
+type Leave = () => void;
+const noSeat: Leave = () => undefined;
+/** Code of a socket that ended without an answer to its close. */
+const ABNORMAL = 1006;
+
 /** One server that listens, with the guards of its app. */
 class ListeningApp {
   readonly #guards: ReadonlySet<ElysiaOnNode>;
@@ -314,10 +320,18 @@ class ListeningApp {
   /** Seats a socket; `false` if a guard refuses it. */
   open(peer: Peer): boolean {
     const request = peer.context[SOURCE];
+    const leaves: Leave[] = [];
     for (const guard of this.#guards) {
-      if (request !== undefined && guard.open(peer, peer._internal.ws, request)) continue;
+      const leave =
+        request === undefined ? undefined : guard.open(peer, peer._internal.ws, request);
+      if (leave !== undefined) {
+        leaves.push(leave);
+        continue;
+      }
       this.#refused.add(peer);
       if (request === undefined) peer._internal.ws.terminate();
+      // The socket closes when its client answers: the seats of the guards before are free at once.
+      for (const one of leaves) one();
       return false;
     }
     return true;
@@ -416,11 +430,11 @@ export class ElysiaOnNode {
     this.#source.routeAdmissionOf(request)?.end('reset');
   }
 
-  /** Seats a socket; `false` if it is refused. */
-  open(peer: Peer, ws: GuardedWs, request: Request): boolean {
+  /** Seats a socket; `undefined` if it is refused. */
+  open(peer: Peer, ws: GuardedWs, request: Request): Leave | undefined {
     const guard = this.#guard;
     const admitted = this.#source.admissionOf(request);
-    if (admitted === undefined && !this.#source.covers(request)) return true;
+    if (admitted === undefined && !this.#source.covers(request)) return noSeat;
     // A route that was registered before the plugin has no hook: it is judged now.
     const pending = admitted ?? this.#source.admitLate(request);
     const further = this.#source.routeAdmissionOf(request);
@@ -429,19 +443,19 @@ export class ElysiaOnNode {
       // An unhandled `error` event, such as a bad frame, would end the process.
       ws.on('error', () => undefined);
       ws.once('close', () => pending.socketGone());
-      return false;
+      return undefined;
     }
     limitReceiver(ws, guard.openSockets.maxMessageSize);
     peer[CONNECTION] ??= connection;
     return this.#seated(ws, connection, further?.connection);
   }
 
-  /** Counts a seated socket from now on; `false` if it cannot be, and is closed. */
+  /** Counts a seated socket from now on; `undefined` if it cannot be, and is closed. */
   #seated(
     ws: GuardedWs,
     connection: ManagedConnection,
     further: ManagedConnection | undefined,
-  ): boolean {
+  ): Leave | undefined {
     const isFirst = ws[CONNECTION] === undefined;
     if (isFirst) {
       ws[CONNECTION] = connection;
@@ -457,7 +471,12 @@ export class ElysiaOnNode {
     }
     if (!isFirst) this.#followAgain(ws, connection, openSocket, further);
     else if (openSocket !== undefined) ws[OPEN_SOCKET] = openSocket;
-    return openSocket !== undefined;
+    if (openSocket === undefined) return undefined;
+    return () => {
+      connection.ended();
+      further?.ended();
+      openSocket.remove(ABNORMAL);
+    };
   }
 
   /** Counts a socket for a second guard of the same app, beside the first one. */
