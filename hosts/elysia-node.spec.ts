@@ -259,6 +259,11 @@ describe('elysia on Node: what its adapter hides', () => {
     refused.socket.destroy();
   });
 
+  it('throws for a socket route of the plugin itself, which Elysia would leave out', async () => {
+    const server = await on('own', { limits: {} });
+    expect(JSON.parse(await server.get('/own'))).toEqual(['ERR_UNSUPPORTED', 'ws']);
+  });
+
   it('counts for both of two guards', async () => {
     const server = await on('pair', { limits: { maxConnectionsPerIp: 2 }, json: {} });
     const client = await server.open();

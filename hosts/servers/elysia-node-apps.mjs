@@ -102,6 +102,15 @@ const APPS = {
       .use(plugin)
       .use(portcullis({ refuseWith: 'close', limits: { maxConnectionsPerIp: 1 } }))
       .ws('/ws', echo),
+  own() {
+    let refusal = [];
+    try {
+      portcullis({ scoping: 'local', limits: {} }).ws('/own', echo);
+    } catch (error) {
+      refusal = [error.code, error.field];
+    }
+    return new Elysia({ adapter: node() }).use(plugin).get('/own', () => refusal);
+  },
   tokens: () =>
     new Elysia({ adapter: node() })
       .get('/before', () => 'secret')

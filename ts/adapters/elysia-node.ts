@@ -371,6 +371,25 @@ interface TakingApp {
   readonly ['~adapter']?: unknown;
 }
 
+/**
+ * Makes `.ws()` of the plugin itself throw: the plugin has no adapter that opens sockets, so Elysia would leave the
+ * route out with a line on the console.
+ * @internal
+ */
+export function refuseOwnSockets(plugin: object): void {
+  const app = plugin as { ['~adapter']: object };
+  app['~adapter'] = {
+    ...app['~adapter'],
+    ws(): never {
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        "the plugin has no sockets of its own on Node: guard routes of new Elysia({ adapter: node() }) with scoping: 'scoped'",
+        { field: 'ws' },
+      );
+    },
+  };
+}
+
 /** The admissions of the plugin's hooks. @internal */
 export interface AdmissionSource {
   /** Returns the admission of a request that a hook has let in. */

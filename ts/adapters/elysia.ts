@@ -36,6 +36,7 @@ import {
   ElysiaOnNode,
   forgetContext,
   hasLeft,
+  refuseOwnSockets,
   upgradeSocketOf,
   wantsSocket,
 } from './elysia-node.js';
@@ -1043,6 +1044,7 @@ export function pluginOf<C extends Claims = Claims>(
       },
     });
   onNode?.follow(plugin);
+  if (!isBun) refuseOwnSockets(plugin);
   if (isBun && scope.isGlobal) limitPayloads(plugin, guard.openSockets.maxMessageSize);
   const wrap = (handle: Handle) => (request: Request) => adapter.request(request, handle);
   plugin.wrap(wrap as Parameters<typeof plugin.wrap>[0]);
