@@ -29,6 +29,28 @@ async function listening(guard: Guard): Promise<[Server, string]> {
   return [server, `ws://127.0.0.1:${(server.address() as AddressInfo).port}`];
 }
 
+describe('a handler that throws within the parser', () => {
+  // Of an application that survives its uncaught exceptions: `ws` emits no `close` for such a socket.
+  it.each(['message', 'ping', 'pong'])('keeps no seat: %s', async (event) => {
+    const guard = portcullis({ limits: {}, closeTimeoutMs: 100 });
+    const [server, url] = await listening(guard);
+    const webSocketServer = new WebSocketServer({ noServer: true });
+    guard.attach(server, webSocketServer);
+    const client = new WebSocket(url);
+    const [socket] = (await once(webSocketServer, 'connection')) as [WebSocket];
+    await once(client, 'open');
+    socket.on(event, () => {
+      throw new Error('on purpose');
+    });
+    const closed = once(client, 'close');
+    expect(() => socket.emit(event, Buffer.from('x'), false)).toThrow('on purpose');
+    const { totalConnections } = guard.manager.snapshot();
+    expect([totalConnections, guard.snapshot().websockets.open]).toEqual([0, 0]);
+    expect((await closed)[0]).toBe(1011);
+    await until(() => guard.manager.snapshot().closing === 0);
+  });
+});
+
 describe('an application whose own code throws during a handshake', () => {
   const throws = (): never => {
     throw new Error('on purpose');

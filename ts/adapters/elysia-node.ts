@@ -23,6 +23,8 @@ import { CONNECTION, type GuardedSocket, OPEN_SOCKET, payloadLimitOf, sizeOf } f
 import {
   FURTHER,
   type GuardedWs,
+  handlerFailed,
+  isParsed,
   isTooLargeError,
   limitReceiver,
   TrafficCounter,
@@ -525,7 +527,12 @@ export class ElysiaOnNode {
           further?.ended();
           openSocket?.remove(args[0] as number);
         }
-        return Reflect.apply(emit, ws, [event, ...args]) as boolean;
+        try {
+          return Reflect.apply(emit, ws, [event, ...args]) as boolean;
+        } catch (error) {
+          if (isParsed(event)) handlerFailed(ws, connection, further, openSocket);
+          throw error;
+        }
       },
     });
   }

@@ -1,7 +1,7 @@
 /** Sockets of `ws`: pings, the size limit, and counting messages both ways. */
 import type { WebSocket, WebSocketServer } from 'ws';
 import type { ManagedConnection } from '../connections/connection.js';
-import type { SocketHost } from '../connections/open-socket.js';
+import type { OpenSocket, SocketHost } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
 import { CONNECTION, type GuardedSocket, OPEN_SOCKET, payloadLimitOf, sizeOf } from './socket.js';
 
@@ -12,6 +12,9 @@ export const FURTHER = Symbol('portcullis.furtherConnection');
 export type GuardedWs = WebSocket & GuardedSocket & { [FURTHER]?: ManagedConnection };
 
 const ignore = (): void => undefined;
+
+/** Close code of a connection whose handler has thrown. */
+const HANDLER_FAILED = 1011;
 
 /** The parser of a socket of `ws`, and the stream that it reads. */
 interface Internals {
@@ -87,6 +90,28 @@ function ended(socket: GuardedWs, connection: ManagedConnection, code: number): 
   socket[FURTHER]?.ended();
   socket[OPEN_SOCKET]?.remove(code);
 }
+
+/**
+ * Ends a connection whose handler has thrown within the parser of `ws`: the parser reads nothing more, and `ws` emits no
+ * `close` for such a socket. The client sees 1011, and is cut off after `closeTimeoutMs`.
+ * @internal
+ */
+export function handlerFailed(
+  socket: WebSocket,
+  connection: ManagedConnection,
+  further: ManagedConnection | undefined,
+  openSocket: OpenSocket | undefined,
+): void {
+  // Bun's own `ws` has another parser, which goes on.
+  if ((socket as unknown as Internals)._receiver === undefined) return;
+  connection.close(HANDLER_FAILED, 'Internal error');
+  further?.ended();
+  openSocket?.remove(HANDLER_FAILED);
+}
+
+/** True for an event that the parser of `ws` emits before it goes on. @internal */
+export const isParsed = (event: string | symbol): boolean =>
+  event === 'message' || event === 'ping' || event === 'pong';
 
 /** True for the error by which `ws` refuses a message for its size. @internal */
 export function isTooLargeError(error: unknown): boolean {
@@ -165,7 +190,13 @@ export class TrafficCounter {
           else this[OPEN_SOCKET]?.sent();
         }
       }
-      return Reflect.apply(emit, this, arguments);
+      try {
+        return Reflect.apply(emit, this, arguments);
+      } catch (error) {
+        if (connection !== undefined && isParsed(event))
+          handlerFailed(this, connection, this[FURTHER], this[OPEN_SOCKET]);
+        throw error;
+      }
     };
     this.#emits.set(emit, counted);
     return counted;
