@@ -444,9 +444,14 @@ describe.skipIf(SERVER === undefined)("onFull: 'closeOldest' over all processes"
 
   it('is refused while the holder is stopped, or dead for less than a lease', async () => {
     const { peer, manager, cluster } = await pair({ maxConnectionsPerUser: 1 }, {}, OWN);
+    // On a busy machine an answer may come too late.
+    const answered = async (user: string): Promise<FakeSocket | string> => {
+      const outcome = await open(manager, user);
+      return outcome === 'cluster_unreachable' ? answered(user) : outcome;
+    };
     expect(await peer.run('return open("192.0.2.2", "ada", "a")')).toBe('granted');
     peer.process.kill('SIGSTOP');
-    expect(await open(manager, 'ada')).toBe('user_limit');
+    expect(await answered('ada')).toBe('user_limit');
     expect(await open(manager, 'bob')).toBeInstanceOf(FakeSocket);
     peer.process.kill('SIGCONT');
     await until(async () => (await open(manager, 'ada')) instanceof FakeSocket);
@@ -455,11 +460,10 @@ describe.skipIf(SERVER === undefined)("onFull: 'closeOldest' over all processes"
     peer.process.kill('SIGKILL');
     const codes: unknown[] = [];
     await until(async () => {
-      codes.push(await open(manager, 'bob'));
+      codes.push(await answered('bob'));
       return codes.at(-1) instanceof FakeSocket;
     });
-    // On a busy machine an answer may come too late.
-    expect(codes.filter((code) => code !== 'cluster_unreachable')[0]).toBe('user_limit');
+    expect(codes[0]).toBe('user_limit');
     expect(await cluster.count('bob')).toBe(1);
     expect(manager.snapshot().totalConnections).toBe(2);
   });
