@@ -658,7 +658,7 @@ interface ConnectionLimits {
     readonly maxConnectionsPerPrefix?: number | undefined;
     /** Connections without a user. */
     readonly maxAnonymousConnections?: number | undefined;
-    /** Connections without a user, per address; clients without a valid address count as one. */
+    /** Connections without a user, per address; clients without a valid address count as one address. */
     readonly maxAnonymousConnectionsPerIp?: number | undefined;
     /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
     readonly maxUnknownIpConnections?: number | undefined;
@@ -1659,8 +1659,9 @@ interface ClusterEvents {
  * newer) or Valkey server. The seats of a process that dies are free after `leaseMs`. Give it to a manager or a
  * guard as `cluster`, with a `name`; the adapters then ask it before each upgrade.
  *
- * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. Its methods are about the
- * managers that use it: while none does, `count` is 0, `nodes` is empty, and `drain` and `resume` reject.
+ * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. The methods act
+ * for the managers of this process that use the cluster. Without one, `count` returns 0, `nodes` returns an empty list,
+ * and `drain` and `resume` reject.
  *
  * @example
  * const cluster = new Cluster({ url: 'redis://127.0.0.1:6379' });
@@ -1919,7 +1920,7 @@ interface HostCounts {
 interface ConnectionStats {
     /** Open connections and leases. */
     readonly totalConnections: number;
-    /** Addresses with a connection. Clients without a valid address count as one. */
+    /** Addresses with a connection. Clients without a valid address count as one address. */
     readonly connectionsByIp: number;
     /** Users with a connection. */
     readonly connectionsByUser: number;
@@ -3675,7 +3676,8 @@ declare class ProductionMetrics {
     checkTargets(): boolean;
     /**
      * Returns a report on the health of the service: key figures, score, findings, recommendations.
-     * Takes some 100 µs; the report has at most 16 KB as JSON, and 24 KB with names that JSON escapes or that are not ASCII.
+     * Takes some 100 µs; the report has at most 16 KB as JSON, or 24 KB if names have characters that JSON escapes or that
+     * are not ASCII.
      */
     generateReport(): ProductionReport;
     /**
@@ -3766,7 +3768,7 @@ declare class ProductionMetrics {
      * at each exposition. A family whose name is in use is left out: this package's names win, then
      * the application's, then those of the registry merged first. So is a histogram that contradicts itself, such as one
      * without a bucket `+Inf`, and in OpenMetrics a family with a value that its type cannot have, such as a negative
-     * counter: a parser would refuse the whole text. Of a summary, OpenMetrics lacks only the negative sums and quantiles.
+     * counter: a parser would refuse the whole text. A summary with negative sums or quantiles lacks only these.
      * `portcullis_merge_failures_total` counts families and readings left out, by reason. Repeated calls have no effect.
      * @param registry an object with `getMetricsAsJSON()`, such as a `Registry` of prom-client
      * @param options see `MergeOptions`

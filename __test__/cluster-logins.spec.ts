@@ -202,7 +202,7 @@ describe.skipIf(SERVER === undefined)('revocations', () => {
       const before = Math.floor(Date.now() / 1000);
       verifier.notBefore(subject, before);
       await until(() => verifier.snapshot().shared?.unsaved === 0);
-      // By then each such token has expired: tolerance, and a minute for clocks that differ.
+      // Each such token has expired by then, even with the tolerance and clocks that differ by a minute.
       const end = before + 60 + tolerance;
       const entry = JSON.stringify(['subject', subject, before, end]);
       expect(Number(await call('ZSCORE', KEY, entry))).toBe((end + tolerance + 60) * 1000);

@@ -130,9 +130,9 @@ it('a handshake is addressed exactly if the parser makes a URL of its Host and t
     'é',
     '\0',
   ];
-  const parses = (text: string): boolean => {
+  const parses = (text: string, base?: string): boolean => {
     try {
-      return new URL(text).href !== '';
+      return new URL(text, base).href !== '';
     } catch {
       return false;
     }
@@ -145,13 +145,7 @@ it('a handshake is addressed exactly if the parser makes a URL of its Host and t
     for (let length = below(6); length > 0; length--) url += characters[below(characters.length)];
     const request = { url, headers: { host } } as IncomingMessage;
     const code = misaddressed(request)?.code;
-    const resolves = (scheme: string): boolean => {
-      try {
-        return new URL(url, `${scheme}://${host}`).href !== '';
-      } catch {
-        return false;
-      }
-    };
+    const resolves = (scheme: string): boolean => parses(url, `${scheme}://${host}`);
     const isAddressed = resolves('http') && (url.startsWith('/') || resolves('https'));
     const expected = !parses(`http://${host}`)
       ? 'invalid_host'

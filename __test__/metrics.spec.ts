@@ -928,7 +928,7 @@ describe('the exposition', () => {
         `_bytes_total{direction="in"} ${101 * count}`,
         `_bytes_total{direction="out"} ${7 * count}`,
       ]);
-      // They leave all windows.
+      // The counts have left all windows.
       clock.advance(3_600_000);
     }
   });

@@ -8,7 +8,7 @@ import type * as Portcullis from '../dist/index.js';
 import type * as Testing from '../dist/testing.js';
 import { until } from './fixtures/until.js';
 
-// A realm beside that of the host, as each test file of Jest has one: its classes `Error` and `Object` are its own.
+// These tests load the package in a second realm, as Jest does for each test file: it has its own `Error` and `Object`.
 
 const isBun = 'bun' in process.versions;
 

@@ -20,7 +20,7 @@ describe.each(Object.entries(SERVERS))('refusals of the adapter for %s', (_name,
     expect(refused.status).toBe(429);
     expect(refused.headers).toMatch(/\r\ncontent-type: application\/problem\+json/);
     expect(refused.headers).toMatch(/\r\nx-service: chat/);
-    // A header of the application stands in the place of the guard's.
+    // A header of the application replaces the guard's header.
     expect(refused.headers.match(/cache-control: .*/g)).toEqual(['cache-control: private']);
     expect(refused.headers).toMatch(/\r\nretry-after: \d/);
     expect(JSON.parse(refused.body)).toEqual({

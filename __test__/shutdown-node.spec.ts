@@ -455,10 +455,12 @@ describe('a signal', () => {
 
   it('has the result of its own shutdowns, and none of them exits with exit: false', async () => {
     const script = `
-      new GracefulShutdown({ signals: ['SIGUSR2'], exit: false, preDrainDelayMs: 0 }).onShutdown('one', () => {
-        setTimeout(() => console.log('goes on'), 200);
+      const first = new GracefulShutdown({ signals: ['SIGUSR2'], exit: false, preDrainDelayMs: 0 });
+      first.onShutdown('one', () => {
         throw new Error('failed');
       });
+      // The result is that of the shutdown under way.
+      process.on('SIGUSR2', () => first.shutdown().then(() => console.log('goes on')));
       new GracefulShutdown({ signals: ['SIGTERM'], preDrainDelayMs: 0 });
       console.log('ready');`;
     expect(await signalled(script, 'SIGUSR2', 'SIGTERM')).toEqual(['ready goes on', 0]);

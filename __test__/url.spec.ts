@@ -23,7 +23,7 @@ const outcome = (url: string, options: UrlOptions): string => {
   return result.success ? result.value.flags.toSorted().join(' ') : result.error.code;
 };
 
-/** Not `URL.canParse`, which errs in Node 20 once it is compiled. */
+/** Returns whether the parser accepts a URL. `URL.canParse` of Node 20 is wrong once it is compiled. */
 function parses(url: string, base: string): boolean {
   try {
     return new URL(url, base).href !== '';

@@ -30,7 +30,7 @@ async function listening(guard: Guard): Promise<[Server, string]> {
 }
 
 describe('a handler that throws within the parser', () => {
-  // Of an application that survives its uncaught exceptions: `ws` emits no `close` for such a socket.
+  // `ws` emits no `close` for such a socket if the application survives its uncaught exceptions.
   it.each(['message', 'ping', 'pong'])('keeps no seat: %s', async (event) => {
     const guard = portcullis({ limits: {}, closeTimeoutMs: 100 });
     const [server, url] = await listening(guard);

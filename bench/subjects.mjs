@@ -20,6 +20,7 @@ export const SUBJECTS = {
   metrics: [[]],
   page: [[]],
   'own-metrics': [[]],
+  joins: [[]],
   middleware: [['async'], ['sync'], ['always'], ['netted'], ['execute']],
   json: [[]],
   headers: [[]],

@@ -52,8 +52,8 @@ pub(super) struct Events {
     number: u64,
     /// Number of the latest event as of the beat before, and its generation.
     told: (String, u64),
-    /// Generation and number of the latest event that needs no reading: the state was read again after it. The stream
-    /// may have lost it, and would be found incomplete with every beat.
+    /// Generation and number of the latest event before the state was last read as a whole. The stream may have lost
+    /// that event: without this note, every second beat would report a gap.
     covered: (String, u64),
 }
 

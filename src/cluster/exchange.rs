@@ -51,7 +51,7 @@ pub(super) fn describe(error: &RedisError) -> String {
     if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || is_forbidden(&text) {
         return lacks(&text);
     }
-    // A database that the server has not, or any but 0 in a Redis Cluster.
+    // The server lacks the database, or a Redis Cluster refuses every database but 0.
     if text.contains("DB index is out of range") || text.contains("SELECT is not allowed") {
         return format!("{CONFIG}: {text}");
     }

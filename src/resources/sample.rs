@@ -268,7 +268,7 @@ impl Sampling {
             used: limit.working_set as f64,
             level: limit.level,
         });
-        // A container may hide the memory of its host behind a 0.
+        // Some sandboxes report 0 bytes of memory.
         let total = known.total.filter(|total| total.value > 0);
         let host = process.rss.zip(total).map(|(rss, total)| Limit {
             bound: Bound::Host,

@@ -245,7 +245,7 @@ function withProtocol(request: Request, given: HeadersGiven): Headers {
   return headers;
 }
 
-/** Gives the seats of a socket back that a later guard has refused. */
+/** Releases the seats of a socket after a later guard has refused it. */
 type Leave = () => void;
 const noSeat: Leave = () => undefined;
 /** Code of a socket that ended without an answer to its close. */
@@ -332,7 +332,7 @@ class ListeningApp {
       }
       this.#refused.add(peer);
       if (request === undefined) peer._internal.ws.terminate();
-      // The socket closes when its client answers: the seats of the guards before are free at once.
+      // The socket closes only when its client answers. The seats of the earlier guards are released now.
       for (const one of leaves) one();
       return false;
     }
@@ -374,8 +374,8 @@ interface TakingApp {
 }
 
 /**
- * Makes `.ws()` of the plugin itself throw: the plugin has no adapter that opens sockets, so Elysia would leave the
- * route out with a line on the console.
+ * Makes `.ws()` of the plugin itself throw. The plugin has no adapter that opens sockets: Elysia would drop the route,
+ * and print a line on the console.
  * @internal
  */
 export function refuseOwnSockets(plugin: object): void {

@@ -16,9 +16,9 @@ import { hasValidHost } from './node-requests.js';
 import { nodePeer } from './peer.js';
 import { hasMethods } from './ws-protection.js';
 
-/** A target that makes a URL with any host, since its second character begins no authority. */
+/** Matches targets that are valid with any host, since their second character does not start an authority. */
 const PLAIN_TARGET = /^\/(?:[\w.~%?-]|$)/;
-/** The latest `Host` that makes a URL. Most clients name the same one, and to parse it costs half a microsecond. */
+/** The latest valid `Host`. Most clients send the same one, which is then not parsed again. */
 let latestHost: string | undefined;
 
 /**
@@ -54,7 +54,7 @@ const judgedBy = new WeakMap<Guard<IncomingMessage>, WeakSet<Server>>();
 export function guardUpgrades(guard: Guard<IncomingMessage>, server: Server): () => void {
   if (!hasMethods(server, ['on', 'emit', 'listenerCount', 'close']))
     throw wrongType('server', server, 'the HTTP server');
-  // It has those methods, too, but emits no `upgrade`.
+  // A `WebSocketServer` has these methods, too, but never emits `upgrade`.
   if (hasMethods(server, ['handleUpgrade']))
     throw wrongType('server', server, 'the HTTP server, and not its WebSocketServer');
   const servers = judgedBy.get(guard) ?? new WeakSet();

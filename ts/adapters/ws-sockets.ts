@@ -92,8 +92,8 @@ function ended(socket: GuardedWs, connection: ManagedConnection, code: number): 
 }
 
 /**
- * Ends a connection whose handler has thrown within the parser of `ws`: the parser reads nothing more, and `ws` emits no
- * `close` for such a socket. The client sees 1011, and is cut off after `closeTimeoutMs`.
+ * Ends a connection whose handler has thrown within the parser of `ws`. The parser stops reading, and `ws` never emits
+ * `close` for the socket. The client gets 1011, and its socket is destroyed after `closeTimeoutMs`.
  * @internal
  */
 export function handlerFailed(
@@ -102,14 +102,14 @@ export function handlerFailed(
   further: ManagedConnection | undefined,
   openSocket: OpenSocket | undefined,
 ): void {
-  // Bun's own `ws` has another parser, which goes on.
+  // Bun's own `ws` has another parser, which continues after an error.
   if ((socket as unknown as Internals)._receiver === undefined) return;
   connection.close(HANDLER_FAILED, 'Internal error');
   further?.ended();
   openSocket?.remove(HANDLER_FAILED);
 }
 
-/** True for an event that the parser of `ws` emits before it goes on. @internal */
+/** True for events that `ws` emits from within its parser. @internal */
 export const isParsed = (event: string | symbol): boolean =>
   event === 'message' || event === 'ping' || event === 'pong';
 

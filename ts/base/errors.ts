@@ -155,8 +155,8 @@ export class UnauthorizedError extends Error {
 }
 
 /**
- * Returns the message of an error of the core, the host or a package. Not by `instanceof`: in another realm, such as that
- * of a test file of Jest, the errors of the core and the host are of other classes.
+ * Returns the message of an error of the core, the host or a package. It does not use `instanceof`: in another realm,
+ * such as that of a test file of Jest, errors of the core and the host have other classes.
  * @internal
  */
 export function messageOf(error: unknown): string {

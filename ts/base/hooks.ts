@@ -70,8 +70,8 @@ export class Hooks {
 }
 
 /**
- * Emits an error as a process warning. A realm of its own, as each test file of Jest has one, has another class `Error`
- * than the host, and the host throws for an error that is none of its own: such a warning is made one.
+ * Emits an error as a process warning. The host throws for an `Error` of another realm, such as that of a test file of
+ * Jest: the warning then gets the prototype of the host's `Error`.
  */
 function emitWarning(warning: Error): void {
   try {

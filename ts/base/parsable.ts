@@ -3,9 +3,9 @@
 const BEYOND_ASCII = /[\u0080-\uffff]/;
 
 /**
- * True for text of which `new URL()` makes a URL. Not `URL.canParse`: that of Node 20, once it is compiled, takes the
- * letters from U+0080 to U+00FF for bytes of UTF-8. It then refuses `https://é.example`, and accepts text that the
- * parser throws for.
+ * Returns whether `new URL()` accepts a text. Only the parser judges text beyond ASCII: once Node 20 has compiled
+ * `URL.canParse`, it takes the letters from U+0080 to U+00FF for bytes of UTF-8. It then refuses `https://é.example`,
+ * and accepts text for which the parser throws.
  * @internal
  */
 export function canParseUrl(text: string, base?: string): boolean {

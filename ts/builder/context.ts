@@ -34,9 +34,9 @@ export class Context implements RequestContext {
   response: Response | undefined;
   readonly store: Record<string, unknown> = {};
   thrown: Thrown | undefined;
-  /** Whether the route has answered with a text. Bun tells its type only when it sends it. */
+  /** Whether the route has answered with a text. Bun sets the type of a text only when it sends the response. */
   isText = false;
-  /** The response of the route: layers may have another one in its place. */
+  /** The response of the route. Layers may replace it. */
   routed: Response | undefined;
   readonly #tracer: Tracer;
   #signal: AbortSignal | undefined;
@@ -117,7 +117,7 @@ export function sanitized(
     : thrown.hidden(response).catch(internalError);
 }
 
-/** The mistake of an application that returns one response with a body again, in Bun's words. */
+/** Reports that an application has returned a response whose body was sent before. The message is Bun's. */
 export class SentBefore extends TypeError {
   constructor() {
     super(
@@ -132,7 +132,7 @@ export function settings(context: Context, response: Response | undefined): Resp
   const { status = response.status, headers } = context.set;
   const all = Object.entries(headers) as [string, string | readonly string[]][];
   if (all.length === 0 && status === response.status) return response;
-  // Bun says so only of a response that no copy was made of.
+  // Bun reports this for the original response, and not for a copy.
   if (response.bodyUsed) throw new SentBefore();
   const told = copied(response, status);
   const isText = context.isText && response === context.routed && !BODILESS.has(status);
@@ -155,9 +155,9 @@ function copied(response: Response, status: number): Response {
   const { headers } = response;
   if (status !== response.status || headers.has('content-type'))
     return new Response(response.body, { status, headers });
-  // Bun derives the type of a text from the body when it sends it: a clone keeps that, a stream of the body does not.
+  // Bun derives the type from a text body when it sends the response. A clone keeps the text as its body.
   const copy = response.clone() as Response;
-  // A stream that nobody reads would gather what the clone sends.
+  // The clone and the original share a stream, which would buffer the whole body for an unread original.
   void response.body?.cancel().catch(() => undefined);
   return copy;
 }

@@ -87,8 +87,9 @@ function errorOf(error: unknown, field = 'cluster'): unknown {
  * newer) or Valkey server. The seats of a process that dies are free after `leaseMs`. Give it to a manager or a
  * guard as `cluster`, with a `name`; the adapters then ask it before each upgrade.
  *
- * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. Its methods are about the
- * managers that use it: while none does, `count` is 0, `nodes` is empty, and `drain` and `resume` reject.
+ * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`. The methods act
+ * for the managers of this process that use the cluster. Without one, `count` returns 0, `nodes` returns an empty list,
+ * and `drain` and `resume` reject.
  *
  * @example
  * const cluster = new Cluster({ url: 'redis://127.0.0.1:6379' });
@@ -427,7 +428,7 @@ export class Cluster {
     await this.#setDrain('the drain goes on', '', 0);
   }
 
-  /** Sets the drain of all names that managers of this process have: without one, nobody would hear of it. */
+  /** Sets the drain for the names of all managers of this process. Without a manager, no process would get the event. */
   async #setDrain(action: string, reason: string, ttlMs: number): Promise<void> {
     const asked = await this.#askAll(action, (member) =>
       member.ask(action, 'drain', '', [reason], [ttlMs]),

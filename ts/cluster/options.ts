@@ -205,7 +205,7 @@ function checkServer(field: string, url: string, isUnix: boolean, isSentinel: bo
   } catch {
     throw wrong(server);
   }
-  // Nobody listens there.
+  // No server can listen on port 0.
   if (parsed.port === '0') throw wrong(server);
   const names = [...parsed.searchParams.keys()];
   const known = isUnix ? UNIX_PARAMETERS : [];

@@ -40,7 +40,7 @@ export interface ConnectionLimits {
   readonly maxConnectionsPerPrefix?: number | undefined;
   /** Connections without a user. */
   readonly maxAnonymousConnections?: number | undefined;
-  /** Connections without a user, per address; clients without a valid address count as one. */
+  /** Connections without a user, per address; clients without a valid address count as one address. */
   readonly maxAnonymousConnectionsPerIp?: number | undefined;
   /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
   readonly maxUnknownIpConnections?: number | undefined;

@@ -17,7 +17,7 @@ export interface HostCounts {
 export interface ConnectionStats {
   /** Open connections and leases. */
   readonly totalConnections: number;
-  /** Addresses with a connection. Clients without a valid address count as one. */
+  /** Addresses with a connection. Clients without a valid address count as one address. */
   readonly connectionsByIp: number;
   /** Users with a connection. */
   readonly connectionsByUser: number;

@@ -312,7 +312,7 @@ function onAnswered(
   stream.once('finish', () => {
     if (!isComplete(response)) return;
     end();
-    // The handler does not read the body. Node ends such a stream itself, Bun only if a part of its body has come.
+    // Node ends a stream whose handler does not read the body. Bun does so only if a part of the body has arrived.
     if (!request.complete && request.readableFlowing === null) stream.close();
   });
 }

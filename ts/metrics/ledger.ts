@@ -66,7 +66,7 @@ export interface ExpositionContent {
 export class Ledger {
   /** Counts of messages, errors and refusals since time last advanced. */
   readonly traffic = new Float64Array(TRAFFIC_LENGTH);
-  /** The same since the start. */
+  /** The same counts since the start. */
   readonly lifetimeTraffic = new Float64Array(TRAFFIC_LENGTH);
   readonly routes: Routes;
   readonly #native: RequestLedger;

@@ -239,7 +239,7 @@ function isSum(given: unknown, family: string): boolean {
   return metricName === `${family}_sum` || metricName === `${family}_count`;
 }
 
-/** Returns the values that OpenMetrics allows: a sum is a counter, and a quantile is not below 0. */
+/** Returns the values without negative sums and quantiles, which OpenMetrics does not allow. */
 function withoutNegatives(
   kind: string,
   values: readonly unknown[],

@@ -356,7 +356,8 @@ export class ProductionMetrics {
 
   /**
    * Returns a report on the health of the service: key figures, score, findings, recommendations.
-   * Takes some 100 µs; the report has at most 16 KB as JSON, and 24 KB with names that JSON escapes or that are not ASCII.
+   * Takes some 100 µs; the report has at most 16 KB as JSON, or 24 KB if names have characters that JSON escapes or that
+   * are not ASCII.
    */
   generateReport(): ProductionReport {
     return this.#report(REPORTED_ROUTES);
@@ -529,7 +530,7 @@ export class ProductionMetrics {
    * at each exposition. A family whose name is in use is left out: this package's names win, then
    * the application's, then those of the registry merged first. So is a histogram that contradicts itself, such as one
    * without a bucket `+Inf`, and in OpenMetrics a family with a value that its type cannot have, such as a negative
-   * counter: a parser would refuse the whole text. Of a summary, OpenMetrics lacks only the negative sums and quantiles.
+   * counter: a parser would refuse the whole text. A summary with negative sums or quantiles lacks only these.
    * `portcullis_merge_failures_total` counts families and readings left out, by reason. Repeated calls have no effect.
    * @param registry an object with `getMetricsAsJSON()`, such as a `Registry` of prom-client
    * @param options see `MergeOptions`

@@ -116,7 +116,7 @@ export class Sources {
     for (const manager of this.#sources.keys()) {
       const { indexName } = manager;
       if (indexName === undefined) total += manager.total;
-      // A closed manager tells 0, while others of its name go on.
+      // A closed manager reports 0, while other managers of its name continue.
       else named.set(indexName, Math.max(named.get(indexName) ?? 0, manager.total));
     }
     for (const count of named.values()) total += count;

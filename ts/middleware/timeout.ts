@@ -62,7 +62,7 @@ class TimedCall {
         this.#leftMs -= this.#now() - this.#sinceMs;
         this.#resume();
       }
-      // Not its own `then`, which may throw: the timer would outlive the call.
+      // `Promise.resolve` turns a `then` that throws into a rejection. Without it the timer would outlive the call.
       Promise.resolve(result).then(
         (value) => {
           if (this.#end()) resolve(value);

@@ -48,7 +48,7 @@ const BUNDLERS = 'See docs/bundlers.md.';
 /** The addon's package or file, with its platform: `linux-x64-gnu`. */
 const ADDON_NAME =
   /(?:@portcullis\/addon-|portcullis\.)((?:linux|darwin|win32)-(?:x64|arm64)(?:-(?:gnu|musl|msvc))?)/;
-/** The last of them is of an executable of Node, whose `require` knows the modules of Node only. */
+/** The last message is that of a single executable of Node, whose `require` loads built-in modules only. */
 const NO_REQUIRE =
   /^Dynamic require of |^Could not dynamically require |^require is not defined|^No such built-in module: \./;
 
@@ -247,7 +247,7 @@ function remedyFor(reason: string, isBundled: boolean): string {
 export function addonOf(outcome: typeof native, host: Host): typeof Native {
   if (outcome.error !== undefined)
     throw explainLoadFailure(outcome.error, host, outcome.isBundled);
-  // Some loaders of bundlers write the path of a file, or its content, in the place of what it exports.
+  // Some loaders of bundlers replace the exports of a file with its path or its content.
   if (typeof outcome.loaded !== 'object')
     throw explainLoadFailure(new Error('it is a path and no addon'), host, true);
   const loaded = outcome.loaded as Partial<typeof Native>;

@@ -13,14 +13,14 @@ interface TypedArrayConstructor<A> {
 }
 
 /**
- * Whether the core belongs to another realm than this module: each test file of Jest has a realm, and all of them have
- * the core of the process. An array of such a realm, which the core keeps, would keep the realm.
+ * Whether the core belongs to another realm than this module. Each test file of Jest has a realm of its own, and all of
+ * them share the core of the process. If the core kept an array of a realm, it would keep the whole realm.
  */
 const isCoreOfOtherRealm = !(createJsonScanner instanceof Function);
 
 const workers = lazily(() => process.getBuiltinModule('node:worker_threads'));
 
-/** Returns an array of the core's realm with the memory of the given one: of that realm is what a port receives. */
+/** Returns an array of the core's realm over the same memory: a message port creates received arrays in that realm. */
 function inCoreRealm<A>(array: A): A {
   const { MessageChannel, receiveMessageOnPort } = workers();
   const { port1, port2 } = new MessageChannel();

@@ -29,7 +29,7 @@ const ABORT_GRACE_MS = 500;
 /** Time for `destroy`, which may be past the deadline, ms. */
 const DESTROY_MS = 50;
 
-/** The shutdowns that a signal has begun: how many, how they have ended, and whether the process exits then. */
+/** Shutdowns that a signal has begun: how many run, whether all were graceful, whether the process exits after them. */
 const signalled = { running: 0, isGraceful: true, exits: false };
 const DRAINABLE = 'guard.drainable(server) of an adapter, or an object with a name';
 const DRAINABLE_METHODS = [
@@ -342,7 +342,7 @@ export class GracefulShutdown {
       signalled.isGraceful &&= graceful;
       if (--signalled.running > 0) return;
       if (signalled.exits) process.exit(signalled.isGraceful ? 0 : 1);
-      // The process goes on: a later signal has a result of its own.
+      // The process continues: the next signal gets a result of its own.
       signalled.isGraceful = true;
     });
   }

@@ -6,7 +6,7 @@ import type { TokenCore } from '../native/addon.js';
 export const BATCH_MAX = 16_384;
 /** The fewest tokens of one task: starting a task costs the event loop some microseconds. */
 const TASK_MIN = 64;
-/** Most characters of one task: Node has no string of 2^29, and a batch may have twice as many. */
+/** Most characters of one task. Node cannot create a string of 2^29 characters, and a batch may have twice as many. */
 const TEXT_MAX = 2 ** 24;
 /** The pool has four threads; one core belongs to the event loop. */
 const TASKS_MAX = Math.min(4, Math.max(1, os.availableParallelism() - 1));
@@ -19,7 +19,7 @@ export interface BatchResults {
   readonly claims: readonly unknown[];
 }
 
-/** Returns the characters of a token that cross to the core: one beyond the limit is enough for a refusal. */
+/** Returns how many characters of a token the core gets. One character beyond the limit is enough for a refusal. */
 const lengthOf = (token: unknown, maxTokenBytes: number): number =>
   typeof token === 'string' ? Math.min(token.length, maxTokenBytes + 1) : 0;
 
@@ -44,8 +44,7 @@ export function tasksOf(tokens: readonly unknown[], maxTokenBytes: number): unkn
 }
 
 /**
- * Runs tasks, no more at a time than the pool has threads for: the texts of all would take twice the memory of the
- * batch.
+ * Runs at most `TASKS_MAX` tasks at a time. The texts of all tasks together would double the memory of the batch.
  * @returns their results, in the order of the tasks
  * @internal
  */

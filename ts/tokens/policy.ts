@@ -342,7 +342,7 @@ export function checkedRights(
 ): TokenRights {
   const allowed = 'text or an array of texts';
   const scopes = oneOrMoreTexts(`${prefix}scope`, scope, allowed);
-  // Spaces stand between scopes (RFC 6749, section 3.3): none has one.
+  // A space separates scopes (RFC 6749, section 3.3), so no scope contains one.
   const spaced = scopes?.find((one) => one.includes(' '));
   if (spaced !== undefined)
     throw outOfRange(`${prefix}scope`, spaced, 'a scope without spaces, or an array of scopes');

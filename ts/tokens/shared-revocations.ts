@@ -10,7 +10,7 @@ export type SharedRevocation =
 /** The server keeps an entry a minute longer than it is needed: clocks differ. */
 const KEPT_MS = 60_000;
 
-/** Reads an entry of the server, which anybody may have written who has its password. */
+/** Parses an entry of the server; `undefined` for a malformed one. Every client with the password can write entries. */
 function parsed(text: string): SharedRevocation | undefined {
   try {
     const found: unknown = JSON.parse(text);

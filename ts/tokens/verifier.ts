@@ -360,7 +360,7 @@ export class TokenVerifier<C extends TokenClaims = TokenClaims> implements Input
       : this.#verifyBySelection<T>(given));
     if (this.#revision === revision) return results;
     return results.map((result, at) => {
-      // Revoked meanwhile, maybe after it was judged.
+      // The token may have been revoked after its verification.
       const isRevoked = result.success && this.#isRevokedNow(result.claims as TokenClaims);
       return isRevoked ? this.#refusals.of(REVOKED, given[at]) : result;
     });
@@ -717,8 +717,8 @@ const issuersOf = (options: TokenVerifierOptions): readonly TokenVerifierOptions
     : undefined;
 
 /**
- * Returns options for the checks that come before an issuer is selected, and for the revocations that processes share:
- * each of them stands in the list of every issuer, so it counts towards the shortest list, for the longest time.
+ * Returns the options for checks before the issuer is known, and for shared revocations. Every issuer keeps each shared
+ * revocation, so the lowest `maxRevocations` and the longest lifetime of a token apply.
  */
 function sharedOptions(issuers: readonly TokenVerifierOptions[]): TokenVerifierOptions {
   const limits = issuers.map(({ maxTokenBytes = 2048 }) => maxTokenBytes);
