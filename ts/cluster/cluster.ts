@@ -436,7 +436,7 @@ export class Cluster {
     if (asked.length === 0)
       throw new PortcullisError(
         'ERR_UNSUPPORTED',
-        `no manager of this process uses the cluster: ${action}. Give it to a manager or a guard`,
+        `no manager of this process uses the cluster: ${action}. Give the cluster to a manager or a guard`,
         { field: 'cluster' },
       );
   }
